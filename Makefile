@@ -65,18 +65,18 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-demo: $(STAMP) ## synthetic corpus, preprocessing, training, evaluation on unseen speakers
+demo: $(STAMP) ## generate the synthetic corpus, preprocess, train, evaluate on unseen speakers
 	$(PY) -m deiii preprocess configs/synthetic.yaml
 	$(PY) -m deiii train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
 	$(PY) -m deiii evaluate runs/demo --keep
 	@echo 'open the report in a browser; next: "Your own clips" in README.md'
 
-test: $(STAMP) ## style, types and the tests without the slow ones [TESTS=tests/data: these alone]
+test: $(STAMP) ## check style and types, run the tests without the slow ones [TESTS=tests/data: these alone]
 	$(if $(TESTS),,$(PY) -m ruff check .)
 	$(if $(TESTS),,$(PY) -m mypy)
 	$(PY) -m pytest -m "not slow and not gpu" $(TESTS)
 
-test-all: $(STAMP) ## all tests
+test-all: $(STAMP) ## run all tests
 	$(PY) -m pytest
 
 test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands
@@ -88,7 +88,7 @@ test-newest: $(STAMP) ## install the wheel with the newest packages, for each Py
 test-faults: $(STAMP) ## inject faults into the real programs and check the results [ARGS=--short]
 	$(PY) -m tests.faults $(ARGS)
 
-test-cluster: $(STAMP) ## preprocessing and training on several simulated machines, some of which fail
+test-cluster: $(STAMP) ## preprocess and train on several simulated machines, some of which fail
 	$(PY) -m tests.cluster $(ARGS)
 
 soak: $(STAMP) ## preprocess 5,000 small clips and check for memory growth and leftovers
@@ -115,10 +115,10 @@ train: $(STAMP) ## train a network on the caches [CONFIG= ROOT= RUN= ARGS=]
 evaluate: $(STAMP) ## score a run on its test speakers [RUN= ARGS=--again]
 	$(PY) -m deiii evaluate "$(RUN)" $(ARGS)
 
-overview: $(STAMP) ## page about a preprocessed corpus [CONFIG= ROOT= ARGS=]
+overview: $(STAMP) ## write a page about a preprocessed corpus [CONFIG= ROOT= ARGS=]
 	$(DEFAULTED)$(PY) -m deiii overview $(SETTINGS)
 
-inspect: $(STAMP) ## picture and video of clips [MEDIA=clip.mp4 or WORST=20]
+inspect: $(STAMP) ## draw pictures and videos of clips [MEDIA=clip.mp4 or WORST=20]
 	$(PY) -m deiii inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) $(SETTINGS)
 
 predict: $(STAMP) ## predict the emotion in media files [RUN= MEDIA= OUT=video.mp4]
@@ -142,10 +142,10 @@ docs: $(STAMP) ## write the reference of settings and the picture of the archite
 	$(PY) docs/make_reference.py
 	$(PY) docs/make_architecture.py
 
-sweep: $(STAMP) ## try settings, ranked by validation scores [CONFIG= RUN= ARGS="train.lr=[1e-3,2e-3]"]
+sweep: $(STAMP) ## try settings and rank them by validation scores [CONFIG= RUN= ARGS="train.lr=[1e-3,2e-3]"]
 	$(PY) -m deiii sweep $(SETTINGS) "train.run=$(RUN)"
 
-site: $(STAMP) ## documentation as a site in site/, links checked (installs mkdocs-material)
+site: $(STAMP) ## build the documentation as a site in site/ and check links (installs mkdocs-material)
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[site]
 	$(PY) -m mkdocs build --strict --quiet
 
@@ -155,73 +155,76 @@ crossval: $(STAMP) ## train and score every fold with every seed [CONFIG= RUN= A
 ablation: $(STAMP) ## remove the parts of DE-III in turn, on the synthetic corpus [ARGS=]
 	$(PY) -m benchmarks.ablation $(ARGS)
 
-ravdess: $(STAMP) ## RAVDESS audio, 6 folds, and an SVM for comparison [ROOT= SEEDS=0 ARGS=]
+ravdess: $(STAMP) ## cross-validate on RAVDESS audio, 6 folds, and compare with an SVM [ROOT= SEEDS=0 ARGS=]
 	$(PY) -m deiii preprocess configs/ravdess_audio.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m deiii crossval configs/ravdess_audio.yaml $(if $(ROOT),"corpus.root=$(ROOT)") train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),"corpus.root=$(ROOT)") --against runs/ravdess_audio --out runs/ravdess_audio/svm.json
 
-ravdess-speech: $(STAMP) ## RAVDESS voices with a frozen encoder, 6 folds, and simple models on the same features [ROOT= SEEDS= ARGS=]
+ravdess-speech: $(STAMP) ## cross-validate frozen encoders on RAVDESS voices, 6 folds, and simple models on the same features [ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m deiii crossval configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") train.run=runs/ravdess_speech $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.encoder_reference configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --against runs/ravdess_speech --out runs/ravdess_speech/reference.json
 
-emotional-av: $(STAMP) ## emotional video clips of few speakers (clips.csv): audio, video and both, one speaker out [ROOT= SEEDS= ARGS=]
+emotional-av: $(STAMP) ## cross-validate audio, video and both on clips of few speakers (clips.csv), one speaker out [ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m benchmarks.emotional_av configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.encoder_reference configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --against runs/emotional_av/both --out runs/emotional_av/reference.json
 
-emotional-av-scratch: $(STAMP) ## the same clips without encoders, and the difference from runs/emotional_av [ROOT= SEEDS= ARGS=]
+emotional-av-scratch: $(STAMP) ## cross-validate the same clips without encoders, and compare with runs/emotional_av [ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m benchmarks.emotional_av configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS) --levels clip --folder runs/emotional_av_scratch --against runs/emotional_av
 
-peers: $(STAMP) ## DE-III and other networks with one recipe, paired [CONFIG= ROOT= SEEDS= ARGS=, or TASK=order|binding|told|...]
+peers: $(STAMP) ## compare DE-III with other networks in one recipe, with paired intervals [CONFIG= ROOT= SEEDS= ARGS=, or TASK=order|binding|told|...]
 	$(if $(TASK),,$(PY) -m deiii preprocess $(SETTINGS))
 	$(PY) -m benchmarks.peers $(if $(TASK),--task $(TASK) --folds 0 $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS),$(SETTINGS)) --seeds $(SEEDS)
 
 corpus: $(STAMP) ## make the synthetic corpus only
 	$(PY) -m deiii synthesize $(SETTINGS)
 
-bench-predict: $(STAMP) ## prediction: real-time factor and start-up
+bench-predict: $(STAMP) ## measure prediction: real-time factor and start-up
 	$(PY) -m benchmarks.predict
 
-bench-faces: $(STAMP) ## faces: deiii against detection on every frame
+bench-evaluation-page: $(STAMP) ## measure an evaluation with its page, and opening the overview of 10,000 clips [ARGS=]
+	$(PY) -m benchmarks.evaluation_page $(ARGS)
+
+bench-faces: $(STAMP) ## measure faces: deiii against detection on every frame
 	$(PY) -m benchmarks.faces
 
-bench-detectors: $(STAMP) ## YuNet: onnxruntime against OpenCV
+bench-detectors: $(STAMP) ## measure YuNet: onnxruntime against OpenCV
 	$(PY) -m benchmarks.detectors
 
-bench-active-speaker: $(STAMP) ## faces.pick=active: right choices and time [ARGS="--clips 'clips/*.mp4'"]
+bench-active-speaker: $(STAMP) ## measure faces.pick=active: right choices and time [ARGS="--clips 'clips/*.mp4'"]
 	$(PY) -m benchmarks.active_speaker $(ARGS)
 
-bench-encoders: $(STAMP) ## frozen encoders: deiii against the libraries called clip by clip [ARGS=]
+bench-encoders: $(STAMP) ## measure frozen encoders: deiii against the libraries called clip by clip [ARGS=]
 	$(PY) -m benchmarks.encoders $(ARGS)
 
-bench-preprocess: $(STAMP) ## preprocessing: 2 workers against a serial script and 1 worker
+bench-preprocess: $(STAMP) ## measure preprocessing: 2 workers against a serial script and 1 worker
 	$(PY) -m benchmarks.preprocess
 
-bench-gpu-launches: $(STAMP) ## launches of a training step and a flow batch, counted on a fake GPU (needs g++) [ARGS=--short]
+bench-gpu-launches: $(STAMP) ## count launches of a training step and a flow batch on a fake GPU (needs g++) [ARGS=--short]
 	$(PY) -m benchmarks.gpu_launches $(ARGS)
 
-gpu-check: $(STAMP) ## everything that needs a real GPU, measured in under 9 minutes [ARGS="--only flow train"]
+gpu-check: $(STAMP) ## check and measure what needs a real GPU, in under 9 minutes [ARGS="--only flow train"]
 	$(PY) -m benchmarks.gpu_check $(ARGS)
 
-bench-stage-host: $(STAMP) ## pairs/s that the host work of a GPU worker allows
+bench-stage-host: $(STAMP) ## measure the pairs/s that the host work of a GPU worker allows
 	$(PY) -m benchmarks.stage_host $(ARGS)
 
-bench-flow: $(STAMP) ## flow: deiii against torchvision's RAFT
+bench-flow: $(STAMP) ## measure flow: deiii against torchvision's RAFT
 	$(PY) -m benchmarks.flow $(ARGS)
 
-bench-loader: $(STAMP) ## loader: deiii against h5py, LitData, WebDataset (installs them) and memcpy
+bench-loader: $(STAMP) ## measure the loader: deiii against h5py, LitData, WebDataset (installs them) and memcpy
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[bench]
 	$(PY) -m benchmarks.loader $(ARGS)
 
-bench-scaling: $(STAMP) ## costs of 10^4 to 10^8 clips [ARGS="gpu_hour=1.8 ..."]
+bench-scaling: $(STAMP) ## estimate the costs of 10^4 to 10^8 clips [ARGS="gpu_hour=1.8 ..."]
 	$(PY) -m benchmarks.scaling $(ARGS)
 
-bench-train: $(STAMP) ## training: an epoch from caches against one from memory
+bench-train: $(STAMP) ## measure training: an epoch from caches against one from memory
 	$(PY) -m benchmarks.train $(ARGS)
 
-audit-known: $(STAMP) ## the audit of splits on known leaks and on clean splits [ARGS="--emobox FOLDER"]
+audit-known: $(STAMP) ## check the audit of splits on known leaks and on clean splits [ARGS="--emobox FOLDER"]
 	$(PY) -m benchmarks.audit $(ARGS)
 
 verify: $(STAMP) ## check every byte of the caches [CONFIG= ARGS=]

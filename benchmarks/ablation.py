@@ -23,13 +23,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.ablation_tasks import FILES, SETTINGS, TASKS
-from benchmarks.run_tables import add_file, arguments, interval_text, origin, p_text
+from benchmarks.run_tables import add_file, arguments, origin
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus
 from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
 from deiii.data.tools.machine import machine
+from deiii.data.tools.text.figure_text import number, p_value, span
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.many_runs import finished, run_all
 from deiii.model.evaluation.predictions import read_predictions
@@ -121,14 +122,14 @@ def markdown(tables: Mapping[str, Any], notes: str) -> str:
     for task, rows in tables.items():
         lines += [f"## {task}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|"]
         for variant, row in rows.items():
-            span = interval_text(row.get("against_full_ci"), "+")
-            gap = f"{row['against_full']:+.3f}" if "against_full" in row else ""
+            interval = span(row.get("against_full_ci"), sign="+")
+            gap = number(row["against_full"], "+") if "against_full" in row else ""
             hidden = ", ".join(f"{k} {v:.3f}" for k, v in row["without"].items())
             sd = "–" if row["sd"] is None else f"{row['sd']:.3f}"
             gap_sd = "" if row.get("against_full_sd") is None else f"{row['against_full_sd']:.3f}"
             p = row.get("against_full_p_holm")
             cells = [f"`{variant}`: {row['about']}", f"{row['accuracy']:.3f}", sd, f"{row['ceiling']:.2f}"]
-            lines.append(f"| {' | '.join([*cells, gap, gap_sd, span, p_text(p), hidden])} |")
+            lines.append(f"| {' | '.join([*cells, gap, gap_sd, interval, p_value(p), hidden])} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -205,9 +206,9 @@ def main() -> int:
             config = read_settings([*FILES, *SETTINGS[task], *args.settings])
             preprocess(config, scan_corpus(config))
         done = sum(finished(c) for c in configs.values())
-        for number, (key, seconds) in enumerate(run_all(configs, args.jobs), done + 1):
+        for count, (key, seconds) in enumerate(run_all(configs, args.jobs), done + 1):
             row = collect(args.folder, key[0], [key[2]])[key[1]]
-            print(f"[{number}/{len(keys)}] {key[0]} {key[1]} seed {key[2]}: {row['accuracy']:.3f}, "
+            print(f"[{count}/{len(keys)}] {key[0]} {key[1]} seed {key[2]}: {row['accuracy']:.3f}, "
                   f"ceiling {row['ceiling']:.2f}; {seconds:.0f} s", flush=True)  # fmt: skip
     tables = {task: collect(args.folder, task, args.seeds) for task in args.only}
     tables = {task: rows for task, rows in tables.items() if rows}

@@ -11,11 +11,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Variant:
-    """A change to the full network, and the best accuracy that is possible with it."""
+    """A change to the full network, and the best accuracy that is possible with it.
+
+    Attributes:
+        about: description in words.
+        changes: settings of the variant.
+        ceiling: best accuracy that is possible with it, on its task.
+        needs: for a change of one of DE-III's parts, what the network has to read or to have for it.
+    """
 
     about: str
     changes: tuple[str, ...]
     ceiling: float
+    needs: str = ""
 
 
 FILES = ("configs/synthetic.yaml", "configs/ablation.yaml")  # settings that all runs share
@@ -28,10 +36,17 @@ CUES = {
     "no_audio": Variant("no audio", ("model.audio=false",), 0.5),
     "audio_only": Variant("audio alone", AUDIO_ONLY, 0.25),
     "frames_only": Variant("frames alone", FRAMES_ONLY, 0.25),
-    "ov_concat": Variant("OV replaced by concatenation", ("model.ov=concat",), 1.0),
-    "no_conformer": Variant("no Conformer", ("model.conformer=false",), 1.0),
-    "no_ife": Variant("no IFE", ("model.ife=false",), 1.0),
-    "fused_head_only": Variant("no L_V, no L_A", ("model.modality_heads=false",), 1.0),
+    "ov_concat": Variant(
+        "OV replaced by concatenation", ("model.ov=concat",), 1.0, "frames, flow and model.ov=attention"
+    ),
+    "no_conformer": Variant("no Conformer", ("model.conformer=false",), 1.0, "model.conformer=true"),
+    "no_ife": Variant("no IFE", ("model.ife=false",), 1.0, "video, audio and model.ife=true"),
+    "fused_head_only": Variant(
+        "no L_V, no L_A",
+        ("model.modality_heads=false",),
+        1.0,
+        "video, audio and model.modality_heads=true",
+    ),
     "modality_dropout": Variant("modality dropout 0.1", ("train.modality_dropout=0.1",), 1.0),
 }
 SYNC = {
@@ -66,6 +81,8 @@ TASKS: Mapping[str, Mapping[str, Variant]] = {
     "binding": BINDING,
     "told": TOLD,
 }
+# Changes of DE-III's parts, which make sense on every corpus. The ceilings are those of the task cues.
+PARTS: Mapping[str, Variant] = {name: variant for name, variant in CUES.items() if variant.needs}
 # The label of sync is whether the mouth follows the audio. The task needs more frames, which are contiguous,
 # and no flow. Without L_S no network learned it. A single stream contains no information about the label, so
 # no stream is hidden or has a head of its own.

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation_tasks import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS
-from benchmarks.run_tables import arguments, interval_text, origin
+from benchmarks.run_tables import arguments, origin
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
+from deiii.data.tools.text.figure_text import number, span
 from deiii.model.evaluation.many_runs import run_all
 from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.intervals import CCC_LIMITS, estimate
@@ -109,8 +110,7 @@ def markdown(rows: dict[str, Any], notes: str) -> str:
                 cells += ["", "", ""]
                 continue
             sd = "–" if found["sd"] is None else f"{found['sd']:.3f}"
-            span = interval_text(found["ci"], "+") or "–"
-            cells += [f"{found['ccc']:.3f}", sd, span]
+            cells += [number(found["ccc"]), sd, span(found["ci"], "–", "+")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 

@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.run_tables import add_file, arguments, interval_text, origin
+from benchmarks.run_tables import add_file, arguments, origin
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
+from deiii.data.tools.text.figure_text import number, span
 from deiii.model.evaluation.crossval import FoldSeed, crossval
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.intervals import estimate
@@ -145,8 +146,8 @@ def markdown(result: Mapping[str, Any], notes: str) -> str:
     for corruption in result[WITHOUT]:
         one, two, gap = (result[name][corruption] for name in (WITHOUT, WITH, "difference"))
         cells = [
-            corruption, f"{one['uar']:.3f}", interval_text(one["ci"]), f"{two['uar']:.3f}",
-            interval_text(two["ci"]), f"{gap['gap']:+.3f}", interval_text(gap["ci"], "+"),
+            corruption, f"{one['uar']:.3f}", span(one["ci"]), f"{two['uar']:.3f}",
+            span(two["ci"]), number(gap["gap"], "+"), span(gap["ci"], sign="+"),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

@@ -35,9 +35,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.machine import made_by
 from deiii.data.tools.atomic_files import write_json
-from deiii.data.tools.machine import machine, package_versions
 from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.text.figure_text import number, span
 from deiii.model.intervals import mean_interval
 from deiii.model.network.fusion import VisualFusion
 from deiii.model.network.visual_encoders import ImageEncoder
@@ -151,9 +152,13 @@ def markdown(result: dict[str, Any]) -> str:
     if gaps:
         cells = []
         for kind in ("coin", "equal"):
-            low, high = gaps[kind]["interval"] or (math.nan, math.nan)
-            cells.append(f"{gaps[kind]['mean']:+.3f} ({low:+.3f} to {high:+.3f})")
+            interval = span(gaps[kind]["interval"], "no interval with fewer than three seeds", "+")
+            cells.append(f"{number(gaps[kind]['mean'], '+')} ({interval})")
         lines.append(f"| *attention minus concatenation, 95 % t interval over seeds* | {' | '.join(cells)} |")
+    if "revision" in result:  # the first results were stored without it
+        versions = result["versions"]
+        made = f"{result['machine']}; revision {result['revision']}; torch {versions['torch']}."
+        lines += ["", made]
     return "\n".join([*lines, ""])
 
 
@@ -192,7 +197,7 @@ def main() -> None:
         "bench": "drawn_cells", "training": options.training, "head": options.head,
         "steps": options.steps, "seeds": seeds,
         "accuracy": table, "full_minus_concatenation": gaps, "seconds": round(time.perf_counter() - started),
-        "machine": machine(), "versions": package_versions("torch"),
+        **made_by(),
     }  # fmt: skip
     if options.out:
         write_json(Path(options.out), result)

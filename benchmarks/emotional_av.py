@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import made_by
 from deiii.data.tools.atomic_files import write_json
-from deiii.data.tools.machine import machine
+from deiii.data.tools.text.figure_text import number
 from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.intervals import estimate
 
@@ -141,7 +142,7 @@ def main() -> None:
             subprocess.run(command, check=True)
             hits[inputs + level] = Hits(folder, seeds)
     everything = np.arange(len(next(iter(hits.values())).clips))
-    result: dict[str, Any] = {"bench": "emotional_av", "seeds": args.seeds, "machine": machine()}
+    result: dict[str, Any] = {"bench": "emotional_av", "seeds": args.seeds, **made_by()}
     for name, own in hits.items():
         uar = float(np.mean(own.recall(everything)))
         result[name] = {"uar": round(uar, 4), "ci": interval(own.speaker, own.recall, (0, 1))}
@@ -157,7 +158,7 @@ def main() -> None:
                 compared[f"{name} - {name} of {args.against.name}"] = gap(own, Hits(folder, seeds))
     for name, found in compared.items():
         result[name] = found
-        print(f"{name}: {found['gap']:+.3f}, 95 % {found['ci']}")
+        print(f"{name}: {number(found['gap'], '+')}, 95 % {found['ci']}")
     write_json(args.folder / "emotional_av.json", result)
     print("RESULT " + json.dumps(result))
 

@@ -22,10 +22,10 @@ import torch
 
 from benchmarks.encoder_reference import rows_of_clips, stage_factors
 from benchmarks.encoder_tuning import Part, arguments, logistic, network, principal, report, standardised
+from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import uar
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.tools.machine import machine, source_revision
 
 LEAST = 1e-4  # smallest deviation of a feature that it is divided by
 FACES = ("fer-emotion", "faceres-deep")
@@ -156,7 +156,7 @@ def main() -> None:
     labels = np.array([features.classes.index(clip.label or "") for clip in features.clips])
     speakers = np.array([clip.speaker for clip in features.clips])
     result: dict[str, Any] = {
-        "bench": "emotional_tuning", "machine": machine(), "revision": source_revision(), "trials": [],
+        "bench": "emotional_tuning", **made_by(), "trials": [],
     }  # fmt: skip
     torch.set_num_threads(1)
     tried = [(trial, 0) for trial in trials()]

@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import against, by_speaker, uar
 from deiii.data.cache.stages import LOGMEL, get_stage
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.splits import PARTS, make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import write_json
-from deiii.data.tools.machine import machine, source_revision
 
 MODELS: dict[str, tuple[Callable[[float], Any], tuple[float, ...]]] = {
     "logistic_regression": (lambda c: LogisticRegression(C=c, max_iter=500), (0.001, 0.003, 0.01)),
@@ -124,8 +122,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "bench": "encoder_reference", "stages": config.model.extra, "features": x.shape[1],
         "balance": config.model.balance,
-        "sklearn": sklearn.__version__, "python": platform.python_version(), "machine": machine(),
-        "revision": source_revision(),
+        **made_by(),
     }  # fmt: skip
     right: dict[str, np.ndarray] = {}
     tested = np.zeros(len(y), bool)  # copies of clips are only trained on

@@ -27,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from benchmarks.encoder_reference import rows_of_clips
+from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import uar
 from deiii.data.config.schema import TrainConfig
 from deiii.data.config.words import read_settings
@@ -34,7 +35,6 @@ from deiii.data.corpora.splits import make_split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.mixture import copies_of
 from deiii.data.tools.atomic_files import write_json
-from deiii.data.tools.machine import machine, source_revision
 from deiii.model.training.optim import learning_rate, make_optimizer, set_learning_rate
 
 FOLDS, GROUPS = (0, 2, 4), 5
@@ -309,7 +309,7 @@ def main() -> None:
     labels, speakers = np.tile(labels, len(tables)), np.tile(speakers, len(tables))
     result: dict[str, Any] = {
         "bench": "encoder_tuning", "folds": FOLDS, "groups": GROUPS, "stages": config.model.extra,
-        "copies": config.copies, "machine": machine(), "revision": source_revision(), "trials": {},
+        "copies": config.copies, **made_by(), "trials": {},
     }  # fmt: skip
     torch.set_num_threads(1)
     tried = trials_with_copies if config.copies else trials

@@ -30,6 +30,7 @@ from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine, package_versions, source_revision
+from deiii.data.tools.text.figure_text import number, span
 from deiii.model.evaluation.crossval import FoldSeed, pair_config
 from deiii.model.intervals import mean_interval
 from deiii.model.network.inputs.network import Network
@@ -135,9 +136,9 @@ def markdown(found: Mapping[str, Any], config: str) -> str:
     rows = []
     for name, words in CHOICES.items():
         own = found[name]
-        gap = "" if name == "test" else f"{own['gap']:+.3f}"
+        gap = "" if name == "test" else number(own["gap"], "+")
         if own.get("gap_ci"):
-            gap += f" ({own['gap_ci'][0]:+.3f} to {own['gap_ci'][1]:+.3f})"
+            gap += f" ({span(own['gap_ci'], sign='+')})"
         rows.append(f"| {words} | {own['uar']:.3f} | {gap} |")
     seeds = ", ".join(map(str, found["seeds"]))
     made = f"{found['hardware']}. Revision: {found['revision']}. torch {found['versions']['torch']}"

@@ -8,6 +8,7 @@ noise, level and flow scale, so that no two clips have the same bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -38,7 +39,12 @@ EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness")
 
 
 def open_cache(
-    root: str | Path, clips: int, frames: int = 60, size: int = 112, speakers: int = 20
+    root: str | Path,
+    clips: int,
+    frames: int = 60,
+    size: int = 112,
+    speakers: int = 20,
+    keys: Mapping[str, str] = KEYS,
 ) -> FeatureSet:
     """Return the cache in ``root``, which is written first if it is missing or has another size.
 
@@ -47,14 +53,15 @@ def open_cache(
         frames: number of frames of each clip.
         size: height and width of the crops in px.
         speakers: number of speakers, with equal numbers of clips; a shard holds at most 16 clips of one.
+        keys: each stage's key. With the keys of a configuration, the commands of deiii read the cache.
     """
     root = Path(root)
     wanted = {"clips": clips, "frames": frames, "size": size, "speakers": speakers}
     description = root / "made.json"
     if not description.is_file() or json.loads(description.read_text(encoding="utf-8")) != wanted:
-        _make(root, **wanted)
+        _make(root, **wanted, keys=keys)
         write_json(description, wanted)
-    return FeatureSet.open(cache_settings(root), KEYS)
+    return FeatureSet.open(cache_settings(root), keys)
 
 
 def cache_settings(root: str | Path) -> Config:
@@ -62,7 +69,9 @@ def cache_settings(root: str | Path) -> Config:
     return load_config(overrides=[f"cache={root}", f"corpus.root={MADE_FROM}"])
 
 
-def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None:
+def _make(
+    root: Path, clips: int, frames: int, size: int, speakers: int, keys: Mapping[str, str] = KEYS
+) -> None:
     name = cache_name(load_config().corpus)
     table = tuple(
         Clip(f"s{i % speakers:02d}/c{i:05d}", f"c{i:05d}.mp4", f"s{i % speakers:02d}", EMOTIONS[i % 6])
@@ -73,13 +82,13 @@ def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None
     corpus = Corpus(name, MADE_FROM, EMOTIONS, order, {})
     write_table(root, corpus)
     base = [_synthetic_clip(n, frames, size) for n in range(BASE)]
-    records: dict[str, list] = {stage: [] for stage in KEYS}
-    folders = {stage: stage_folder(root, name, stage, key) for stage, key in KEYS.items()}
+    records: dict[str, list] = {stage: [] for stage in keys}
+    folders = {stage: stage_folder(root, name, stage, key) for stage, key in keys.items()}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     with tqdm(total=clips, unit="clip", desc="making the cache") as bar:
         for plan in plan_shards(corpus, 16):
-            writers = {s: ShardWriter(f / f"{plan.name}.h5", s, KEYS[s], {}) for s, f in folders.items()}
+            writers = {s: ShardWriter(f / f"{plan.name}.h5", s, keys[s], {}) for s, f in folders.items()}
             for writer in writers.values():
                 writer.__enter__()
             for clip in plan.clips:
@@ -91,7 +100,7 @@ def _make(root: Path, clips: int, frames: int, size: int, speakers: int) -> None
                 writer.__exit__(None, None, None)
                 records[stage].append(record_shard(writer.path))
     for stage, folder in folders.items():
-        write_index(folder, StageIndex(stage, KEYS[stage], {}, records[stage]))
+        write_index(folder, StageIndex(stage, keys[stage], {}, records[stage]))
 
 
 def _synthetic_clip(number: int, frames: int, size: int) -> dict[str, dict[str, np.ndarray]]:
@@ -114,6 +123,7 @@ def _synthetic_clip(number: int, frames: int, size: int) -> dict[str, dict[str, 
             "box": np.zeros((frames, 4), np.float32),
             "landmarks": np.zeros((frames, 5, 2), np.float32),
             "valid": valid,
+            "interpolated": ~valid,
         },
         "flow": {
             **encode_flow(np.stack([*flow, np.zeros_like(flow[0])]), "int8"),

@@ -27,19 +27,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.machine import made_by
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import ModelConfig, SplitConfig, TrainConfig
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.feature_set import FeatureSet, open_features
 from deiii.data.tools.atomic_files import atomic_path, write_json
-from deiii.data.tools.machine import machine
 from deiii.data.tools.progress import progress_bar
 from deiii.model.distributed.devices import seed_all
 from deiii.model.intervals import estimate
 from deiii.model.network.deiii import DEIII
 from deiii.model.training.optim import learning_rate, make_optimizer, set_learning_rate
-from deiii.model.training.run_folder import provenance
 
 HALF, GAP = 48, 28  # hops of 10 ms; multiples of the audio encoder's stride of 4
 HOPS = 2 * HALF + GAP
@@ -169,9 +168,9 @@ def main() -> int:
     write_predictions(args.folder / "predictions.csv.xz", clips, speaker, found, args.seeds)
     result = figures(clips, speaker, found)
     result |= {"recordings": len(clips), "left_out": len(features) - len(recordings), "seeds": args.seeds}
-    result |= {"steps": args.steps, "hardware": machine(), "seconds": round(time.perf_counter() - started)}
-    made_by = {name: provenance()[name] for name in ("revision", "versions")}
-    write_json(args.folder / "halves.json", {"bench": "halves", **result, **made_by})
+    result |= {"steps": args.steps, "seconds": round(time.perf_counter() - started)}
+    result |= made_by()
+    write_json(args.folder / "halves.json", {"bench": "halves", **result})
     print("RESULT " + json.dumps({"bench": "halves", **result}))
     return 0
 

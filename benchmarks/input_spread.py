@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from benchmarks.encoder_tuning import arguments
+from benchmarks.machine import made_by
 from deiii.data.config.words import read_settings
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import write_json
-from deiii.data.tools.machine import machine, source_revision
 from deiii.model.training.loaders import make_loader
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     result = {
         "bench": "input_spread", "clips": len(features), "crop": config.loader.crop,
         "faces_size": config.faces.size, "flow_scale": config.model.flow_scale, **found,
-        "machine": machine(), "revision": source_revision(),
+        **made_by(),
     }  # fmt: skip
     if args.out:
         write_json(args.out, result)

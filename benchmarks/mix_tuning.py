@@ -24,12 +24,12 @@ import torch
 
 from benchmarks.emotional_tuning import LEAST, Model, Rows, balanced, mean_figures
 from benchmarks.encoder_tuning import arguments, logistic, network, principal, report
+from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import uar
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.mixture import mixed_configs
-from deiii.data.tools.machine import machine, source_revision
 
 Trial = tuple[str, float, Model]  # what was tried, weight of the other corpora's clips, model
 COPIES = ("none", "own", "others", "all")  # those that are trained on
@@ -117,7 +117,7 @@ def main() -> None:
         "bench": "mix_tuning", "corpus": features.corpus.name, "stages": config.model.extra,
         "balance": config.model.balance, "clips": [int(own.sum()), int((~people & ~copied).sum())],
         "copies": int(copied.sum()),
-        "machine": machine(), "revision": source_revision(), "trials": [],
+        **made_by(), "trials": [],
     }  # fmt: skip
     torch.set_num_threads(1)
     levels = {"clip": None, "by speaker": speakers}

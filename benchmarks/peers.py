@@ -7,11 +7,16 @@ are kept: run the command again to continue.
 
 UAR and WAR are over the clips of all folds, the mean over seeds. Intervals are 95 % t intervals over seeds
 and speakers, of a difference paired by seed and clip (`deiii.model.intervals`); p-values are corrected for
-the number of networks that are compared with DE-III (Holm). With ``--match``, each peer is also trained at
-the width at which it has about as many parameters as DE-III.
+the number of all differences in the table (Holm). With ``--match``, each peer is also trained at the width at
+which it has about as many parameters as DE-III.
+
+With ``--ablations``, DE-III without one of its parts (the changes of `benchmarks.ablation_tasks.PARTS`) has
+rows, too; they can also be named one by one, as in ``--only late,deiii-no-ife``. An ablation of a part that
+the network of these settings does not have is left out, and a line says so.
 
 VAVL is trained twice: as its paper describes it, and with ``model.batch_axis=true`` as its published code
 runs. The latter's predictions depend on which clips share a batch, so it is also scored one clip at a time.
+If both were trained, their difference in UAR has a row: the price of the batch axis.
 
     python -m benchmarks.peers configs/ravdess_audio.yaml corpus.root=/data/ravdess --seeds 0,1
     python -m benchmarks.peers configs/synthetic.yaml configs/tiny.yaml --only late,mbt --folds 0 --match
@@ -32,8 +37,8 @@ from typing import Any
 import torch
 
 from benchmarks.ablation_tasks import FILES, SETTINGS
-from benchmarks.peers_table import collect, write_tables
-from benchmarks.peers_variants import BATCH_AXIS, FIRST_NETWORK, Variant, variants
+from benchmarks.peers_table import PRICE, collect, write_tables
+from benchmarks.peers_variants import ABLATIONS, BATCH_AXIS, FIRST_NETWORK, Variant, left_out, variants
 from benchmarks.run_tables import arguments
 from deiii.data.cache.identity import find_corpus
 from deiii.data.command_line.entry import Command, run
@@ -82,8 +87,9 @@ def main() -> int:
     parser.add_argument("--folds", type=lambda t: [int(w) for w in t.split(",")], help="default: all")
     parser.add_argument(
         "--only", type=lambda t: t.split(","), default=[*network_names(), BATCH_AXIS],
-        metavar="late,mbt", help="networks beside DE-III; default: all",
+        metavar="late,mbt", help="networks beside DE-III; default: all peers",
     )  # fmt: skip
+    parser.add_argument("--ablations", action="store_true", help="also DE-III without each of its parts")
     parser.add_argument(
         "--task",
         choices=sorted(SETTINGS),
@@ -105,7 +111,11 @@ def main() -> int:
         raise ConfigError("this comparison is of classes; switch model.classes on")
     corpus = features.corpus if base.mix else find_corpus(base)
     folds = args.folds or list(range(number_of_folds(corpus, base.split)))
-    found = variants(base, args.folder, args.only, task, args.match)
+    only = [*args.only, *(ABLATIONS if args.ablations else ())]
+    found = variants(base, args.folder, only, task, args.match)
+    missing = left_out(base, args.folder, only, task)
+    for words in missing:
+        print(words, flush=True)
     for variant in found:
         print(f"{variant.name}: {count_parameters(variant.config, task):,} parameters", flush=True)
     for variant in [] if args.tables else found:
@@ -118,12 +128,12 @@ def main() -> int:
     if FIRST_NETWORK not in rows:
         print("nothing has been trained yet")
         return 1
-    print(write_tables(found, rows, folds, args.seeds, task))
+    print(write_tables(found, rows, folds, args.seeds, task, missing))
     result: dict[str, Any] = {"bench": "peers", "corpus": features.corpus.name, "seeds": args.seeds}
     result["networks"] = {
         name: {
             key: round(row[key], 4) if isinstance(row[key], float) else row[key]
-            for key in ("uar", "war", "parameters", "gap", "p_holm")
+            for key in ("uar", "war", "parameters", "gap", "p_holm", PRICE)
             if key in row
         }
         for name, row in rows.items()

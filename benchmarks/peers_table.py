@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.peers_variants import FIRST_NETWORK, Variant
-from benchmarks.run_tables import add_file, interval_text, origin, p_text
+from benchmarks.peers_variants import BATCH_AXIS, CORRECTED, FIRST_NETWORK, Variant
+from benchmarks.run_tables import add_file, origin
 from deiii.data.config.load import load_stored, result_settings
 from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
+from deiii.data.tools.text.figure_text import number, p_value, span
 from deiii.model.evaluation.crossval import FoldSeed
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import read_predictions
@@ -28,9 +29,10 @@ from deiii.model.training.run_folder import RunFolder
 
 READ_AS = (
     "UAR and WAR are over the clips of all folds, the mean over seeds; intervals are t intervals over seeds "
-    "and speakers, of a difference paired by seed and clip; p-values are corrected by Holm's method. One "
-    "recipe for all; nothing was tuned for one of them."
+    "and speakers, of a difference paired by seed and clip; p-values are corrected by Holm's method "
+    "for the number of all differences in the table. One recipe for all; nothing was tuned for one of them."
 )
+PRICE = "minus_batch_axis"  # key of VAVL's difference from itself with attention along the batch
 HEAD = (
     "| network | width | parameters | UAR | 95 % | WAR | against DE-III | 95 %, paired | p, Holm | by seed |"
 )
@@ -103,7 +105,18 @@ def collect(
             gap := difference(own, data.get(FIRST_NETWORK, {}), task.classes)
         ):
             rows[variant.name] |= {"gap": gap.value, "gap_ci": gap.interval, "p": gap.p}
+    if {CORRECTED, BATCH_AXIS} <= rows.keys():
+        price = difference(data[CORRECTED], data[BATCH_AXIS], task.classes)
+        if price:
+            seeds_of_both = rows[CORRECTED]["by_seed"].keys() & rows[BATCH_AXIS]["by_seed"].keys()
+            uars = [rows[name]["by_seed"] for name in (CORRECTED, BATCH_AXIS)]
+            rows[CORRECTED][PRICE] = {
+                "gap": price.value, "gap_ci": price.interval, "p": price.p,
+                "by_seed": {seed: uars[0][seed] - uars[1][seed] for seed in sorted(seeds_of_both)},
+            }  # fmt: skip
+    # One table is one family of tests: a difference that is not from DE-III counts, too.
     tested = [row for row in rows.values() if "p" in row]
+    tested += [row[PRICE] for row in rows.values() if PRICE in row]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p_holm"] = p
     return rows
@@ -132,8 +145,16 @@ def markdown(rows: Mapping[str, Mapping[str, Any]], notes: str) -> str:
         seeds = ", ".join(f"{v:.3f}" for v in row["by_seed"].values())
         cells = [
             f"`{name}`: {row['about']}", str(row["width"]), f"{row['parameters']:,}", f"{row['uar']:.3f}",
-            interval_text(row["uar_ci"]), f"{row['war']:.3f}", f"{row['gap']:+.3f}" if "gap" in row else "",
-            interval_text(row.get("gap_ci"), "+"), p_text(row.get("p_holm")), seeds,
+            span(row["uar_ci"]), f"{row['war']:.3f}", number(row["gap"], "+") if "gap" in row else "",
+            span(row.get("gap_ci"), sign="+"), p_value(row.get("p_holm")), seeds,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    for name, price in ((name, row[PRICE]) for name, row in rows.items() if PRICE in row):
+        what = f"*`{name}` minus `{BATCH_AXIS}`, both in batches: the price of the batch axis*"
+        seeds = ", ".join(number(v, "+") for v in price["by_seed"].values())
+        cells = [
+            what, "", "", "", "", "", number(price["gap"], "+"), span(price["gap_ci"], sign="+"),
+            p_value(price["p_holm"]), seeds,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
@@ -182,9 +203,21 @@ def keep_predictions(found: Sequence[Variant], folder: Path) -> None:
 
 
 def write_tables(
-    found: Sequence[Variant], rows: Mapping[str, Any], folds: Sequence[int], seeds: Sequence[int], task: Task
+    found: Sequence[Variant],
+    rows: Mapping[str, Any],
+    folds: Sequence[int],
+    seeds: Sequence[int],
+    task: Task,
+    missing: Sequence[str] = (),
 ) -> str:
-    """Write ``table.md``, ``table.json``, ``peers.png`` and ``peers.tar.xz``; returns the table."""
+    """Write ``table.md``, ``table.json``, ``peers.png`` and ``peers.tar.xz``; returns the table.
+
+    Args:
+        found: the rows of the table.
+        rows: what `collect` returned.
+        folds, seeds, task: what was compared.
+        missing: sentences on rows that were left out.
+    """
     folder = Path(found[0].config.train.run).parent
     first = Path(found[0].config.train.run)
     pairs = [FoldSeed(fold, seed) for seed in seeds for fold in folds]
@@ -201,8 +234,9 @@ def write_tables(
     }  # fmt: skip
     counts = f"{rows[FIRST_NETWORK]['clips']} test clips of {rows[FIRST_NETWORK]['speakers']} speakers"
     notes = f"Corpus {info['corpus']}, {len(folds)} folds, {counts}. {notes} {READ_AS}"
+    notes += "".join(f" `{name}` {words}." for name, _, words in (text.partition(" ") for text in missing))
     text = markdown(rows, " ".join(notes.split()))
-    write_json(folder / "table.json", about | {"networks": rows})
+    write_json(folder / "table.json", about | {"networks": rows, "left_out": list(missing)})
     write_text(folder / "table.md", text)
     save_png(draw_figure(rows, 1 / len(task.classes)), folder / "peers.png")
     keep_predictions(found, folder)

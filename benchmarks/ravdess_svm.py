@@ -14,25 +14,23 @@ import argparse
 import hashlib
 import json
 import multiprocessing
-import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import librosa
 import numpy as np
-import sklearn
 from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from tqdm import tqdm
 
+from benchmarks.machine import made_by
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.tools.atomic_files import atomic_path, write_json
-from deiii.data.tools.machine import machine
 from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.intervals import estimate
 from deiii.pipeline.media.audio import read_audio
@@ -175,8 +173,7 @@ def main() -> None:
     y = np.array([corpus.classes.index(c.label) for c in corpus.clips])
     speakers = np.array([c.speaker for c in corpus.clips])
     place = {c.id: n for n, c in enumerate(corpus.clips)}
-    result: dict = {"bench": "ravdess_svm", "functionals": x.shape[1], "sklearn": sklearn.__version__,
-                    "python": platform.python_version(), "machine": machine()}  # fmt: skip
+    result: dict = {"bench": "ravdess_svm", "functionals": x.shape[1], **made_by()}
     right = {}
     for name, values in (("plain", x), ("speaker_normalised", by_speaker(x, speakers))):
         folds, right[name] = [], np.zeros(len(y), bool)

@@ -45,30 +45,6 @@ def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], 
     return about, words + f"torch {versions['torch']}."
 
 
-def interval_text(interval: Sequence[float] | None, sign: str = "") -> str:
-    """Return an interval as text; empty where there is none.
-
-    Args:
-        interval: its limits.
-        sign: ``+`` to show the sign of positive limits, as in a difference.
-
-    >>> interval_text((0.1, 0.25)), interval_text((-0.1, 0.25), "+"), interval_text(None)
-    ('0.100 to 0.250', '-0.100 to +0.250', '')
-    """
-    return f"{interval[0]:{sign}.3f} to {interval[1]:{sign}.3f}" if interval else ""
-
-
-def p_text(value: float | None) -> str:
-    """Return a p-value as text; empty where there is none.
-
-    >>> p_text(0.0004), p_text(0.0321)
-    ('< 0.001', '0.032')
-    """
-    if value is None:
-        return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     """Add a file to an archive, with time 0 and owner 0: equal content gives equal bytes."""
     entry = tarfile.TarInfo(name)

@@ -26,6 +26,7 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
+from benchmarks.machine import describe
 from deiii.data.cache.index import read_index
 from deiii.data.cache.integrity import verify
 from deiii.data.config.schema import SyntheticConfig
@@ -165,12 +166,12 @@ def report(args, samples, checked: int, findings: int, outcomes: int, survivors:
         )
     print(f"{checked} shards verified, {findings} findings; {outcomes} outcomes recorded")
     print(f"left behind: {survivors} processes, {len(left)} files {left[:5] or ''}")
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
     good = flat and not (findings or survivors or left) and outcomes == 3 * args.clips
     figures = {
         "bench": "soak", "clips": args.clips, "seconds": round(seconds), "flat": flat,
         "growth_mb": round(growth, 1), "leaked_processes": survivors,
         "leaked_files": len(left), "lost": 3 * args.clips - outcomes,
+        **describe("dask", "h5py", "av"),
     }  # fmt: skip
     print("RESULT " + json.dumps(figures, separators=(",", ":")))
     return 0 if good else 1

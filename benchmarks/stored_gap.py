@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.tools.text.figure_text import number, span
 from deiii.model.intervals import estimate
 
 
@@ -144,8 +145,9 @@ def main() -> None:
     result = gaps(read(args.one), read(args.other))
     for kind, words in (("mean", "mean over seeds"), ("averaged", "probabilities averaged over seeds")):
         row = result[kind]
-        interval = f"95 % {row['ci'][0]:+.3f} to {row['ci'][1]:+.3f}" if row["ci"] else "no interval"
-        print(f"{words}: {row['uar'][0]:.3f} - {row['uar'][1]:.3f} = {row['gap']:+.3f}, {interval}")
+        interval = f"95 % {span(row['ci'], sign='+')}" if row["ci"] else "no interval"
+        gap = number(row["gap"], "+")
+        print(f"{words}: {row['uar'][0]:.3f} - {row['uar'][1]:.3f} = {gap}, {interval}")
     print("RESULT " + json.dumps({"bench": "stored_gap", **result}))
 
 

@@ -61,7 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0 done, 1 an error, 130 interrupted by Ctrl-C or SIGTERM."""
+    """Run one command; returns its exit status: 0 done, 1 an error, 130 interrupted by Ctrl-C or SIGTERM.
+
+    Args:
+        argv: the words of the command; those of this process if they are not given, in which case the program
+            is expected to end with the command (`run`).
+    """
     from deiii.data.command_line.entry import run
 
     # Before PyTorch is loaded, which reads it once. By default, a thread of GNU's OpenMP that waits keeps its
@@ -69,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # help there; on an idle machine, no difference was found (`benchmarks/busy_train.py`).
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "3000"
-    return run(partial(_parse, argv))
+    return run(partial(_parse, argv), ends_program=argv is None)
 
 
 def _parse(argv: Sequence[str] | None) -> Command:

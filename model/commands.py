@@ -20,6 +20,7 @@ from deiii.data.config.words import (
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.signals import INTERRUPTED
 from deiii.data.tools.progress import say
+from deiii.data.tools.text.figure_text import number
 from deiii.model.distributed.launch import single_process
 from deiii.model.prediction_commands import add_commands as add_prediction_commands
 from deiii.model.run_arguments import MOST_RUNS, add_jobs, add_seeds, refuse_repeated
@@ -191,7 +192,7 @@ def _crossval(args: argparse.Namespace) -> int:
     for key, name in figure_names(result["figures"]).items():
         figure = result["figures"][key]
         sd = figure["sd_folds"]
-        mean = "undefined" if figure["mean"] is None else f"{figure['mean']:.3f}"
+        mean = "undefined" if figure["mean"] is None else number(figure["mean"])
         line = f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
         line += f", sd {sd:.3f}" if sd is not None else ""
         say(line + (f" (guessing: {guessing(result['classes']):.3f})" if key == "uar" else ""))

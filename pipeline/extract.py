@@ -57,7 +57,7 @@ class Features:
         logmel: float16 [m,n_mels], dB.
         audio_time: float64 [m], s, same zero as ``video_time``.
         outcomes: the outcome of each stage, with the reason.
-        more: the arrays of stages of other packages, by stage and field.
+        more: the arrays of all other stages (frozen encoders, stages of packages), by stage and field.
 
     Raises:
         ValueError: arrays of one clock differ in length; names the field and the shapes.
@@ -90,12 +90,12 @@ class Features:
 
 
 def extract(path: str | Path, config: Config | None = None) -> Features:
-    """Compute faces, flow and log-mel of one media file, and the stages of other packages.
+    """Compute faces, flow and log-mel of one media file, and the further stages that the settings name.
 
     Args:
         path: any media file that PyAV can read.
-        config: settings (`deiii.data.config.load.load_config`); the defaults need no weights. Stages of other
-            packages run if its ``stages`` name them.
+        config: settings (`deiii.data.config.load.load_config`); the defaults need no weights. Frozen encoders
+            and stages of packages run if its ``stages`` name them.
 
     Returns:
         the arrays and the outcome of each stage; a stage that finds nothing raises no error.
@@ -217,7 +217,7 @@ def read_indices(config: Config, corpus: Corpus) -> dict[str, StageIndex]:
 
 
 def _features(path: str | Path, results: Mapping[str, StageResult]) -> Features:
-    """Return the results of stages as `Features`; arrays of stages of other packages are in ``more``."""
+    """Return the results of stages as `Features`; arrays of stages without public names are in ``more``."""
     named: dict[str, np.ndarray] = {}
     more: dict[str, Mapping[str, np.ndarray]] = {}
     for name, result in results.items():

@@ -115,7 +115,7 @@ def _export(args: argparse.Namespace) -> int:
     from deiii.data.sharing.formats import megabytes
 
     clips, size = export_features(read_settings(args.settings), args.out, args.to)
-    print(f"{args.out}: {counted(clips, 'clip')}, {megabytes(size)}; README.md says how to load them")
+    print(f"{args.out}: {counted(clips, 'clip')}, {megabytes(size)}; README.md shows how to load them")
     return 0
 
 
@@ -123,6 +123,6 @@ def _fetch(args: argparse.Namespace) -> int:
     from deiii.data.sharing.archive import fetch_archive
 
     new, count = fetch_archive(args.url, args.archive, args.sha256)
-    print(f"{args.archive}: {counted(count, 'file')}, {new} of them new, all as the list says")
+    print(f"{args.archive}: {counted(count, 'file')}, {new} of them new; all match the list")
     say(f"next: deiii unpack {shlex.quote(str(args.archive))} cache")
     return 0

@@ -34,7 +34,7 @@ from deiii.data.tools.counts import counted
 
 PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 UNLIKE = 0.1  # total variation of two distributions of classes, or difference of the shares of women
-TRAINED = {  # what train and test share
+TRAINED = {  # effects of what train and test share
     "equal": "the network is scored on the clips that it was trained on",
     "clips": "the network was trained on clips that it is scored on",
     "speakers": "the network can recognise voices and faces that it was trained on; the score says little "
@@ -56,7 +56,7 @@ EFFECTS = {
     **TRAINED,
     "tested again": "figures over all folds count these clips more than once; the folds are no "
     "cross-validation",
-    "sentences": "every part has the same words; the score says nothing about other sentences. This is "
+    "sentences": "the parts share these words; the score says nothing about other sentences. This is "
     "usual where actors read a few sentences",
     "classes": "accuracy (WAR) depends on these shares; UAR does not",
     "unseen": "the network cannot learn these classes; every such clip counts as wrong",
@@ -71,7 +71,7 @@ class Finding:
 
     Attributes:
         kind: a key of `EFFECTS`.
-        count: how many clips, speakers or classes it is about.
+        count: number of the clips, takes, speakers, pairs, sentences or classes that it is about.
         text: a sentence with names.
         leak: whether parts share what they may not share.
         parts: the two parts that share something; train and test for other findings.
@@ -186,7 +186,7 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
     looked = [", ".join(f"{part}: {counted(len(parts[part]), 'clip')}" for part in PARTS if parts.get(part))]
     nameless = sum(not facts.speaker for clips in parts.values() for facts in clips)
     if nameless:
-        looked.append(f"the speaker of {counted(nameless, 'clip')} is not known; they were not compared")
+        looked.append(f"the speaker of {counted(nameless, 'clip')} is not known and was not compared")
     if prints is None:
         looked.append(
             "names were compared; audio and faces were not, because there are no features for these "

@@ -16,7 +16,7 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import Stream
 from deiii.data.tools.counts import counted
 
-MOST_NAMED = 4  # clips of a line, and lines
+MOST_NAMED = 4  # most clips that a line names, and most lines
 
 
 def copies(features: FeatureSet, parts: Mapping[str, np.ndarray]) -> list[str]:
@@ -50,7 +50,9 @@ def copies(features: FeatureSet, parts: Mapping[str, np.ndarray]) -> list[str]:
             lines.append(f"warning: one recording under several {what}: {named}{more}; keep one of them")
     lines = across + within
     if len(lines) > MOST_NAMED:
-        lines[MOST_NAMED:] = [f"warning: {len(lines) - MOST_NAMED} more recordings are there several times"]
+        lines[MOST_NAMED:] = [
+            f"warning: {len(lines) - MOST_NAMED} more recordings are under several speakers or labels, too"
+        ]
     if across:
         held = f"{counted(len(across), 'recording')} {'is' if len(across) == 1 else 'are'}"
         lines.insert(0, f"warning: {held} in several parts, so figures of this split are too good")
@@ -58,7 +60,7 @@ def copies(features: FeatureSet, parts: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _equal(stream: Stream, rows: Sequence[int]) -> list[list[int]]:
-    """Return the groups of two or more clips of which a stage stores the same, byte for byte."""
+    """Return the groups of two or more clips whose bytes in a stage are equal and not constant."""
     alike: dict[tuple[int, bytes], list[int]] = defaultdict(list)
     for row in rows:
         values = stream.main(row)

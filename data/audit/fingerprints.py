@@ -8,7 +8,7 @@ one take in two codecs.
 A face print is the movement in the aligned crops: the differences between 32 grey images of 8 x 8 px. What
 stays the same in a clip, such as the person and the room, does not affect it.
 
-Axes: N clips, D numbers of a coarse print, T steps, F bands.
+Axes: N clips, D numbers of a coarse or face print, T steps, F bands.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AudioPrint:
 
     Attributes:
         steps_TF: float16 [T,F], dB in steps of 10 ms, smoothed over 50 ms, without the mean of each band.
-        coarse_D: float32 [D], of length 1; whole recording in 24 steps, to find candidates.
+        coarse_D: float32 [D], a unit vector; the whole recording in 24 steps, to find candidates.
     """
 
     steps_TF: np.ndarray
@@ -49,7 +49,7 @@ class AudioPrint:
 
 
 def audio_print(logmel: np.ndarray, time: np.ndarray) -> AudioPrint | None:
-    """Return the audio print of a recording; ``None`` for one that is too short or silent.
+    """Return the audio print of a recording; ``None`` if it is too short or hardly changes (silence).
 
     Args:
         logmel: float [m,M], dB.
@@ -96,7 +96,9 @@ def audio_likeness(one: AudioPrint, other: AudioPrint) -> float:
 
 
 def face_print(frames: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
-    """Return the movement of a face, float32 [D] of length 1; ``None`` for a still or mostly absent face.
+    """Return the movement of a face as a unit vector, float32 [D].
+
+    Returns ``None`` for fewer than 16 frames, and for a still or mostly absent face.
 
     Args:
         frames: uint8 [n,S,S,3], aligned crops.

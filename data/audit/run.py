@@ -37,7 +37,8 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
         The fold and what was found.
 
     Raises:
-        SplitError, CorpusError: the split or the corpus cannot be read.
+        SplitError: the split cannot be read, does not fit the corpus, or has no such fold.
+        CorpusError: the corpus cannot be read, and the names in the lists do not contain the speaker.
     """
     split = Split.load(source) if source.endswith("split.json") else None
     protocol = None if split is not None else _load(source)
@@ -147,7 +148,7 @@ def _without_place(corpus: Corpus, held: Collection[str], where: str) -> list[st
 
 def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureSet | None]:
     """Return the corpus with its features, the corpus alone, or one made of the names in the lists."""
-    config = replace(config, copies=[])  # they are in the part of the clips that they are made of
+    config = replace(config, copies=[])  # copies are in the part of their originals
     try:
         features = FeatureSet.open(config)
         return features.corpus, features

@@ -40,8 +40,8 @@ def decode_tensor(flow: torch.Tensor, scale: torch.Tensor | None = None) -> torc
 
     Args:
         flow: int8 or float16 [...,S,S,2].
-        scale: float32 [...], px per step; required if ``flow`` is int8. With float16 it is 1, or 0
-            for flow that a batch masks.
+        scale: float32 [...], factor from stored values to px, or to px in 1/25 s as in a batch; required if
+            ``flow`` is int8. It is 0 for flow that a batch masks.
 
     Raises:
         ValueError: for int8 flow without its scale.

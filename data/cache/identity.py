@@ -1,4 +1,4 @@
-"""Which corpus a cache folder belongs to: two corpora of one name get two folders.
+"""Record which corpus a cache folder belongs to: two corpora of one name get two folders.
 
 ``cache/<corpus>/corpus.json`` is written before the first shard. It names the folder's corpus by its place
 (root and table) and by the digest of its clips. A corpus is the same if it is at the same place, whatever was
@@ -43,7 +43,7 @@ IDENTITY = "corpus.json"
 SOURCES = "sources.json"  # size, modification time, SHA-256 and change time of each media file
 READ_BYTES = 2 * 2**30  # most bytes of media files that are read to compare them
 THREADS = 8  # threads that examine media files
-FORMAT = 2  # the same number as for index and clip table
+FORMAT = 2  # the same number as for the clip table (`deiii.data.cache.index.FORMAT`)
 SUFFIX = re.compile(r"-[0-9a-f]{8}")
 
 

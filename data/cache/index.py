@@ -78,7 +78,7 @@ class ShardRecord:
         except FileNotFoundError:
             raise CacheError(f"{path} is missing; run `deiii preprocess` to rebuild it") from None
         if size != self.bytes:
-            raise CacheError(f"{path} has {size} bytes, its index says {self.bytes}; run `deiii verify`")
+            raise CacheError(f"{path} has {size} bytes, its index states {self.bytes}; run `deiii verify`")
         info = ShardInfo("", "", "", self.digest, self.bytes, self.fields, self.clips)
         return Shard(path, info)
 
@@ -222,7 +222,7 @@ def _shard_tree(shard: ShardRecord) -> dict:
 
 
 def _shard_from(tree: Mapping[str, Any]) -> ShardRecord:
-    """Read and check one shard of an index. Raises ValueError, KeyError or TypeError for what cannot be."""
+    """Read and check one shard of an index. Raises ValueError, KeyError or TypeError if it is malformed."""
     name = tree["name"]
     if Path(name).name != name:
         raise ValueError(f"shard name {name!r} leaves its folder")
@@ -236,7 +236,7 @@ def _shard_from(tree: Mapping[str, Any]) -> ShardRecord:
     fields = {n: FieldLayout(int(o), str(d), tuple(map(int, s))) for n, (o, d, s) in tree["fields"].items()}
     for field_name, layout in fields.items():
         if np.dtype(layout.dtype).kind not in KINDS:  # objects would be read as addresses in memory
-            raise ValueError(f"field {field_name!r} of {name!r} claims the type {layout.dtype}")
+            raise ValueError(f"field {field_name!r} of {name!r} has the type {layout.dtype}")
         if min(layout.shape, default=0) < 0 or not layout.shape or layout.shape[0] != rows:
             raise ValueError(f"field {field_name!r} of {name!r} has the shape {layout.shape}")
         if layout.offset < 0 or layout.offset + layout.nbytes > tree["bytes"]:

@@ -110,7 +110,8 @@ def read_info(path: str | Path, with_digest: bool = True) -> ShardInfo:
         with_digest: whether the file must hold a digest already.
 
     Raises:
-        ShardError: if the file is not a shard of this format, or claims more than it holds.
+        ShardError: if the file does not exist, is not a shard of this format, or its arrays would reach
+            beyond its end.
     """
     path = Path(path)
     try:

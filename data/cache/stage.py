@@ -65,8 +65,8 @@ class Stage:
         models: ``module:function`` from the settings to what each process loads once; ``None`` for nothing.
         load_early: whether models are also loaded before workers start, so that bad ones end a run at once.
         product: what its large field holds, in a word, for messages.
-        hop_ms: distance of its rows, of an audio stage: ms, the dotted name of the setting, or a
-            name in ``sizes``.
+        hop_ms: for an audio stage, the distance of its rows in ms: a number, the dotted name of the setting
+            that holds it, or a name in ``sizes``.
         switch: setting of `ModelConfig` by which the network's own encoders read it; empty for a stage that
             enters through ``model.extra``.
         stream: the name under which the network's input is hidden and reported.
@@ -225,7 +225,7 @@ class ExtraInput(NamedTuple):
         name: name of the stage.
         modality: video or audio.
         shape: axes of a row: (D,), or (L,D) for L layers.
-        per_hop: rows for each hop of the log-mel, of an audio stage; 1 otherwise.
+        per_hop: for an audio stage, the number of rows for each hop of the log-mel; 1 for a video stage.
     """
 
     name: str

@@ -327,7 +327,7 @@ def extra_inputs(config: Config) -> tuple[ExtraInput, ...]:
         shape = stage.shape(stage.large, config)
         told = f"model.extra names {name!r}"
         if stage.switch or config.model.extra.count(name) > 1:
-            raise ConfigError(f"{told} twice; model.{stage.switch or 'extra'} has it already")
+            raise ConfigError(f"{told}, but model.{stage.switch or 'extra'} has it already; name it once")
         if name not in config.stages:
             raise ConfigError(f"{told}, which stages lacks: add it, and run `deiii preprocess`")
         if stage.modality == "video" and FACES.name not in with_upstream([name]):

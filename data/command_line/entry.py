@@ -56,11 +56,14 @@ class Command:
     debug: bool = False
 
 
-def run(parse: Callable[[], Command]) -> int:
+def run(parse: Callable[[], Command], ends_program: bool = True) -> int:
     """Parse a command line and run its command.
 
     Args:
         parse: returns the command; may end the program with SystemExit, as `argparse` does.
+        ends_program: whether the program ends with the command. Ctrl-C and SIGTERM then have no effect for
+            a few seconds, so that they do not interrupt Python's own end. Otherwise the program that called
+            this gets its own handlers of these signals back.
 
     Returns:
         The exit status: the command's own; 1 for an error, which is printed in one line (`explain` for errors
@@ -73,17 +76,19 @@ def run(parse: Callable[[], Command]) -> int:
     """
     forget_made_folders()
     status = 1
+    handler = StopHandler()
+    handler.install()
     try:
-        status = _run(parse)
+        status = _run(parse, handler, ends_program)
     finally:
+        if not ends_program:
+            handler.restore()
         if status:
             remove_empty_folders()
     return status
 
 
-def _run(parse: Callable[[], Command]) -> int:
-    handler = StopHandler()
-    handler.install()
+def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool) -> int:
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names of other systems, and terminals without Unicode, must not end a command.
@@ -102,7 +107,8 @@ def _run(parse: Callable[[], Command]) -> int:
     except BaseException as error:
         # Code that is interrupted while it is imported may raise an error of its own.
         if isinstance(error, KeyboardInterrupt) or handler.first is not None:
-            handler.end()
+            if ends_program:
+                handler.end()
             return _stopped(command)
         if _is_broken_pipe(error) and _stdout_is_closed():
             # A command such as `deiii settings | head` loses no work, so it ends without a message.
@@ -122,7 +128,8 @@ def _run(parse: Callable[[], Command]) -> int:
         message = memory or (explain(error) if isinstance(error, OSError) else error)
         print(f"{coloured('error:', RED, sys.stderr)} {message}", file=sys.stderr)
         return 1
-    handler.end()
+    if ends_program:
+        handler.end()
     return status
 
 

@@ -57,8 +57,8 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
         overrides: ``section.key=value``; the value is read as YAML.
 
     Raises:
-        ConfigError: for an unknown key (the message names the nearest), a wrong type or a value that is
-            not among a setting's choices.
+        ConfigError: for a file that does not exist, an unknown key (the message names the nearest), a wrong
+            type, a value that is not allowed, and settings that do not fit each other.
     """
     merged = _defaults()
     for path in [paths] if isinstance(paths, (str, Path)) else paths:

@@ -135,12 +135,16 @@ def check_network(model: Any, named: Iterable[str] = ()) -> None:
         raise ConfigError(
             f"model.{name}={_written(getattr(model, name))} has no effect on model.name={model.name} "
             f"({entry.title}), only on {readers}; leave it out. "
-            + (f"Of its own, {model.name} reads {own}" if own else f"{model.name} has no settings of its own")
+            + (
+                f"The settings that {model.name} has of its own are {own}"
+                if own
+                else f"{model.name} has no settings of its own"
+            )
         )
     if model.join == "pooled" and model.name != DEFAULT:
         raise ConfigError(
             f"model.join=pooled is not for model.name={model.name} ({entry.title}), which compares steps "
-            f"over time, only on {DEFAULT}; use model.join=separate"
+            f"over time, but only for {DEFAULT}; use model.join=separate"
         )
     for name in sorted(entry.needs):
         if getattr(model, name) < 1:

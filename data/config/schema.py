@@ -54,8 +54,8 @@ class Config:
     )
     mix_weights: list[float] = opt(
         [],
-        "Weight of a clip in the losses of classes, for each config of mix; one of the first corpus has 1. "
-        "If empty, all have 1.",
+        "Weight of a clip in the losses of classes, for each config of mix; a clip of the first corpus has "
+        "weight 1. If empty, all clips have weight 1.",
         above=0,
         high=1000,
     )
@@ -94,7 +94,8 @@ class Config:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     gpus: int = opt(
         -1,
-        "Number of GPUs that compute flow; -1 uses all that are found.",
+        "Number of GPUs for the stages that can use one (flow with RAFT, frozen encoders); -1 uses all that "
+        "are found.",
         operational=True,
         low=-1,
         high=1024,

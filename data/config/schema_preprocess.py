@@ -19,11 +19,11 @@ class SyntheticConfig:
         "of freckles trembles (binding), or one bit that audio and, faintly, frames show (told).",
         choices=("cues", "sync", "order", "binding", "told"),
     )
-    speakers: int = opt(24, "Number of synthetic speakers.", low=1, high=10_000)
-    clips_per_class: int = opt(3, "Number of clips of each class by each speaker.", low=1, high=10_000)
-    seconds: float = opt(1.6, "Length of a clip in s.", low=0.1, high=600)
-    size: int = opt(192, "Height and width of the video in px.", low=64, high=4096)
-    fps: float = opt(25.0, "Frames per second of the video.", low=1, high=240)
+    speakers: int = opt(24, "Number of synthetic speakers.", low=1, high=9999)
+    clips_per_class: int = opt(3, "Number of clips of each class by each speaker.", low=1, high=9999)
+    seconds: float = opt(1.6, "Length of a clip in s; at least 1.28 for task=order.", low=0.8, high=60)
+    size: int = opt(192, "Height and width of the video in px, an even number.", low=64, high=2048)
+    fps: float = opt(25.0, "Frames per second of the video.", low=10, high=120)
     seed: int = opt(
         0, "Seed of all speakers and clips; another seed gives another corpus.", low=0, high=MOST_SEED
     )
@@ -43,7 +43,7 @@ class CorpusConfig:
     table: str | None = opt(
         None,
         "Path of the CSV file with the columns path, speaker, label and optionally valence, arousal, "
-        "dominance, fold; root/clips.csv if empty. Used if corpus.name=table.",
+        "dominance, fold, sex; root/clips.csv if empty. Used if corpus.name=table.",
         path=True,
     )
     title: str = opt("corpus", "Name of the corpus in caches and reports. Used if corpus.name=pattern.")
@@ -270,8 +270,8 @@ class ClusterConfig:
     )
     gpu: bool = opt(
         False,
-        "Compute flow in jobs or pods with one GPU each, after jobs or pods without a GPU have computed the "
-        "other stages.",
+        "Compute the stages that can use a GPU in jobs or pods with one GPU each, after jobs or pods without "
+        "a GPU have computed the other stages.",
         operational=True,
     )
     gpu_workers: int = opt(

@@ -49,7 +49,7 @@ class SplitConfig:
 
 @dataclass
 class LoaderConfig:
-    """From caches to batches."""
+    """How clips are sampled from the caches, augmented and put into batches."""
 
     steps: int = opt(
         8, "Number T of video steps (frames with their flow) sampled from a clip.", low=1, high=4096
@@ -218,8 +218,8 @@ class ModelConfig:
     )
     standardise: bool = opt(
         False,
-        "Standardise every feature of the stages in model.extra by its mean and deviation over the training "
-        "clips; with model.join=pooled also the pooled features.",
+        "Standardise every feature of the stages in model.extra by its mean and standard deviation over the "
+        "training clips; with model.join=pooled also the pooled features.",
     )
     pool: str = opt(
         "attention",

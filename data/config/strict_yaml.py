@@ -78,7 +78,7 @@ def parse_override(
     name like any other. The items of a list in ``list_keys`` stay text.
 
     Raises:
-        ConfigError: if a setting that may not be empty is given no value, or one that is not UTF-8.
+        ConfigError: for a value that is not UTF-8, and for no value of a setting that may not be empty.
 
     >>> parse_override("faces.size", "96")
     {'faces': {'size': 96}}

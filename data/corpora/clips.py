@@ -31,7 +31,7 @@ class Clip:
         votes: what raters chose, by what they saw or heard (``voice``, ``face``, ``multimodal``): the number
             of votes for each class, or 1 for each winner where only winners are published
             (`Corpus.votes`). They set the ceiling that is printed beside a result.
-        sex: ``female`` or ``male`` where a table of the corpus says it of the speaker; else empty.
+        sex: ``female`` or ``male`` where a table of the corpus states the speaker's sex; else empty.
     """
 
     id: str

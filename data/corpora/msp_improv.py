@@ -14,7 +14,7 @@ Which end of the activation scale is active is not documented, and published att
 S01A-F01-P-FM01 they are activation 2.0, valence 2.8, dominance 2.8. The table decides: people who are angry
 or happy are more active than people who are sad, so the end at which angry and happy clips lie is the active
 one (`activation_direction`). Where the table is too small to decide, high values are taken as passive, as in
-earlier versions. `Corpus.notes` says what was found; nothing is turned around without it.
+earlier versions. `Corpus.notes` states what was found and whether the values were reversed.
 
 `Clip.speaker` is the actor in the name (F01), as is usual with this corpus; the meaning of the letters
 before the turn's number is not documented. In the default protocol both actors of a session belong to one
@@ -165,7 +165,7 @@ def _compare_published(ratings: Mapping[str, Rating]) -> str:
     clip, wanted = PUBLISHED
     said = ", ".join(f"{name} {value:.1f}" for name, value in wanted.items())
     if clip not in ratings:
-        return f"{clip}, of which {said} is published, is not in it"
+        return f"{clip}, of which {said} are published, is not in it"
     own = ratings[clip].attributes
     found = ", ".join(f"{name} {own[name]:.2f}" for name in wanted if name in own) or "nothing"
     same = {name for name, value in wanted.items() if name in own and abs(own[name] - value) <= ROUNDING}
@@ -176,7 +176,7 @@ def _compare_published(ratings: Mapping[str, Rating]) -> str:
         kind = "the published activation runs the other way"
     else:
         kind = "the two are not the same ratings"
-    return f"{clip} has {found} there, published is {said}: {kind}"
+    return f"{clip} has {found} there, published are {said}: {kind}"
 
 
 def _rating(text: str) -> Rating:

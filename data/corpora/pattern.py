@@ -56,7 +56,7 @@ def scan(config: CorpusConfig) -> Corpus:
             others.append(path)
             continue
         label: str | None = found["label"]
-        code = clean(found["label"]).casefold()  # macOS hands out decomposed letters
+        code = clean(found["label"]).casefold()  # macOS returns decomposed letters
         if codes:
             if code not in codes:
                 raise CorpusError(

@@ -9,8 +9,8 @@ A protocol is a YAML file: one of ``data/corpora/protocols/``, or a file of your
 - ``column``: the folds are the clips' own `Clip.fold`, such as a session, sorted;
 - ``speakers``: the clips' own folds if they have any, otherwise whole speakers divided among ``folds`` folds.
 
-``source`` says where the lists come from (repository, commit, files and the SHA-256 of those files one after
-the other), ``known_for`` what a reader of its figures should know.
+``source`` states where the lists come from (repository, commit, files and the SHA-256 of those files one
+after the other), ``known_for`` what a reader of its figures should know.
 
 >>> load_protocol("ravdess-6fold").about
 'six folds of four consecutive actors'
@@ -161,7 +161,7 @@ def _protocol(tree: Any, path: Path) -> Protocol:
     if found.validation == "given" and (unlisted or not found.parts):
         where = f"fold {unlisted[0]} has" if unlisted else f"a protocol of the kind {found.kind} has"
         raise SplitError(
-            f"{path}: it says validation: given, but {where} no list val. Add the list, or write "
+            f"{path}: it has validation: given, but {where} no list val. Add the list, or write "
             "validation: speakers, which draws some of the training speakers (none with split.val_share=0)"
         )
     return found

@@ -1,7 +1,7 @@
 """RAVDESS (Livingstone & Russo 2018, https://doi.org/10.5281/zenodo.1188976).
 
-The file name ``MM-VC-EM-IN-ST-RE-AC.ext`` says everything about a clip: modality, vocal channel, emotion,
-intensity, statement, repetition and actor. Files may lie in any folders (``Actor_01/``,
+The file name ``MM-VC-EM-IN-ST-RE-AC.ext`` holds the numbers of modality, vocal channel, emotion, intensity,
+statement, repetition and actor of a clip. Files may lie in any folders (``Actor_01/``,
 ``Video_Speech_Actor_01/Actor_01/`` as unzipped, or none).
 """
 

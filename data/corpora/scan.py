@@ -94,8 +94,8 @@ def scan_again(config: CorpusConfig) -> Corpus | None:
 def cache_name(config: CorpusConfig) -> str:
     """Return the name of a corpus's folder in a cache; it depends on settings, not on the corpus's files.
 
-    Selections of different clips (RAVDESS's speech and song, two tables) have different folders. CREMA-D's
-    two kinds of labels share one, because their clips and features are the same.
+    Selections of different clips (RAVDESS's speech and song, two tables) have different folders. The kinds of
+    labels of CREMA-D share one, because their clips and features are the same.
 
     >>> cache_name(CorpusConfig(name="ravdess", modality="audio-only"))
     'ravdess-audio-only-speech'
@@ -124,10 +124,10 @@ def _plain(text: str) -> str:
 
 
 def same_people(a: CorpusConfig, b: CorpusConfig) -> bool:
-    """Return whether equal names of speakers in two corpora are the same persons.
+    """Return whether equal names of speakers in two corpora mean the same persons.
 
-    They are in two selections of one published corpus, such as RAVDESS's speech and song, and in two tables
-    of one folder.
+    This holds for two selections of one published corpus, such as RAVDESS's speech and song, and for two
+    tables of one folder.
     """
     if a.name != b.name:
         return False

@@ -172,7 +172,10 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
 
 
 def attribute_ranges(clips: list[Clip], source: object = "table") -> dict[str, tuple[float, float]]:
-    """Return the smallest of `RANGES` holding all attribute values, for each attribute that occurs.
+    """Return the smallest of `RANGES` that holds all attribute values, for each attribute that occurs.
+
+    Raises:
+        CorpusError: no range holds all values.
 
     >>> attribute_ranges([Clip("a", "a.mp4", "s", attributes={"valence": 0.2, "arousal": -0.4})])
     {'valence': (-1.0, 1.0), 'arousal': (-1.0, 1.0)}
@@ -214,7 +217,7 @@ class Root:
             CorpusError: if it leads out of the root, directly or by a link.
         """
         if _CONTROL.search(text):
-            raise CorpusError(f"path {text!r} holds control characters")
+            raise CorpusError(f"path {text!r} holds control characters; rename the file")
         text = text.replace("\\", "/")
         if os.path.isabs(text):
             normal = posixpath.normpath(text)

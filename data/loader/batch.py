@@ -200,7 +200,8 @@ class StoredBatch(ClipInfo):
         frames: uint8 [B,T,H,H,3]. flow: int8 or float16 [B,T,H,H,2]. logmel: float16 [B,L,M], dB.
             Empty where the batch comes from resident data or the stream is switched off.
         frame_at, hop_at: int64 [B,T], [B,L]; rows in the resident arrays.
-        scale: float32 [B,T], px per step of int8 flow.
+        scale: float32 [B,T], factor from stored flow to px of the crop in 1/25 s (to the next frame where
+            ``loader.flow_per_second`` is off); 0 without flow.
         draws: float32 [B,K] in [0,1), the clip's random numbers for augmentation.
         extra: a `StoredExtra` for each extra stream, keyed by stage.
         Others: attributes of `ClipInfo`.

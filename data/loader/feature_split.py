@@ -22,7 +22,7 @@ def open_split(*words: str) -> Split:
     """Return the split that a command with the same words would train on and score by.
 
     Args:
-        words: keyword arguments of `deiii.data.loader.feature_set.open_features`.
+        words: as for `deiii.data.loader.feature_set.open_features`.
 
     Raises:
         SplitError: the corpus cannot be divided as ``split.protocol`` says.
@@ -83,7 +83,7 @@ def media_digests(cache: str | Path, corpus: Corpus) -> dict[str, str]:
 
 
 def media_names(corpus: Corpus) -> dict[str, str]:
-    """Return the path of each clip's media file by its id; in a mixture like the id with a corpus in front.
+    """Return the path of each clip's media file by its id; the corpus's name in front of the id is kept.
 
     >>> from deiii.data.corpora.clips import Clip
     >>> clips = Clip("a", "a.mp4", "anna"), Clip("crema_d:b", "b.mp4", "crema_d:ben")

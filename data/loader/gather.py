@@ -68,7 +68,9 @@ class Gather:
         seed: seed of the clips' random numbers.
         switches: which of ``video``, ``flow``, ``audio`` the batch holds.
         extra: further stages that the batch holds.
-        held: large fields that were loaded beforehand, by stage; the mapped files serve the rest.
+
+    Attributes:
+        held: large fields that were loaded beforehand, by stage; the others are read from the mapped files.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Gather:
             stored = self.streams[x.name].shape if x.name in self.streams else ()
             if stored not in ((), x.shape):
                 raise CacheError(
-                    f"{x.name} holds rows of {list(stored)}, the settings say {list(x.shape)}; "
+                    f"{x.name} holds rows of {list(stored)}, the settings ask for {list(x.shape)}; "
                     "run `deiii preprocess` with the same settings"
                 )
         self.first = {s: stream.first for s, stream in self.streams.items()}

@@ -93,8 +93,12 @@ class Loader:
             ``config.normalise`` normalises.
 
     Attributes:
-        residency: place of the large fields: file, memory or device.
+        residency: place of the large fields: ``stream``, ``ram`` or ``device``.
         why: the reason, in words.
+
+    Raises:
+        DeviceError: ``loader.residency=device``, and the fields exceed the free memory of the GPU.
+        CacheError: stored rows of an extra stage have another shape than the settings give.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ Entry = tuple[np.ndarray, dict[FieldLayout, np.ndarray]]  # a whole file, and vi
 
 
 class MapError(OSError):
-    """A shard file cannot be mapped, or is not what its index says."""
+    """A shard file cannot be mapped, or differs from what its index states."""
 
 
 class Maps:
@@ -83,7 +83,7 @@ def map_file(path: Path, size: int) -> np.ndarray:
     except OSError as error:
         raise MapError(f"{path} cannot be read ({error.strerror}); run `deiii verify`") from None
     if found != size:
-        raise MapError(f"{path} has {found} bytes, its index says {size}; run `deiii verify`")
+        raise MapError(f"{path} has {found} bytes, its index states {size}; run `deiii verify`")
     try:
         whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
     except RuntimeError as error:

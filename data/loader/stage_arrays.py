@@ -231,7 +231,7 @@ def levels_of(
 
 
 def valid_rows(stream: Stream, clips: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-    """Yield the rows of a stage of some clips, without empty rows; clips without any rows are left out."""
+    """Return the valid rows of a stage, one array for each clip; clips without any are left out."""
     first = stream.first
     valid = stream.small("valid") if "valid" in stream.spec.small else None
     found = []

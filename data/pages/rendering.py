@@ -13,7 +13,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-# Characters that begin a link, emphasis, code, HTML, an entity or a cell; "_" within a word is only itself.
+from deiii.data.tools.text.figure_text import number, span
+
+# Characters that begin a link, emphasis, code, HTML, an entity or a cell; "_" within a word does not.
 SPECIAL = re.compile(r"[\\`*<\[\]|&~]|\b_|_\b")
 FOLDER = Path(__file__).parent / "templates"
 
@@ -28,24 +30,6 @@ def render(template: str, **values: Any) -> str:
     '# DE-III on ...'
     """
     return _environment().get_template(template).render(**values)
-
-
-def number(value: float | None) -> str:
-    """Return a figure with three decimals, or a dash where it is undefined.
-
-    >>> number(0.12345), number(None), number(-0.0)
-    ('0.123', '–', '0.000')
-    """
-    return "–" if value is None or value != value else f"{round(value, 3) + 0.0:.3f}"
-
-
-def span(interval: list[float] | None, undefined: str = "") -> str:
-    """Return an interval as text, or ``undefined`` where there is none.
-
-    >>> span([0.25, 0.75])
-    '0.250 to 0.750'
-    """
-    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else undefined
 
 
 def plain(text: object) -> str:

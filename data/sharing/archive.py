@@ -1,7 +1,7 @@
 """Archives that `deiii pack` made, to publish and to fetch: a card, and a list of all files with digests.
 
-``archive.json`` lists every file of the archive with its size and SHA-256, and is written last. Who publishes
-the archive states the digest of that file, which covers all files of the archive.
+``archive.json`` lists every file of the archive with its size and SHA-256, and is written last. The
+publisher of the archive states the digest of that file, which covers all files of the archive.
 
 >>> fetch_archive("https://example.org/features", "archive")     # doctest: +SKIP
 """
@@ -106,7 +106,7 @@ def fetch_archive(
 
     Raises:
         DownloadError: the address is not an archive, the list has another digest, the folder holds files of
-            another archive, a file is not what the list says, or the server refuses; the message says what
+            another archive, a file differs from the list, or the server refuses; the message says what
             to do.
     """
     archive = Path(archive)
@@ -211,7 +211,7 @@ def _get(base: str, path: Path, name: str, wanted: Mapping[str, Any]) -> None:
     if file_sha256(part) != wanted["sha256"]:
         part.unlink()
         raise DownloadError(
-            f"{base}{name} is not what {LIST} says ({megabytes(wanted['bytes'])}, SHA-256 "
+            f"{base}{name} is not the file that {LIST} lists ({megabytes(wanted['bytes'])}, SHA-256 "
             f"{wanted['sha256'][:12]}...); run the command again; if that does not help, tell its publisher"
         )
     publish(part, path)

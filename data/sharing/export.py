@@ -86,7 +86,7 @@ def check_new(out: str | Path, kind: str) -> None:
 def write_features(
     features: FeatureSet, config: Config, out: str | Path, kind: str, progress: bool = True
 ) -> tuple[int, int]:
-    """`export_features` of features that are open; after an error, the folder is empty again."""
+    """Write features that are already open, as `export_features` does; an error leaves the folder empty."""
     out = Path(out)
     check_new(out, kind)
     writable_folder(out)

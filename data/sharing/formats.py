@@ -104,7 +104,7 @@ def require_pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError:
         raise SharingError(
-            "Parquet needs PyArrow: pip install 'deiii[parquet]'; --to npz and --to webdataset need nothing"
+            "Parquet needs PyArrow: pip install 'deiii[parquet]'; --to npz and --to webdataset do not"
         ) from None
     return pyarrow
 

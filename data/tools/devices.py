@@ -106,8 +106,8 @@ def has_fast_float16(device: int = 0) -> bool:
 def working_kernels(load: Callable[[], ModuleType], what: str) -> ModuleType | None:
     """Return a module of Triton kernels, or ``None`` where Triton is missing or does not work.
 
-    Triton comes with PyTorch's builds for CUDA; it needs a C compiler the first time that it runs. A warning
-    says where it is there and does not work.
+    Triton comes with PyTorch's builds for CUDA; it needs a C compiler the first time that it runs. Where it
+    is installed and does not work, a warning states the error.
 
     Args:
         load: imports the module, runs its kernels once and returns it.

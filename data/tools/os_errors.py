@@ -114,7 +114,9 @@ def file_on_the_way(path: Path) -> Path | None:
 
 
 def other_case(path: str) -> str:
-    """Return the end of a message on a missing file: what differs from its path in case or blanks alone.
+    """Return the end of a message on a missing file: what differs from its path in spelling alone.
+
+    That is case, blanks, or backslashes in place of folders.
 
     Empty if there is no such file. Tables from Windows and macOS often have another case than Linux needs.
 
@@ -130,6 +132,11 @@ def other_case(path: str) -> str:
             found = [name for name in sorted(os.listdir(part.parent)) if _plain(name) == wanted]
         except OSError:
             return ""
+        rest = place.relative_to(part.parent)
+        unpacked = part.parent / "\\".join(rest.parts)
+        if unpacked != place and os.path.lexists(unpacked):
+            # Some programs unpack archives from Windows so: the backslashes of a path become part of a name.
+            return f"; {unpacked} has backslashes in its name, where {rest} has folders: rename it"
         if not found:
             return ""
         return f"; {part.parent / found[0]} has another spelling than {part.name}"

@@ -1,6 +1,6 @@
 """Pictures of features for people: flow as colours, log-mel as colours, tiles that fit into a place.
 
-Used by contact sheets, clip videos, prediction overlays, the overview of a corpus and the report. Nothing
+Contact sheets, clip videos, prediction overlays, the overview of a corpus and the report use them. Nothing
 here needs PyTorch: `deiii.runtime` draws overlays without it.
 """
 
@@ -72,7 +72,7 @@ def flow_saturation(flow: np.ndarray) -> float:
     """Return the flow length in px that gets full saturation: the 99th percentile, at least 0.5 px.
 
     Args:
-        flow: float32 [...,2], px; the valid flow of a clip, or a sample of it. 1.0 where it is empty.
+        flow: float32 [...,2], px; the valid flow of a clip, or a sample of it; empty flow gives 1.0.
 
     >>> flow_saturation(np.full((3, 8, 8, 2), (3.0, 4.0), np.float32))
     5.0

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def check_axes(record: Any, axes: Mapping[str, tuple[str | int, ...]]) -> None:
-    """Compare the shapes of a dataclass's arrays with what it promises, in a few microseconds.
+    """Compare the shapes of a dataclass's arrays with its declared axes, in a few microseconds.
 
     Args:
         record: the dataclass; fields that are ``None`` are left out.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.csv_text import csv_text
+from deiii.data.tools.text.figure_text import bracketed, number, p_value
 from deiii.model.metrics import figure_names
 
 SPECIAL = {
@@ -14,7 +15,6 @@ SPECIAL = {
     **{character: rf"\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
 HEAD = r"Figure & Run & Value [95\,\% interval] & Difference [95\,\% interval] & $p$ \\"
-SMALLEST_P = 0.001  # LaTeX shows smaller p-values as <0.001, because 0.000 would be wrong
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,22 @@ def as_text(rows: Sequence[Row]) -> str:
         "95 % interval, paired  p"
     ]
     for r in rows:
-        value = "    –" if r.value is None else f"{r.value:5.3f}"
-        interval = _span(r.interval, ".3f")
-        p = "" if r.p is None else f"{r.p:.3f}"
-        paired = f"{_span(r.paired, '+.3f'):21s}  {p}"
-        difference = "" if r.difference is None else f"{r.difference:+10.3f}  {paired}"
+        value = f"{number(r.value):>5s}"
+        interval = bracketed(r.interval, "–")
+        paired = f"{bracketed(r.paired, '–', '+'):21s}  {p_value(r.p)}"
+        difference = "" if r.difference is None else f"{number(r.difference, '+'):>10s}  {paired}"
         name = f"{padded(labels[r.figure], figures)} {padded(r.run, runs)}"
         lines.append(f"{name}  {value}  {interval:16s}  {difference}".rstrip())
     return "\n".join(lines)
 
 
-def _span(interval: list[float] | None, form: str) -> str:
-    return f"[{interval[0]:{form}}, {interval[1]:{form}}]" if interval else "–"
-
-
 def as_csv(rows: Sequence[Row]) -> str:
-    """Return the rows as a CSV file, with six decimals."""
+    """Return the rows as a CSV file, with six decimals; p-values have six significant digits."""
     table = [["figure", "run", "value", "low", "high", "difference", "paired_low", "paired_high", "p"]]
     for r in rows:
-        cells = [r.value, *(r.interval or (None, None)), r.difference, *(r.paired or (None, None)), r.p]
-        table.append([r.figure, r.run, *("" if c is None else f"{c:.6f}" for c in cells)])
+        cells = [r.value, *(r.interval or (None, None)), r.difference, *(r.paired or (None, None))]
+        figures = ["" if c is None else f"{c:.6f}" for c in cells]
+        table.append([r.figure, r.run, *figures, "" if r.p is None else f"{r.p:.6g}"])
     return csv_text(table)
 
 
@@ -91,8 +87,8 @@ def as_latex(rows: Sequence[Row], note: str) -> str:
     names = figure_names({row.figure: row.value for row in rows})
     lines = [f"% {line}" for line in note.splitlines()]
     lines += [r"\begin{tabular}{llllr}", r"\toprule", HEAD, r"\midrule"]
-    for number, row in enumerate(rows):
-        if number and row.figure != rows[number - 1].figure:
+    for place, row in enumerate(rows):
+        if place and row.figure != rows[place - 1].figure:
             lines.append(r"\midrule")
         cells = [
             escaped(names[row.figure]),
@@ -118,12 +114,15 @@ def escaped(text: str) -> str:
 def _cell(value: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
     if value is None:
         return ""
-    form = "${:+.3f}$" if signed else "{:.3f}"
-    text = form.format(value)
-    return f"{text} [{', '.join(form.format(end) for end in interval)}]" if interval else text
+    sign = "+" if signed else ""
+    value_text, *limits = (_in_math(number(v, sign), signed) for v in (value, *(interval or ())))
+    return f"{value_text} [{', '.join(limits)}]" if limits else value_text
 
 
 def _p(p: float | None) -> str:
-    if p is None:
-        return ""
-    return f"$<{SMALLEST_P}$" if p < SMALLEST_P else f"{p:.3f}"
+    text = p_value(p).replace(" ", "")
+    return _in_math(text, text.startswith(("<", ">")))
+
+
+def _in_math(text: str, wanted: bool) -> str:
+    return f"${text}$" if wanted else text

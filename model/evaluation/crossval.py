@@ -24,6 +24,7 @@ from deiii.data.corpora.splits import number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import split_features
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.figure_text import number
 from deiii.model.evaluation.crossval_report import write_crossval
 from deiii.model.evaluation.many_runs import finished, run_all, time_left
 from deiii.model.run_arguments import refuse_repeated
@@ -91,12 +92,12 @@ def crossval(
     if progress and done:
         print(f"finished before: {done} of {counted(len(pairs), 'run')}")
     check_folds(config, sorted({pair.fold for pair in todo}))
-    for number, (pair, seconds) in enumerate(run_all(configs, jobs, progress), done + 1):
+    for count, (pair, seconds) in enumerate(run_all(configs, jobs, progress), done + 1):
         metrics = RunFolder(base / pair.name).read_metrics()
         if progress:
-            head = f"[{number}/{len(pairs)}] fold {pair.fold} seed {pair.seed}"
+            head = f"[{count}/{len(pairs)}] fold {pair.fold} seed {pair.seed}"
             print(
-                f"{head}: {brief(metrics)}; {time_left(seconds, number - done, len(pairs) - number)}",
+                f"{head}: {brief(metrics)}; {time_left(seconds, count - done, len(pairs) - count)}",
                 flush=True,
             )
     return write_crossval(base, [(c.fold, c.seed, base / c.name) for c in pairs])
@@ -125,7 +126,7 @@ def brief(metrics: dict[str, Any]) -> str:
     for part in ("val", "test"):
         for key, value in metrics[part].items():
             if key.startswith("ccc_") and isinstance(value, float):
-                figures.append(f"{part} CCC {key[4:]} {value:.3f}")
+                figures.append(f"{part} CCC {key[4:]} {number(value)}")
     return ", ".join(figures)
 
 

@@ -33,6 +33,8 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import use_device
+from deiii.data.tools.machine import machine
+from deiii.data.tools.text.figure_text import bracketed, number
 from deiii.model.evaluation.evaluate import require_finished
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.results import (
@@ -48,7 +50,7 @@ from deiii.model.network.hide_streams import hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.origin import digests
-from deiii.model.training.run_folder import RunError, RunFolder
+from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.scoring import Predictions, in_full_precision, score
 from deiii.model.training.start.history import histories, seen_files, seen_speakers
 from deiii.model.training.trained import load_network
@@ -103,6 +105,9 @@ def evaluate_on(
     metrics = _figures(found, features, trained.task, notes)
     metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best), "interval": OVER_SPEAKERS}
     metrics |= {"training": state.record(), "hidden": list(config.split.hide)}
+    # run.json has the origin of the training; another version, on another machine, may score the run.
+    made_by = provenance()
+    metrics |= {"hardware": machine(), **{name: made_by[name] for name in ("gpu", "versions", "revision")}}
     entry = {
         "corpus": features.corpus.name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -125,8 +130,8 @@ def summary(metrics: dict[str, Any]) -> str:
         for key, label in figure_names(figures).items():
             if figures.get(key) is not None:
                 span = figures.get(f"{key}_ci")
-                line = f"{label}{title} {figures[key]:.3f}"
-                lines.append(line + (f"  [{span[0]:.3f}, {span[1]:.3f}]" if span else ""))
+                line = f"{label}{title} {number(figures[key])}  {bracketed(span)}"
+                lines.append(line.rstrip())
     if metrics["classes"]:
         lines.append(f"common classes: {', '.join(metrics['classes'])}")
     lines.append(

@@ -19,8 +19,9 @@ from deiii.data.config.load import parse_stored
 from deiii.data.config.networks import described
 from deiii.data.corpora.splits import LEAKS
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.pages.rendering import number, render, span
+from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.text.figure_text import number, span
 from deiii.model.evaluation.figures import (
     confusion_figure,
     figure_curves,

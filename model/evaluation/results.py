@@ -11,6 +11,7 @@ from deiii.data.corpora.splits import LEAKS
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.columns import padded, width_of
+from deiii.data.tools.text.figure_text import bracketed, number
 from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.evaluation.sections.calibration import calibration_lines
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
@@ -118,8 +119,8 @@ def summary(metrics: dict[str, Any]) -> str:
     for key, label in names.items():
         if test.get(key) is not None:
             interval = test.get(f"{key}_ci")
-            line = f"test {padded(label, width)} {test[key]:.3f}"
-            line += f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+            line = f"test {padded(label, width)} {number(test[key])}"
+            line += f"  {bracketed(interval)}" if interval else ""
             classes = test.get("per_class") if key == "uar" else None
             lines.append(line + (f"  (guessing: {guessing(list(classes)):.3f})" if classes else ""))
     counts = metrics["clips"]["test"]

@@ -17,6 +17,7 @@ from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.csv_text import csv_text
+from deiii.data.tools.text.figure_text import bracketed, number
 from deiii.model.evaluation.figures import FIRST, GRID, INK, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, speaker_interval
@@ -126,10 +127,9 @@ def summary(result: Mapping[str, Any]) -> str:
         for what, row in rows.items():
             value, ci = row.get(name), row.get(f"{name}_ci")
             gap, paired = row.get(f"{name}_difference"), row.get(f"{name}_difference_ci")
-            line = f"{padded(f'  {what}', width)} " + ("    –" if value is None else f"{value:5.3f}")
-            line += f"  [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else " " * 16
-            line += "" if gap is None else f"  {gap:+.3f}"
-            line += f" [{paired[0]:+.3f}, {paired[1]:+.3f}]" if paired else ""
+            line = f"{padded(f'  {what}', width)} {number(value):>5s}"
+            line += f"  {bracketed(ci):14s}"
+            line += "" if gap is None else f"  {number(gap, '+')} {bracketed(paired, sign='+')}".rstrip()
             line += f"   {row['lost']}" if row.get("lost") else ""
             lines.append(line.rstrip())
     clips = counted(max((c["clips"] for c in result["conditions"].values()), default=0), "test clip")

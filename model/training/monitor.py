@@ -13,6 +13,7 @@ import numpy as np
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_train import TrainConfig
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.text.figure_text import number
 
 if TYPE_CHECKING:
     from deiii.data.loader.feature_set import FeatureSet
@@ -92,7 +93,7 @@ def describe_monitored(row: dict[str, Any], monitor: str) -> str:
         monitor = "uar" if row.get("val_uar") is not None else "ccc" if has_ccc else "loss"
     if monitor in ("loss", "last"):
         return f"validation loss {row['val_loss']:.3f}"
-    return f"validation {monitor.upper()} {row['val_monitor']:.3f}"
+    return f"validation {monitor.upper()} {number(row['val_monitor'])}"
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def parse_corruption(word: str) -> Corruption:
     """Return the corruption that a word such as ``blur=2`` names.
 
     Raises:
-        CorruptionError: the kind is unknown, or the number is none or outside its limits.
+        CorruptionError: the kind is unknown, or the number is missing, not a number or outside its limits.
     """
     kind, sign, text = word.partition("=")
     listed = ", ".join(f"{name}={k.low:g} to {k.high:g} ({k.unit})" for name, k in KINDS.items())
@@ -120,7 +120,7 @@ def parse_corruptions(words: Sequence[str]) -> list[Corruption]:
     """Return corruptions, each once, by kind and rising severity.
 
     Raises:
-        CorruptionError: a word names none.
+        CorruptionError: a word does not name a corruption.
 
     >>> [str(c) for c in parse_corruptions(["noise=0", "blur=2", "noise=20"])]
     ['noise=20', 'noise=0', 'blur=2']

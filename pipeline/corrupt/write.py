@@ -74,7 +74,7 @@ def write_corrupted(
 
     Args:
         source: the media file.
-        target: target of the copy, without suffix.
+        target: path of the copy, without suffix.
         corruption: what is done to it; ``None`` writes a copy without loss.
         seed, clip: the random numbers depend on them and on the corruption alone.
         faces: boxes of the face, for ``blur`` and ``occlude``.
@@ -163,7 +163,7 @@ def _read_source_audio(
             return None, None
         samples, start, _ = read_audio(source, rate)
     except ClipError as error:
-        if error.outcome.status is Status.FAILED:  # the machine's, not the file's
+        if error.outcome.status is Status.FAILED:  # an error of the machine, not of the file
             raise
         return None, error
     if corruption is not None and corruption.kind == "noise":

@@ -60,7 +60,7 @@ def landmark_path(track: Track, oriented: bool, settle_s: float, smooth_s: float
 
 
 def smooth(values: np.ndarray, at: np.ndarray, wanted: np.ndarray, tau: float) -> np.ndarray:
-    """Gaussian-weighted mean over time.
+    """Return the Gaussian-weighted mean of values over time.
 
     Args:
         values: [k,...], real or complex.
@@ -87,7 +87,7 @@ def smooth(values: np.ndarray, at: np.ndarray, wanted: np.ndarray, tau: float) -
 
 
 def local_line(values: np.ndarray, times: np.ndarray, tau: float) -> np.ndarray:
-    """Zero-lag smoother: the value at each time of a line fitted to the neighbouring values.
+    """Smooth without lag: return the value at each time of a line fitted to the neighbouring values.
 
     Steady motion passes unchanged, also at the ends and at variable frame rates.
 

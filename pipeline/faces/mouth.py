@@ -5,8 +5,8 @@ Computational Biology 2009): the mouth moves while the voice is heard, and it op
 Both come from one least-squares fit to the difference of two successive images of the mouth's region. The fit
 explains what a shift, a vertical stretch and a change of light explain to first order (Lucas and Kanade, "An
 iterative image registration technique", IJCAI 1981). The stretch is the opening. What the fit leaves is the
-motion of the mouth without that of the head. The darkness of the region was measured as well; on real faces
-it told little.
+motion of the mouth without that of the head. The darkness of the region was measured as well; on real
+faces it hardly helped to find the speaker.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every person in a clip: the tracks of each face, with a number.
 
-Within a shot a track continues another one as `deiii.pipeline.faces.speaker` says. A face that comes back
-later, or after a cut, is the same person if it looks alike: the mean image of its detections is nearer to
-that of the person than `ALIKE`. The distance is the root mean square difference in CIELAB of 8 x 8 fields
+Within a shot a track continues another one by the rule of `deiii.pipeline.faces.speaker`. A face that comes
+back later, or after a cut, is the same person if it looks alike: the mean image of its detections is nearer
+to that of the person than `ALIKE`. The distance is the root mean square difference in CIELAB of 8 x 8 fields
 plus 40 times one minus the cosine of HOG descriptors (Dalal and Triggs, CVPR 2005). The
 threshold was chosen on real clips of few people and was not checked on others. A person who turns away or
 whose light changes may get a second number.
@@ -210,5 +210,5 @@ def _left(track: Track) -> float:
 
 
 def _frames_of(tracks: Sequence[Track], others: Sequence[Track]) -> int:
-    """In how many frames the tracks that are also among others show the face."""
+    """Return the number of frames in which the face is present, over the tracks that are among others."""
     return sum(t.present_frames for t in tracks if t in others)

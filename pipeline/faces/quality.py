@@ -130,7 +130,7 @@ class Portrait:
         self._sharpness = -1.0
 
     def add(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Compare some rows of the faces stage: ``frames`` and ``valid``; a few of many, evenly spaced."""
+        """Compare valid crops of some rows (``frames``, ``valid``); of many, a few that are evenly spaced."""
         valid = np.flatnonzero(rows["valid"])
         for row in valid[:: max(1, len(valid) // CANDIDATES)]:
             sharpness = laplacian_variance(rows["frames"][row])

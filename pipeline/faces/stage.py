@@ -37,7 +37,7 @@ SPOOL_BYTES = 64 * 2**20  # crops of a clip in memory; a larger array is a tempo
 
 
 def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detector) -> StageResult:
-    """Aligned crops of the speaker's face in one clip.
+    """Return aligned crops of the speaker's face in one clip.
 
     Args:
         path: the media file.
@@ -50,8 +50,8 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
         y, width, height) and ``landmarks`` float32 [n,5,2] (eyes, nose tip, mouth corners, left in the image
         first) in px of the upright source; ``valid`` bool [n]; ``interpolated`` bool [n]. Rows without a face
         are black, have NaN and are not valid. Gaps of at most ``max_gap`` are interpolated, valid and marked.
-        The outcome is ``no_face`` if no frame shows a face, ``too_short`` if a smaller share than
-        ``min_valid`` does.
+        The outcome is ``no_face`` if no frame shows a face, ``too_short`` if a smaller share of the rows than
+        ``min_valid`` is valid, and ``ok_partial`` if some row is not valid or part of the video is lost.
 
     Raises:
         ClipError: there is no video to decode.
@@ -326,7 +326,7 @@ def geometry(
 
 
 def _bridge_gaps(present: np.ndarray, times: list[float], max_gap: float) -> np.ndarray:
-    """``present`` bool [n] with gaps of at most ``max_gap`` s filled."""
+    """Return ``present``, bool [n], with gaps of at most ``max_gap`` s filled."""
     out = present.copy()
     for left, right in pairwise(np.flatnonzero(present)):
         if times[right] - times[left] <= max_gap:
@@ -335,7 +335,7 @@ def _bridge_gaps(present: np.ndarray, times: list[float], max_gap: float) -> np.
 
 
 def no_face(valid: np.ndarray, seen: bool, config: FacesConfig) -> Outcome:
-    """Return the outcome of a clip with too few valid rows; ``seen`` says whether any frame shows a face."""
+    """Return the outcome of a clip with too few valid rows; ``seen``: whether any frame shows a face."""
     found = int(valid.sum())
     n = len(valid)
     if not seen:

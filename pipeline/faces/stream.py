@@ -1,7 +1,7 @@
 """Aligned crops of the speaker's face, computed while video frames arrive.
 
-`deiii.pipeline.faces.stage.extract_faces` knows the whole clip when it chooses the speaker and smooths the
-path of the face. Here a frame is cut as soon as the frames up to ``ahead_s`` later are known. The path is a
+`deiii.pipeline.faces.stage.extract_faces` chooses the speaker and smooths the path of the face with the
+whole clip at hand. Here a frame is cut as soon as the frames up to ``ahead_s`` later are known. The path is a
 weighted mean over a bounded time, so with `settle_s` ahead the crops are those of the whole clip, as long as
 the choice of the speaker is: it uses what each track showed in the last seconds, and how long it has lasted.
 

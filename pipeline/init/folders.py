@@ -34,8 +34,8 @@ NO_PERSON = re.compile(
 )
 MOST_UNFIT = 0.2  # share of recordings that may lie elsewhere than in the layout
 REMEDY = (
-    "say it with --layout, e.g. --layout speaker/label/clip, --layout label/speaker/clip or --layout "
-    "speaker_label_clip for names such as anna_happy_01.mp4"
+    "name the layout with --layout, e.g. --layout speaker/label/clip, --layout label/speaker/clip or "
+    "--layout speaker_label_clip for names such as anna_happy_01.mp4"
 )
 
 
@@ -114,13 +114,13 @@ def from_layout(paths: Sequence[str], layout: Layout, notes: Sequence[str] = ())
             rows.append(Row(path, *words))
     if not rows or len(unfit) > MOST_UNFIT * len(paths):
         raise InitError(
-            f"{len(unfit)} of {counted(len(paths), 'recording')} do not lie as {layout.words} says, for "
+            f"{len(unfit)} of {counted(len(paths), 'recording')} do not fit the layout {layout.words}, for "
             f"example {examples(unfit)}; {REMEDY}"
         )
     said = list(notes)
     if unfit:
         said.append(
-            f"{counted(len(unfit), 'recording')} left out, not as {layout.words} says: {examples(unfit)}"
+            f"{counted(len(unfit), 'recording')} left out, not in layout {layout.words}: {examples(unfit)}"
         )
     return Found(f"layout {layout.words}", tuple(rows), notes=tuple(said))
 

@@ -23,7 +23,7 @@ from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, with_count
 
 HEAD = """# {how}.
 #   deiii preprocess {name} {preset}
-# Licence: yours. Check that the people in the clips agreed to this use.
+# Licence: that of your recordings. Check that the people in the clips agreed to this use.
 """
 
 
@@ -77,8 +77,10 @@ def write(found: Found, folder: Path, config: Path, preset: str, force: bool = F
 
 
 def _table_path(root: Path, config: Path, sources: Sequence[Path]) -> Path:
-    """``clips.csv`` beside the recordings; another name where a source has it, another folder where it is
-    read-only."""
+    """Return the path of the table: ``clips.csv`` beside the recordings.
+
+    The name differs if a source has it, and the folder is that of the config if the other is read-only.
+    """
     name = "clips.csv"
     if any(os.path.realpath(root / name) == os.path.realpath(source) for source in sources):
         name = "clips-deiii.csv"

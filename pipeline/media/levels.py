@@ -67,7 +67,7 @@ class Levels:
             sums.products += channels @ channels.T
 
     def cancelled(self) -> dict[int, int]:
-        """By number of channels, the strongest channel where the mean of all loses most of their power.
+        """Return the strongest channel where the mean of all loses most power, by number of channels.
 
         The mean of n unrelated channels has 1/n^2 of the sum of their powers; less than a tenth of that is
         cancellation. Offsets do not count as power.
@@ -121,7 +121,7 @@ def audible_peak(samples: np.ndarray) -> float:
 
 
 class PeakMeter:
-    """`audible_peak` of samples that come in parts.
+    """Computes `audible_peak` of samples that come in parts.
 
     >>> meter = PeakMeter()
     >>> meter.add(np.full(4000, 0.05, np.float32))

@@ -246,7 +246,7 @@ def _packets(
     kept: KeptPackets,
     link: Link | None,
 ) -> list[PacketTable]:
-    """Yield the packets of some streams, without those that are only decoded for others (edit lists)."""
+    """Return the packets of some streams, without those that are only decoded for others (edit lists)."""
     found = {stream.index: PacketTable() for stream in streams}
     bases = {stream.index: float(stream.time_base or 0) for stream in streams}
     order = 0

@@ -189,7 +189,8 @@ def read_video(
         longest: bound of the longer side in px; larger frames are averaged down while they are decoded
             or converted, so that no large RGB frame is allocated.
         most_s: what lies behind this time in s is left out; ``None`` for `media.MAX_SECONDS`.
-        decoder: ``cpu``, or ``auto`` or ``gpu`` for a GPU where `deiii.pipeline.media.decoders.nvdec.suits`.
+        decoder: ``cpu``; or ``auto`` or ``gpu`` to decode on a GPU the videos that
+            `deiii.pipeline.media.decoders.nvdec.suits` accepts.
 
     Raises:
         ClipError: on iteration, where no frame can be decoded.

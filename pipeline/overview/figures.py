@@ -40,7 +40,7 @@ class Figure(NamedTuple):
 FIGURES = {
     "length": Figure("length", "s", 2),
     "fps": Figure("frame rate", "frames/s", 1),
-    "height": Figure("picture height", "px", 0),
+    "height": Figure("frame height", "px", 0),
     "face": Figure("face width", "px", 0),
     "valid": Figure("valid video frames", "%", 0),
     "loudness": Figure("loudness (log-mel)", "dB", 1),
@@ -145,7 +145,7 @@ _OF_STAGE: dict[str, Callable[[Arrays], dict[str, float]]] = {
 
 
 def _add_headers(corpus: Corpus, found: Mapping[str, dict[str, float]]) -> None:
-    """Add picture height and frame rate from the headers of clips whose video was usable."""
+    """Add frame height and frame rate from the headers of clips whose video was usable."""
     paths = {
         clip.id: Path(corpus.root) / clip.path for clip in corpus.clips if "fps" in found.get(clip.id, {})
     }

@@ -34,7 +34,7 @@ GPU_WORKER = ["--resources", "GPU=1", "--memory-limit", "0"]
 
 
 def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
-    """Return a cluster of processes of this machine, with more for each GPU, which compute flow alone.
+    """Return a cluster of processes of this machine; further ones compute the stages that use a GPU.
 
     Args:
         config: settings.

@@ -62,7 +62,9 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = s
 
     Raises:
         PreprocessError: a full or read-only disk, or shards that kill their workers.
+        ConfigError: a stage does not exist, or settings do not fit the machine or each other.
         WeightsError: weights that a stage needs cannot be found.
+        MachineFault: the machine or the installation keeps a stage from working.
         ClusterError: the Dask cluster cannot do the work.
         CorruptionError: ``corpus.corrupt`` is outside its limits.
 

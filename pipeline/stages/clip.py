@@ -138,7 +138,8 @@ def load_models(stage: str, config: Config) -> None:
     """Load the models of a stage into this process, so that wrong weights end a run at its start.
 
     Raises:
-        MachineFault: if the stage's code cannot be imported.
+        MachineFault: if the stage's code, or a library that it needs, cannot be imported.
+        WeightsError: if its weights cannot be found or are damaged.
     """
     spec = get_stage(stage)
     try:

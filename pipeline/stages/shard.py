@@ -60,6 +60,7 @@ def run_shard(task: ShardTask) -> ShardRecord:
 
     Raises:
         OSError: the disk of the cache is full, read-only or missing; errors of clips become outcomes.
+        MachineFault: the machine or the installation keeps the stage from working.
         WeightsError: the weights of the stage cannot be found or are damaged.
         ConfigError: the stage returned other arrays than it declares.
 

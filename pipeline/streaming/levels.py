@@ -13,8 +13,8 @@ STEP_DB = 0.5  # width of a bin
 class MelHistory:
     """Count, sum and sum of squares of the values of each band, in bins of 0.5 dB.
 
-    A floor replaces all lower values, also earlier ones, so sums over all values would not do. The values of
-    the bin in which the floor lies are replaced by their mean, if it is higher than the floor.
+    A floor replaces all lower values, also earlier ones, so sums over all values are not enough. The values
+    of the bin in which the floor lies are replaced by their mean, if it is higher than the floor.
 
     Args:
         bands: M.

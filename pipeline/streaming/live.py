@@ -1,8 +1,8 @@
 """The features of a live source, computed as its frames arrive.
 
-What `deiii.pipeline.streaming.file.FileStream` knows of the whole file is known here of the past alone: faces
-are smoothed by what came before, the floor of the log-mel follows the loudest sound so far, channels are
-averaged, and ``logmel.trim_db`` has no effect.
+`deiii.pipeline.streaming.file.FileStream` uses the whole file, a live source has its past alone: faces are
+smoothed by earlier frames, the floor of the log-mel follows the loudest sound so far, channels are averaged,
+and ``logmel.trim_db`` has no effect.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class LiveStream:
         return next((a for t, a in reversed(self._arrived) if t <= time_s + 1e-6), time.monotonic())
 
     def arrays(self, begin_s: float, end_s: float) -> dict[str, Rows]:
-        """By stage, the rows that are kept."""
+        """Return, by stage, all rows that are kept, whatever the interval."""
         found = {name: rows for name, recent in self._recent.items() if (rows := recent.rows())}
         if LOGMEL.name in found:
             floor = self._loudest + self.config.logmel.floor_db

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from benchmarks import peers
-from benchmarks.ablation_tasks import FILES, SETTINGS
+from benchmarks.ablation_tasks import FILES, SETTINGS, TASKS
 from benchmarks.peers_table import collect, markdown, write_tables
-from benchmarks.peers_variants import variants
+from benchmarks.peers_variants import ABLATIONS, left_out, variants
 from deiii.data.config.load import load_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
@@ -24,7 +24,9 @@ from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.splits import make_split
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.model.evaluation.predictions import PredictionTable, write_predictions
+from deiii.model.intervals import holm
 from deiii.model.network.task import Task
+from deiii.model.peers.match import count_parameters
 from tests.helpers.intervals import recall_interval
 
 CLASSES = ("a", "b", "c")
@@ -161,6 +163,81 @@ def test_variants_differ_in_the_network_alone(tmp_path):
         assert variant.config == base
     with pytest.raises(ConfigError, match="--only names grru; the networks are deiii, late"):
         variants(base, tmp_path, ["grru"], TASK, match=False)
+
+
+def test_ablations_have_the_changes_of_the_ablation(tmp_path):
+    base = load_config("tiny")
+    names = list(ABLATIONS)
+    assert names == ["deiii-ov-concat", "deiii-no-conformer", "deiii-no-ife", "deiii-fused-head-only"]
+    found = variants(base, tmp_path, ["late", *names], TASK, match=True)
+    assert [v.name for v in found] == ["deiii", *names, "late", "late-matched"]
+    assert left_out(base, tmp_path, names, TASK) == []
+    for variant in found[1:5]:
+        changes = TASKS["cues"][variant.name.removeprefix("deiii-").replace("-", "_")].changes
+        assert variant.config == load_config("tiny", [*changes, f"train.run={tmp_path / variant.name}"])
+        assert count_parameters(variant.config, TASK) < count_parameters(base, TASK)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model.flow=false"], {"deiii-ov-concat"}),
+        (["model.audio=false"], {"deiii-no-ife", "deiii-fused-head-only"}),
+        (["model.video=false", "model.flow=false"], set(ABLATIONS) - {"deiii-no-conformer"}),
+        (["model.conformer=false", "model.ov=concat"], {"deiii-no-conformer", "deiii-ov-concat"}),
+    ],
+)
+def test_an_ablation_of_a_part_that_is_not_there_is_left_out_with_a_reason(tmp_path, words, expected):
+    base = load_config("tiny", words)
+    found = variants(base, tmp_path, list(ABLATIONS), TASK, match=False)
+    assert {v.name for v in found} == {"deiii", *ABLATIONS} - expected
+    reasons = left_out(base, tmp_path, list(ABLATIONS), TASK)
+    assert {reason.split(" is left out: it needs ")[0] for reason in reasons} == expected
+    assert left_out(base, tmp_path, ["late"], TASK) == []
+
+
+@pytest.fixture(scope="module")
+def priced(tmp_path_factory):
+    """VAVL and VAVL along the batch on one fold and two seeds, the second without the last seed."""
+    folder = tmp_path_factory.mktemp("priced")
+    base = load_config("tiny", ["split.protocol=speakers"])
+    found = variants(base, folder, ["vavl", "vavl-batch-axis"], TASK, match=False)[:3]
+    rng, guesses = np.random.default_rng(1), {}
+    for variant, share in zip(found, (0.9, 0.9, 0.2), strict=True):
+        for seed in SEEDS if variant.name != "vavl-batch-axis" else SEEDS[:1]:
+            guess = make_run(variant.config, 0, seed, CLIPS, share, rng)
+            for clip, own in zip(CLIPS, guess, strict=True):
+                guesses[variant.name, seed, clip.id] = own
+    return found, guesses
+
+
+def test_the_price_of_the_batch_axis_is_paired_and_counts_in_the_correction(priced):
+    found, guesses = priced
+    rows = collect(found, [0], SEEDS, TASK)
+    price = rows["vavl"]["minus_batch_axis"]
+    gap = recall(guesses, "vavl", 0, CLIPS) - recall(guesses, "vavl-batch-axis", 0, CLIPS)
+    assert price["gap"] == pytest.approx(gap) and price["by_seed"] == {0: pytest.approx(gap)}
+    assert price["gap_ci"][0] < gap < price["gap_ci"][1]
+    values = sorted([price["p"], rows["vavl"]["p"], rows["vavl-batch-axis"]["p"]])
+    corrected = sorted([price["p_holm"], rows["vavl"]["p_holm"], rows["vavl-batch-axis"]["p_holm"]])
+    assert corrected == pytest.approx(holm(values))
+    (line,) = [line for line in markdown(rows, "").splitlines() if line.startswith("| *")]
+    assert f"| {gap:+.3f} |" in line and line.count("|") == markdown(rows, "").splitlines()[4].count("|")
+
+
+def test_no_price_without_both_networks(priced):
+    for name in ("vavl", "vavl-batch-axis"):
+        rows = collect([v for v in priced[0] if v.name != name], [0], SEEDS, TASK)
+        assert not any("minus_batch_axis" in row for row in rows.values())
+        assert "| *" not in markdown(rows, "")
+
+
+def test_rows_that_are_left_out_are_named_in_the_table(made):
+    folder, found, _ = made
+    words = ["deiii-no-ife is left out: it needs audio"]
+    text = write_tables(found, collect(found, FOLDS, SEEDS, TASK), FOLDS, SEEDS, TASK, words)
+    assert "`deiii-no-ife` is left out: it needs audio." in text
+    assert json.loads((folder / "table.json").read_text())["left_out"] == words
 
 
 def test_a_network_that_is_not_finished_has_no_difference(made):

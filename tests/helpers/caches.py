@@ -32,7 +32,7 @@ def make_cache(
     seed: int = 0,
     size: int = SIZE,
 ) -> Config:
-    """A cache of ``len(frames)`` clips; 0 frames or hops means an unusable stage for that clip."""
+    """Write a cache of ``len(frames)`` clips; 0 frames or hops make the stage unusable for that clip."""
     adapter, name = name, cache_name(load_config(overrides=[f"corpus.name={name}"]).corpus)
     rng = np.random.default_rng(seed)
     classes = ("calm", "angry", "happy")
@@ -74,7 +74,7 @@ def make_cache(
 
 
 def clip_arrays(rng: np.random.Generator, n: int, m: int, storage: str, size: int) -> dict[str, dict]:
-    """A clip's arrays by stage, random, with some frames marked invalid."""
+    """Return a clip's arrays by stage, random, with some frames marked invalid."""
     faces = {
         "frames": rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8),
         "time": 0.04 + np.arange(n) / FPS,

@@ -20,7 +20,7 @@ needs_shared = pytest.mark.skipif(
 
 
 def shared(name: str) -> str:
-    """Path of a real input."""
+    """Return the path of a real input."""
     return str(Path(SHARED or "") / name)
 
 
@@ -71,12 +71,12 @@ def write(
 
 
 def numbered(n: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
-    """Grey frames whose level tells their number: 20 + 3 n."""
+    """Return grey frames whose level is 20 + 3 n for number n."""
     return [np.full((height, width, 3), 20 + 3 * i, np.uint8) for i in range(n)]
 
 
 def level(rgb: np.ndarray) -> int:
-    """The number of a frame of `numbered`."""
+    """Return the number of a frame of `numbered`."""
     return round((float(rgb.mean()) - 20) / 3)
 
 
@@ -85,7 +85,7 @@ def tone(seconds: float, hertz: float = 440.0, rate: int = 16000) -> np.ndarray:
 
 
 def rotated(path, matrix) -> str:
-    """The file with another display matrix in its video track's header (tkhd)."""
+    """Write another display matrix into the header of a file's video track (tkhd); return the path."""
     path = Path(path)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # version 0: 20 bytes of times and ids, 8+8 reserved, 4 flags
@@ -95,7 +95,7 @@ def rotated(path, matrix) -> str:
 
 
 def outcome_of(call, *args):
-    """The outcome that a call, or going through its result, ends with."""
+    """Return the outcome that a call, or going through its result, ends with."""
     with pytest.raises(ClipError) as caught:
         result = call(*args)
         list(result)
@@ -108,7 +108,7 @@ GROUND = np.full((160, 240, 3), 90, np.uint8)
 
 
 def picture(*places, ground=GROUND):
-    """Textured squares of 60 px whose top left corners lie at the given places (sub-pixel)."""
+    """Return textured squares of 60 px whose top left corners lie at the given places (sub-pixel)."""
     out = ground.copy()
     for x, y in places:
         move = np.float64([[1, 0, x], [0, 1, y]])

@@ -11,7 +11,7 @@ from deiii.data.corpora.clips import Clip, Corpus
 
 
 def write_audio(path: Path, seconds: float = 0.6, hertz: float = 220.0, rate: int = 16000) -> Path:
-    """A FLAC file with a tone."""
+    """Write a FLAC file with a tone."""
     t = np.arange(int(seconds * rate)) / rate
     samples = (0.3 * np.sin(2 * np.pi * hertz * t) * 32767).astype(np.int16)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def write_audio(path: Path, seconds: float = 0.6, hertz: float = 220.0, rate: in
 
 
 def audio_corpus(root: Path, speakers: int = 3, clips: int = 4) -> Corpus:
-    """Tones of different pitch; classes low and high."""
+    """Write tones of different pitch and return their corpus, with the classes low and high."""
     found: list[Clip] = []
     for s in range(speakers):
         for n in range(clips):
@@ -39,7 +39,7 @@ def audio_corpus(root: Path, speakers: int = 3, clips: int = 4) -> Corpus:
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:
-    """The bytes of every file below a folder by its path, except the lock."""
+    """Return the bytes of every file below a folder by its path, except the lock."""
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in sorted(folder.rglob("*"))

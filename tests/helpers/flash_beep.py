@@ -124,7 +124,7 @@ def _audio_packets(stream: Any, clip: Clip) -> list[av.Packet]:
 
 
 def joined(folder: Path, clip: Clip) -> tuple[Path, float]:
-    """Two of the clip in one file, joined as `cat` does, and the time at which the second one begins, s."""
+    """Write the clip twice into one file, as `cat` does; return it and the begin of the second one, s."""
     data = write_clip(folder, clip).read_bytes()
     path = folder / f"joined.{clip.suffix}"
     path.write_bytes(data + data)
@@ -132,7 +132,7 @@ def joined(folder: Path, clip: Clip) -> tuple[Path, float]:
 
 
 def flv_tags(data: bytes) -> list[tuple[int, int, float]]:
-    """Where each tag of an FLV file with audio (8) or video (9) lies, its type and its timestamp in s."""
+    """Return place, type and timestamp in s of each tag of an FLV file with audio (8) or video (9)."""
     found, at = [], 13
     while at + 11 < len(data):
         size = int.from_bytes(data[at + 1 : at + 4], "big")
@@ -152,7 +152,7 @@ def set_flv_stamp(data: bytearray, at: int, seconds: float) -> None:
 
 @dataclass
 class Seen:
-    """What is read of a clip: onsets in s, and the words about it."""
+    """What is read of a clip: onsets in s, and notes and remarks as text."""
 
     flashes: list[float]
     beeps: list[float]

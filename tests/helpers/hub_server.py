@@ -1,6 +1,6 @@
 """A stand-in of the Hugging Face Hub's HTTP API on this machine: repositories, commits, files.
 
-It knows what huggingface_hub asks for when it creates a repository, uploads a folder and downloads a
+It answers the requests by which huggingface_hub creates a repository, uploads a folder and downloads a
 snapshot. Files are sent within the commit; large-file storage is not needed for them.
 """
 
@@ -34,7 +34,7 @@ class Hub:
         self.token = token
 
     def files(self, repository: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """The commit and files of a revision; ``None`` where there is none."""
+        """Return the commit and files of a revision; ``None`` where there is none."""
         commits = self.commits.get(repository, [])
         if revision == "main" and commits:
             return commits[-1]
@@ -51,7 +51,7 @@ class Hub:
 
 @contextmanager
 def running_hub(token: str = "hf_test") -> Iterator[tuple[str, Hub]]:
-    """The address of a stand-in that runs, and its repositories."""
+    """Yield the address of a running stand-in, and its repositories."""
     hub = Hub(token)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     thread = Thread(target=server.serve_forever, daemon=True)

@@ -1,4 +1,4 @@
-"""The interval of a recall, written anew: it solves Wilson's equation with the jackknife's variance.
+"""The interval of a recall, computed independently: Wilson's equation with the jackknife's variance.
 
 Over several seeds the variance is that of a two-way table of pseudo-values without replication.
 """
@@ -11,7 +11,7 @@ from sklearn.metrics import recall_score
 
 
 def recall_interval(rows, clips=None):
-    """95 % interval of the unweighted average recall of rows (speaker, truth, predicted)."""
+    """Return the 95 % interval of the unweighted average recall of rows (speaker, truth, predicted)."""
 
     def recall(some):
         return recall_score([r[1] for r in some], [r[2] for r in some], average="macro")
@@ -27,7 +27,7 @@ def recall_interval(rows, clips=None):
 
 
 def recall_interval_over_seeds(rows_of_seeds):
-    """95 % interval of the mean recall of several seeds; each has rows (speaker, truth, predicted)."""
+    """Return the 95 % interval of the mean recall of seeds, each with rows (speaker, truth, predicted)."""
 
     def recall(some):
         return recall_score([r[1] for r in some], [r[2] for r in some], average="macro")

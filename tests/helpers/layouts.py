@@ -15,7 +15,7 @@ _SOUND = {".wav": ("wav", "pcm_s16le"), ".flac": ("flac", "flac")}
 
 
 def place(root: Path, path: str) -> Path:
-    """Put a decodable file of a fifth of a second at ``root/path``; its suffix says which kind."""
+    """Put a decodable file of a fifth of a second at ``root/path``; its suffix determines the kind."""
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(media_bytes(file.suffix.lower()))
@@ -24,7 +24,7 @@ def place(root: Path, path: str) -> Path:
 
 @lru_cache
 def media_bytes(suffix: str) -> bytes:
-    """Five grey frames at 25 fps and a tone at 16 kHz, or the tone alone."""
+    """Return a file of five grey frames at 25 fps and a tone, or of the tone alone."""
     buffer = BytesIO()
     container, *codecs = _VIDEO.get(suffix) or _SOUND[suffix]
     with av.open(buffer, "w", format=container) as out:
@@ -52,7 +52,7 @@ def media_bytes(suffix: str) -> bytes:
 
 
 def decodes(path: Path) -> tuple[int, int]:
-    """Number of video frames and of samples in a file."""
+    """Return the number of video frames and of samples in a file."""
     frames = samples = 0
     with av.open(str(path)) as container:
         for frame in container.decode():

@@ -41,7 +41,7 @@ def repeated(source: str, target: Path, seconds: float, longest: int | None = No
 
 
 def _interleaved(once: Path, streams: list, seconds: float) -> Iterator[av.Packet]:
-    """Packets of copies one behind the other; each stream's times rise by its own packets' durations."""
+    """Yield packets of copies in sequence; each stream's times rise by the durations of its packets."""
     base = {s.index: s.time_base for s in streams}
     at = {s.index: 0 for s in streams}
     for _ in count():

@@ -6,7 +6,7 @@ import re
 
 
 def table_rows(text: str, number: int = 0) -> list[list[str]]:
-    """The cells of a Markdown table of a text, without its head, and without blanks and stars around them.
+    """Return the cells of a Markdown table of a text without its head, and without blanks and stars around.
 
     >>> table_rows("| a | b |\\n|---|---|\\n| 1 | **2** |\\n")
     [['1', '2']]

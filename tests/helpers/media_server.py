@@ -16,7 +16,7 @@ def media_server(path: Path, seconds: float, cut_after: float | None = None) -> 
     """Serve a transport stream of a length in s in real time; yields its URL.
 
     The first connection is cut after ``cut_after`` s of the stream, however late they are sent; the next one
-    goes on there. After the end there is no such page.
+    goes on there. After the end the server answers 404.
     """
     data = path.read_bytes()
     state = {"at": 0, "cut": None if cut_after is None else int(cut_after / seconds * len(data)) // 188 * 188}
@@ -47,7 +47,7 @@ def media_server(path: Path, seconds: float, cut_after: float | None = None) -> 
 
 @contextmanager
 def web_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """A web server on this machine whose GET requests a function answers; yields its address."""
+    """Run a web server on this machine whose GET requests a function answers; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -73,7 +73,7 @@ def web_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str
 
 @contextmanager
 def jpeg_camera(images: Sequence[bytes], fps: float) -> Iterator[str]:
-    """A camera that sends JPEG images without timestamps (multipart/x-mixed-replace), each once."""
+    """Run a camera that sends JPEG images without timestamps (multipart/x-mixed-replace), each once."""
     state = {"next": 0}
 
     def answer(request: BaseHTTPRequestHandler) -> None:

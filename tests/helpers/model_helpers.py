@@ -13,7 +13,7 @@ CLASSES, MELS = 5, 24
 
 
 def small_config(**changes) -> ModelConfig:
-    """A network that runs in milliseconds."""
+    """Return settings of a network that runs in milliseconds."""
     settings = {"width": 16, "blocks": 1, "ife_blocks": 1, "heads": 2, "conv_kernel": 3, "grid": 2}
     return ModelConfig(**{**settings, "channels": [8, 16], "dropout": 0.0, **changes})
 
@@ -29,7 +29,7 @@ def random_batch(
     seed: int = 0,
     extra: bool = False,
 ) -> Batch:
-    """Everything present and valid."""
+    """Return a random batch in which every input is present and valid."""
     g = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -55,7 +55,7 @@ def random_batch(
 
 
 def random_extra(x: ExtraInput, clips: int, steps: int, hops: int, g: torch.Generator) -> ExtraStream:
-    """All rows of an extra stream valid; an audio stage's lie between the hops."""
+    """Return a random extra stream of valid rows; those of an audio stage lie between the hops."""
     rows = x.rows(steps, hops)
     time = 0.08 * torch.arange(rows) if x.modality == "video" else 0.003 + 0.02 * torch.arange(rows)
     return ExtraStream(
@@ -66,7 +66,7 @@ def random_extra(x: ExtraInput, clips: int, steps: int, hops: int, g: torch.Gene
 
 
 def take(batch: Batch, rows) -> Batch:
-    """These rows of a batch, in this order."""
+    """Return these rows of a batch, in this order."""
     rows = torch.as_tensor(rows)
     return batch.map(lambda tensor: tensor[rows])
 

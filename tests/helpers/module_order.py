@@ -26,7 +26,7 @@ ORDER = {
         "compilation fetch",
         "weights",
     ],
-    "data/tools/text": ["canonical_json columns csv_text"],
+    "data/tools/text": ["canonical_json columns csv_text figure_text"],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
     "data/config": [

@@ -83,7 +83,7 @@ def make(attributes: int = 2, seed: int = 0, **changes) -> Any:
 
 
 def batch_for(changes, clips: int = 4, seed: int = 0):
-    """ResNet-18 divides the resolution by 16, the small encoder by 8."""
+    """Return a random batch; frames are larger for ResNet-18, which divides resolution by 16, not 8."""
     size = 32 if changes.get("imagenet") else 16
     return random_batch(clips, size=size, seed=seed, extra=bool(changes.get("extra")))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def number(field: int, value: int) -> bytes:
-    """A field that holds a whole number."""
+    """Return a field that holds a whole number."""
     return varint(field << 3) + varint(value)
 
 
@@ -21,13 +21,13 @@ def varint(value: int) -> bytes:
 
 
 def text(field: int, content: str | bytes) -> bytes:
-    """A field that holds text, bytes or a message."""
+    """Return a field that holds text, bytes or a message."""
     raw = content.encode() if isinstance(content, str) else content
     return varint(field << 3 | 2) + varint(len(raw)) + raw
 
 
 def node(kind: str, inputs: list[str], outputs: list[str], **ints: int | list[int]) -> bytes:
-    """NodeProto with attributes of whole numbers."""
+    """Return a NodeProto with attributes of whole numbers."""
     parts = [text(1, name) for name in inputs] + [text(2, name) for name in outputs] + [text(4, kind)]
     for name, value in ints.items():
         many = isinstance(value, list)
@@ -37,14 +37,14 @@ def node(kind: str, inputs: list[str], outputs: list[str], **ints: int | list[in
 
 
 def tensor(name: str, values: np.ndarray) -> bytes:
-    """TensorProto of float32 or int64."""
+    """Return a TensorProto of float32 or int64."""
     kind = {"float32": 1, "int64": 7}[values.dtype.name]
     dims = b"".join(number(1, n) for n in values.shape)
     return dims + number(2, kind) + text(8, name) + text(9, values.tobytes())
 
 
 def value(name: str, shape: list[int | str]) -> bytes:
-    """ValueInfoProto of float32; a text in the shape stands for any size."""
+    """Return a ValueInfoProto of float32; a text in the shape stands for any size."""
     dims = b"".join(text(1, number(1, n) if isinstance(n, int) else text(2, n)) for n in shape)
     return text(1, name) + text(2, text(1, number(1, 1) + text(2, dims)))
 
@@ -59,7 +59,7 @@ def write(path: Path, nodes: list[bytes], tensors: list[bytes], given: bytes, ou
 
 
 def speech_file(path: Path, filters: np.ndarray, length: int | str = "n", hop: int = 320) -> str:
-    """Samples [B,n] to rows: filters float32 [D,1,320] every ``hop`` samples, then their absolute values.
+    """Write a network from samples [B,n] to rows: filters float32 [D,1,320] every ``hop`` samples, then abs.
 
     The inner value ``rows`` [B,R,D] is no output of the file; ``louder`` is.
     """
@@ -76,7 +76,7 @@ def speech_file(path: Path, filters: np.ndarray, length: int | str = "n", hop: i
 
 
 def image_file(path: Path, size: int, channels_first: bool) -> str:
-    """Images to the means of their channels, ``means`` [B,3], and the squares of these, ``squares``."""
+    """Write a network from images to the means of their channels, ``means`` [B,3], and their ``squares``."""
     shape: list[int | str] = ["B", 3, size, size] if channels_first else ["B", size, size, 3]
     axes = [2, 3] if channels_first else [1, 2]
     nodes = [

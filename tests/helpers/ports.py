@@ -6,7 +6,7 @@ import socket
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port of an address of this machine that nothing listens on."""
+    """Return a port of an address of this machine that no program listens on."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return probe.getsockname()[1]

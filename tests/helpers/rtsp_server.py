@@ -26,10 +26,10 @@ VIDEO, AUDIO = 96, 0  # payload types
 
 @dataclass
 class Camera:
-    """What a server sends, and what it was asked.
+    """The address of a server, and the requests that it received.
 
     Attributes:
-        url: its address, with user and password where it wants them.
+        url: its address, with user and password where they are required.
         asked: method, and transport for SETUP, of every request.
     """
 
@@ -51,7 +51,7 @@ def rtsp_server(
     Args:
         path: path of the file.
         audio: whether its audio is sent.
-        login: ``user:password`` that are wanted (Digest).
+        login: ``user:password`` that are required (Digest).
         cut_after: s of the stream after which the first connection is cut, however late they are sent; the
             next one continues there. After the end, the stream is refused.
         interleaved: whether TCP is offered for the media; if not, every transport is refused.
@@ -167,7 +167,7 @@ def rtsp_server(
 
 
 def _video(path: Path) -> tuple[list[tuple[float, bytes, float]], str]:
-    """Access units of H.264 between the times at which they are sent and shown; the parameter sets."""
+    """Return times of sending, access units of H.264 and times of display, and the parameter sets."""
     units, sets = [], {}
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -184,7 +184,7 @@ def _video(path: Path) -> tuple[list[tuple[float, bytes, float]], str]:
 
 
 def _audio(path: Path) -> list[tuple[float, bytes]]:
-    """Times and mu-law samples (G.711) of the audio, 20 ms each."""
+    """Return times and mu-law samples (G.711) of the audio, 20 ms each."""
     samples, _, _ = read_audio(str(path), 8000)
     level = np.log1p(255 * np.minimum(1, np.abs(samples))) / np.log(256)  # in eight segments of 16 steps
     code = np.minimum(127, np.floor(128 * level)).astype(np.uint8)
@@ -193,12 +193,12 @@ def _audio(path: Path) -> list[tuple[float, bytes]]:
 
 
 def _nals(unit: bytes) -> list[bytes]:
-    """The NAL units of an access unit in the form of Annex B."""
+    """Return the NAL units of an access unit in the form of Annex B."""
     return [nal.rstrip(b"\0") for nal in re.split(b"\0\0\1", unit)[1:] if nal.rstrip(b"\0")]
 
 
 def _payloads(unit: bytes) -> Iterator[tuple[bytes, bool]]:
-    """RTP payloads of an access unit, and whether each is its last one; large NAL units are cut (FU-A)."""
+    """Yield RTP payloads of an access unit, and whether each is its last; large NAL units are cut (FU-A)."""
     nals = _nals(unit)
     for number, nal in enumerate(nals, 1):
         if len(nal) <= LARGEST:
@@ -223,7 +223,7 @@ def _description(sprop: str, audio: bool, length_s: float | None) -> str:
 
 
 def _right(login: str, method: str, sent: str) -> bool:
-    """Whether an answer to the Digest challenge (RFC 2617, without qop) knows user and password."""
+    """Return whether user and password of an answer to the Digest challenge (RFC 2617, no qop) are right."""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', sent))
     user, _, password = login.partition(":")
     if fields.get("username") != user:

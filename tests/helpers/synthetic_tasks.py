@@ -46,7 +46,7 @@ def answers(clips):
 
 
 def unseen(clips, rows, target, components=0):
-    """Accuracy of a logistic regression on speakers that it was not fitted on."""
+    """Return the accuracy of a logistic regression on speakers that it was not fitted on."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=0.1))
     if components:
         model = make_pipeline(PCA(components, random_state=0), model)
@@ -56,7 +56,7 @@ def unseen(clips, rows, target, components=0):
 
 
 def upright(plan, frames, size=64, half=1.0):
-    """Crops of the face from the true landmarks: ``2 * half`` face units across, float32 [n,size,size,3]."""
+    """Return crops of the face from the true landmarks, ``2 * half`` units wide, float32 [n,size,size,3]."""
     out = []
     for frame, points in zip(frames, landmarks(plan), strict=True):
         middle, across = points[:2].mean(0), (points[1] - points[0]) / (2 * plan.speaker.eye_distance)
@@ -68,12 +68,12 @@ def upright(plan, frames, size=64, half=1.0):
 
 
 def redness(rgb):
-    """Red against green, without luminance, as a share of the luminance."""
+    """Return red against green, without luminance, as a share of the luminance."""
     return (rgb @ (WITHOUT_LUMA / np.square(WITHOUT_LUMA).sum())) / np.maximum(rgb @ LUMA, 20)
 
 
 def check_equal_luminance(one, two):
-    """Grey levels, of 255, differ by the rounding of single pixels, and by no more than 0.1 over a region."""
+    """Check that grey levels differ by the rounding of single pixels, and by at most 0.1 over a region."""
     gap = one.astype(np.float32) @ LUMA - two.astype(np.float32) @ LUMA
     assert np.abs(gap).max() < 2.5
     regions = gap.reshape(len(gap), 8, one.shape[1] // 8, 8, one.shape[2] // 8).mean((0, 2, 4))

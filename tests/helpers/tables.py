@@ -12,7 +12,7 @@ Row = Sequence[str]  # path, speaker, label
 
 
 def by_number(speaker: int, number: int) -> str:
-    """The label of a clip in most of these corpora."""
+    """Return the label of a clip in most of these corpora."""
     return ("high", "low")[number % 2]
 
 
@@ -44,13 +44,13 @@ def write_rows(root: Path, rows: Sequence[Row], header: Row = ("path", "speaker"
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV by column."""
+    """Return the rows of a CSV by column."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def words_for(root: Path, cache: Path, run: Path | None = None) -> list[str]:
-    """Settings for log-mel alone and a network that trains in a second."""
+    """Return settings for log-mel alone and a network that trains in a second."""
     words = ["configs/tiny.yaml", "corpus.name=table", f"corpus.root={root}", f"cache={cache}"]
     words += ["stages=[logmel]", "corpus.clips_per_shard=2", "model.video=false", "model.flow=false"]
     words += ["model.width=16", "train.epochs=1", "loader.batch=2", "train.device=cpu"]

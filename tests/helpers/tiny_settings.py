@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def tiny(words: list[str]) -> list[str]:
-    """The settings to add to the words of a Python command line, e.g. ``["-m", "deiii", "train"]``."""
+    """Return the settings to add to the words of a Python command line, e.g. ``["-m", "deiii", "train"]``."""
     if words[:1] != ["-m"] or len(words) < 3:
         return []
     sizes = ["corpus.synthetic.speakers=6", "corpus.synthetic.clips_per_class=1", "corpus.synthetic.size=128"]

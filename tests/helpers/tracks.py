@@ -18,7 +18,7 @@ Frames = Sequence[np.ndarray]
 
 
 def audio_frames(samples: np.ndarray, layout: str = "mono", rate: int = 16000) -> Iterator[av.AudioFrame]:
-    """Frames of 1000 samples of int16 audio float [c,n]."""
+    """Yield frames of 1000 samples, int16, of audio float [c,n]."""
     for start in range(0, samples.shape[1], 1000):
         block = np.round(samples[:, start : start + 1000].T * 32767).astype(np.int16).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="s16", layout=layout)
@@ -55,7 +55,7 @@ def write_tracks(path: Path, audio: Sequence[Track], video: Sequence[tuple[Frame
 
 
 def audio_part(path: Path, codec: str, rate: int, layout: str) -> bytes:
-    """One second in a transport stream with a tone from 0.5 to 0.7 s, as bytes."""
+    """Return one second in a transport stream with a tone from 0.5 to 0.7 s, as bytes."""
     wave = np.zeros((1, rate))
     wave[0, rate // 2 : rate * 7 // 10] = tone(0.2, 440, rate)
     with av.open(str(path), "w") as out:

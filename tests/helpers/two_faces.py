@@ -31,7 +31,7 @@ def rendered(index):
 
 
 def scene(folder, number, mute=False):
-    """Two faces side by side, one voice: the file, and which face speaks, 0 (left) or 1 (right)."""
+    """Write two faces with one voice; return the file, who speaks (0 left, 1 right) and the width in px."""
     rng = np.random.default_rng(number)
     who = int(rng.integers(2))
     pair = rng.choice(14, 2, replace=False) * 2
@@ -50,7 +50,7 @@ def scene(folder, number, mute=False):
 
 
 def pair_of_clips(path, speaking, silent, who):
-    """Two real clips side by side, with the audio of the first: file, ``who``, the border between them in px.
+    """Write two real clips side by side, with the audio of the first; return file, ``who``, border in px.
 
     Args:
         path: the file to write.

@@ -2,7 +2,7 @@
 
     python -m tests.helpers.two_ranks FOLDER      (with the variables that torchrun sets)
 
-Everything that needs a second process happens in one go, because starting one takes seconds.
+All checks that need a second process run in one start, because a start takes seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IDS = [f"clip{i}" for i in range(60)]
 
 
 def clips(n: int, seed: int):
-    """Clips with gaps: steps without a face or flow, short or no audio, no label, no attribute."""
+    """Return clips with gaps: steps without a face or flow, short or no audio, no label, no attribute."""
     batch = random_batch(n, steps=3, hops=24, size=16, seed=seed)
     g = torch.Generator().manual_seed(seed + 100)
 
@@ -61,7 +61,7 @@ class PartLoader(MemoryLoader):
 
 
 def trainer(path: Path, ranks: Ranks, loader=PartLoader, **changes) -> Trainer:
-    """A training with everything on that could differ between worlds."""
+    """Return a training with every setting on whose results could differ between worlds."""
     settings = {"epochs": 2, "lr": 3e-4, "patience": 99, "ema": 0.9, "seed": 3, "modality_dropout": 0.3}
     model = small_config(
         dropout=0.1, audio_channels=[8, 16], attributes=["valence", "arousal"], time_match=True

@@ -30,7 +30,7 @@ def without_effect(config: Config, named: Iterable[str], sections: Iterable[str]
 
     >>> from deiii.data.config.schema import ModelConfig
     >>> without_effect(Config(model=ModelConfig(join="pooled")), ["model.join"])
-    ['model.join=pooled has no effect here; it is for the stages that model.extra names, and it is empty']
+    ['model.join=pooled has no effect here; it is for the stages in model.extra, which is empty']
     """
     return [
         f"{key}={setting_text(config, key)} has no effect here; it is for {remedy}"

@@ -40,7 +40,7 @@ class Rule:
 
 
 def _of_corpus(*names: str) -> Callable[[Config], bool]:
-    """Return whether the corpus is one of these, or one of another package, which may read every setting."""
+    """Return the test whether the corpus is one of these, or of a package, which may read every setting."""
     known = ("synthetic", "ravdess", "crema_d", "msp_improv", "table", "pattern")
     return lambda c: c.corpus.name in names or c.corpus.name not in known
 
@@ -235,7 +235,7 @@ RULES = (
     Rule(("model.audio_channels",), _logmel, "model.audio=true (log-mel)"),
     Rule(("model.audio_deltas",), lambda c: _logmel(c) and bool(c.model.audio_channels),
          "model.audio=true with model.audio_channels"),
-    Rule(("model.join",), _extra, "the stages that model.extra names, and it is empty"),
+    Rule(("model.join",), _extra, "the stages in model.extra, which is empty"),
     Rule(("model.within_logmel",), lambda c: _extra_of("audio", c) or not _known(c),
          "audio stages in model.extra"),
     Rule(("model.standardise",), _standardised_here,
@@ -247,7 +247,7 @@ RULES = (
          "networks that read log-mel beside video frames or flow"),
     Rule(("model.modality_heads",), lambda c: _modalities(c) or not _known(c),
          "networks that read audio and video"),
-    Rule(("mix_weights", "mix_test"), lambda c: bool(c.mix), "mix, and it is empty"),
+    Rule(("mix_weights", "mix_test"), lambda c: bool(c.mix), "the corpora in mix, which is empty"),
     Rule(("train.label_smoothing", "train.class_weights"), lambda c: c.model.classes, "model.classes=true"),
     Rule(("train.modality_dropout",), _inputs, "networks that read several inputs"),
     Rule(("train.w_video", "train.w_audio"), _modality_heads,

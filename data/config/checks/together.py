@@ -30,10 +30,12 @@ def check_together(config: Config, named: Iterable[str] = ()) -> None:
 
 
 def check_mixture(config: Config) -> None:
-    """Refuse weights that do not go with the corpora of a mixture, and corruptions that do not exist.
+    """Refuse settings of mixtures and corrupted copies that do not exist or do not fit each other.
 
     Raises:
-        ConfigError: says how many weights are needed, or that attributes have none.
+        ConfigError: for another number of weights than of corpora, weights together with attributes, an
+            unknown corruption, one that is named twice, and copies of a corrupted corpus or beside other
+            corpora that are tested.
     """
     if config.mix and config.copies and config.mix_test:
         raise ConfigError(

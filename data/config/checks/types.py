@@ -127,7 +127,7 @@ def check_mapping(key: str, tree: dict, source: str) -> None:
 
 
 def fits(base: Any, key: str, tree: dict) -> bool:
-    """Return whether one of the values of a tree can be merged."""
+    """Return whether the value of one key in a tree can be merged into the settings ``base``."""
     value: Any = tree
     for part in key.split("."):
         value = value[part]

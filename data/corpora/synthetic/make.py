@@ -49,8 +49,7 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
 
     Raises:
         CorpusError: if the folder holds a synthetic corpus with other settings, or files but no synthetic
-            corpus. Nothing is written or removed.
-        ValueError: for settings out of range.
+            corpus, or for settings out of range. Nothing is written or removed.
 
     >>> make("raw/synthetic", SyntheticConfig(speakers=4))  # doctest: +SKIP
     """

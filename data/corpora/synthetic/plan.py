@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deiii.data.config.schema import SyntheticConfig
+from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.synthetic.tasks import (
     CLASSES,
     SHORTEST_ORDER,
@@ -142,23 +143,23 @@ def check(config: SyntheticConfig) -> None:
     """Check the settings of a synthetic corpus.
 
     Raises:
-        ValueError: for a value out of range; the message names the setting and its allowed values.
+        CorpusError: for a value out of range; the message names the setting and its allowed values.
     """
     if config.size % 2 or not 64 <= config.size <= 2048:
-        raise ValueError(f"corpus.synthetic.size is even and in 64..2048, not {config.size}")
+        raise CorpusError(f"corpus.synthetic.size is even and in 64..2048, not {config.size}")
     shortest = SHORTEST_ORDER if config.task == "order" else 0.8
     if not shortest <= config.seconds <= 60:
-        raise ValueError(
+        raise CorpusError(
             f"corpus.synthetic.seconds is in {shortest:g}..60 for corpus.synthetic.task={config.task}, "
             f"not {config.seconds}"
         )
     if not 10 <= config.fps <= 120:
-        raise ValueError(f"corpus.synthetic.fps is in 10..120, not {config.fps}")
+        raise CorpusError(f"corpus.synthetic.fps is in 10..120, not {config.fps}")
     for name in ("speakers", "clips_per_class"):
         if not 1 <= getattr(config, name) <= 9999:
-            raise ValueError(f"corpus.synthetic.{name} is in 1..9999, not {getattr(config, name)}")
+            raise CorpusError(f"corpus.synthetic.{name} is in 1..9999, not {getattr(config, name)}")
     if config.seed < 0:
-        raise ValueError(f"corpus.synthetic.seed is not negative, unlike {config.seed}")
+        raise CorpusError(f"corpus.synthetic.seed is not negative, unlike {config.seed}")
 
 
 def clip_count(config: SyntheticConfig) -> int:
@@ -210,7 +211,7 @@ def plan_clip(config: SyntheticConfig, index: int) -> ClipPlan:
     's00/s00-000'
 
     Raises:
-        ValueError: for settings out of range.
+        CorpusError: for settings out of range.
         IndexError: for a number past the last clip.
     """
     check(config)

@@ -2,7 +2,7 @@
 
 Every frame is encoded by itself, with the constant quantiser of the clip. Prediction between frames would
 blur moving parts differently from still ones, so that a single frame would carry information about its
-neighbours; so would rate control by its choice of quantisers.
+neighbours. The quantisers that rate control chooses would carry it, too.
 """
 
 from __future__ import annotations

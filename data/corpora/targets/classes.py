@@ -100,7 +100,7 @@ def _added(
 
 
 def winner(classes: tuple[str, ...], shares: tuple[float, ...]) -> str | None:
-    """Return the class with the largest share; ``None`` for a tie, or without any.
+    """Return the class with the largest share; ``None`` for a tie, or if all shares are 0.
 
     >>> winner(("happy", "sad"), (0.5, 0.5)) is None
     True

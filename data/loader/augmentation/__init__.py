@@ -1,1 +1,1 @@
-"""The parts of augmentation: pictures and flow, and log-mel."""
+"""The parts of augmentation: video frames and flow, and log-mel."""

@@ -48,7 +48,7 @@ def batched(
     Args:
         frames: uint8 [B,T,H,H,3]; H = 0 if frames are not used.
         flow: int8 or float16 [B,T,H,H,2]; H = 0 if flow is not used.
-        scale: float32 [B,T], px per step of flow.
+        scale: float32 [B,T], factor from stored flow to px.
         view: the squares.
 
     Returns:

@@ -28,7 +28,9 @@ FUNCTIONS = (
 
 
 def load_librosa() -> ModuleType:
-    """Return librosa; the parts that are used here are in Numba's cache then, or compiled in this process.
+    """Return librosa; the parts that are used here are then in Numba's cache.
+
+    Where no folder can be written, each process compiles them when it uses them first.
 
     Raises:
         ModuleNotFoundError: librosa is not installed.

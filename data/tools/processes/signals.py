@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
+from typing import Any
 
 INTERRUPTED = 130  # exit status of an interrupted command, as shells give it
 STOPS_WITHIN = 5.0  # s that an interrupted command has to end by itself
@@ -26,9 +27,12 @@ class StopHandler:
     After `end` signals have no effect for as long: the command is complete, and Python's own end must not be
     interrupted.
 
+    A program that calls a command as a function reacts in its own way again after `restore`.
+
     Attributes:
         first: when the first signal came, by `time.monotonic`; ``None`` before it.
         ended: when the command ended; ``None`` before that.
+        before: the handlers that were there before `install`, keyed by signal.
 
     >>> StopHandler().first is None
     True
@@ -37,12 +41,28 @@ class StopHandler:
     def __init__(self) -> None:
         self.first: float | None = None
         self.ended: float | None = None
+        self.before: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
-        """React to Ctrl-C and SIGTERM from now on; Ctrl-C stays ignored where the shell had it ignored."""
-        signal.signal(signal.SIGTERM, self._stop)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # shells set this for background jobs
-            signal.signal(signal.SIGINT, self._stop)
+        """React to Ctrl-C and SIGTERM from now on; Ctrl-C stays ignored where the shell had it ignored.
+
+        Python allows the main thread alone to do so; in another thread this does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in STOP_SIGNALS:
+            handler = signal.getsignal(number)
+            if number == signal.SIGINT and handler is signal.SIG_IGN:  # shells set this for background jobs
+                continue
+            self.before[number] = handler
+            signal.signal(number, self._stop)
+
+    def restore(self) -> None:
+        """Put the handlers back that were there before `install`, in the place of `end`."""
+        for number, handler in self.before.items():
+            if handler is not None:  # None: it was not installed by Python, which cannot put it back
+                signal.signal(number, handler)
+        self.before.clear()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -56,7 +76,7 @@ class StopHandler:
             os._exit(INTERRUPTED)
 
     def end(self) -> None:
-        """Record that the command has ended; call this in the main thread."""
+        """Record that the command has ended, and the program with it; call this in the main thread."""
         self.ended = time.monotonic()
         atexit.unregister(_ignore_stop_signals)
         atexit.register(_ignore_stop_signals)

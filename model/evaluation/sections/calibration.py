@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deiii.data.pages.rendering import number
+from deiii.data.tools.text.figure_text import number
 from deiii.model.calibration import LIMITS, calibration, find_temperature
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, show_spines
 from deiii.model.training.scoring import Predictions

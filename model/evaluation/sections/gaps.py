@@ -16,8 +16,8 @@ from scipy import stats
 
 from deiii.data.audit.names import sex_of
 from deiii.data.corpora.clips import Clip
-from deiii.data.pages.rendering import number, span
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.figure_text import bracketed, number, span
 from deiii.model.intervals import CCC_LIMITS, FEWEST, LEVEL, estimate, speaker_interval
 from deiii.model.metrics import ccc, figure_names, uar
 from deiii.model.network.task import Task
@@ -60,16 +60,16 @@ def gap_lines(found: Values) -> list[str]:
         gap = found["sex"]["difference"]
         if gap[key] is not None:
             ci = gap[f"{key}_ci"]
-            words = f" [{ci[0]:+.3f}, {ci[1]:+.3f}]" if ci else ""
-            lines.append(f"{label}, women minus men: {gap[key]:+.3f}{words}")
+            words = f"{number(gap[key], '+')} {bracketed(ci, sign='+')}".rstrip()
+            lines.append(f"{label}, women minus men: {words}")
     for key, spread in found.get("speakers", {}).items():
         label = figure_names({key: 0}).get(key, key)
         if spread["worst"] == spread["best"]:
-            lines.append(f"{label} by speaker: {spread['best']:.3f} for all")
+            lines.append(f"{label} by speaker: {number(spread['best'])} for all")
             continue
         lines.append(
-            f"{label} by speaker: {spread['worst']:.3f} ({spread['worst_speaker']}) to {spread['best']:.3f} "
-            f"({spread['best_speaker']}), sd {spread['sd']:.3f}"
+            f"{label} by speaker: {number(spread['worst'])} ({spread['worst_speaker']}) to "
+            f"{number(spread['best'])} ({spread['best_speaker']}), sd {number(spread['sd'])}"
         )
     return lines
 
@@ -86,7 +86,7 @@ def gap_values(found: Values) -> Values:
                 who = f"{word}, {counted(own['speakers'], 'speaker')}, {counted(own['clips'], 'clip')}"
                 rows.append((label, who, number(own[key]), span(own[f"{key}_ci"], "–")))
         if gap := found["sex"].get("difference"):
-            rows.append((label, "women minus men", number(gap[key]), span(gap[f"{key}_ci"], "–")))
+            rows.append((label, "women minus men", number(gap[key], "+"), span(gap[f"{key}_ci"], "–", "+")))
         if spread := found["speakers"].get(key):
             rows.append((label, f"worst speaker, {spread['worst_speaker']}", number(spread["worst"]), ""))
             rows.append((label, f"best speaker, {spread['best_speaker']}", number(spread["best"]), ""))

@@ -38,7 +38,7 @@ def check_logs(names: Sequence[str]) -> None:
 
 
 class Logs:
-    """The open writers of a run. A writer that fails is dropped with one message; the training continues.
+    """The open writers of a run. A writer that fails is closed and dropped; the training continues.
 
     Args:
         writers: writers, keyed by name.
@@ -58,16 +58,20 @@ class Logs:
             try:
                 writer.write(int(row["epoch"]), figures)
             except Exception as error:  # a service that is full or away must not end hours of training
-                del self.writers[name]
                 print(f"train.log={name} stopped: {error}; metrics.csv has all figures", file=sys.stderr)
+                self._close(name, finished=False)
 
     def close(self, finished: bool) -> None:
-        """Close all writers."""
-        for name, writer in self.writers.items():
-            try:
-                writer.close(finished)
-            except Exception as error:
-                print(f"train.log={name} was not closed: {error}", file=sys.stderr)
+        """Close all writers; one that is closed already is not closed again."""
+        for name in list(self.writers):
+            self._close(name, finished)
+
+    def _close(self, name: str, finished: bool) -> None:
+        """Drop a writer and close it, so that what it recorded is flushed and its record has an end."""
+        try:
+            self.writers.pop(name).close(finished)
+        except Exception as error:
+            print(f"train.log={name} was not closed: {error}", file=sys.stderr)
 
 
 @contextmanager

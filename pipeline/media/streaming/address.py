@@ -88,7 +88,7 @@ def address(source: str) -> Address:
 
 
 def is_live(source: str) -> bool:
-    """Whether a source is a network stream or a camera, and no file.
+    """Return whether a source is a network stream or a camera, and no file.
 
     >>> is_live("http://host/live.ts"), is_live("talk.mp4")
     (True, False)

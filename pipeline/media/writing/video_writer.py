@@ -152,7 +152,7 @@ def _video_stream(out: Any, size: tuple[int, int]) -> Any:
 
 
 def _audio_frames(path: str | Path | None) -> Generator[av.AudioFrame, None, None]:
-    """Yield the audio of a file as frames for AAC, on the clock of `read_video`; a second is in memory."""
+    """Yield the audio of a file as frames for AAC, on the clock of `read_video`; about a second is held."""
     if path is None:
         return
     held = np.zeros(0, np.float32)

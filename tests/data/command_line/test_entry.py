@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -93,6 +94,53 @@ def test_ctrl_c_after_the_command_has_ended_does_nothing():
     assert run(lambda: Command(lambda: 0)) == 0
     for number in STOP_SIGNALS:
         signal.raise_signal(number)
+
+
+def calls_of_a_program():
+    """Ways in which a program calls a command as a function, with the status or the error of each."""
+    yield "ends well", lambda: main(["settings"]), 0
+    yield "ends with an error", lambda: main(["settings", "faces.sise=3"]), 1
+    yield "is interrupted", lambda: run(lambda: Command(interrupt_myself), ends_program=False), INTERRUPTED
+    yield "is not understood", lambda: main(["settings", "--nothing"]), SystemExit
+    yield "has a defect", lambda: run(lambda: Command(lambda: 1 // 0), ends_program=False), ZeroDivisionError
+
+
+def interrupt_myself() -> int:
+    signal.raise_signal(signal.SIGTERM)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("call", "ending"), [pytest.param(*rest, id=name) for name, *rest in calls_of_a_program()]
+)
+def test_a_program_that_calls_a_command_gets_its_own_handlers_back(call, ending, monkeypatch):
+    registered = []
+    monkeypatch.setattr("atexit.register", registered.append)
+
+    def own(number, frame):
+        received.append(number)
+
+    received: list[int] = []
+    for number in STOP_SIGNALS:
+        signal.signal(number, own)
+    if isinstance(ending, int):
+        assert call() == ending
+    else:
+        with pytest.raises(ending):
+            call()
+    for number in STOP_SIGNALS:
+        signal.raise_signal(number)
+    assert received == list(STOP_SIGNALS)
+    assert not registered, "what the program does at its own end may be interrupted"
+
+
+def test_a_command_runs_in_another_thread_than_the_main_one():
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    found = []
+    thread = threading.Thread(target=lambda: found.append(main(["settings"])))
+    thread.start()
+    thread.join()
+    assert found == [0] and [signal.getsignal(number) for number in STOP_SIGNALS] == before
 
 
 def test_argparse_may_end_the_program():

@@ -6,18 +6,20 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from deiii.__main__ import main
 from deiii.data.config.schema import CorpusConfig, SyntheticConfig
 from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.synthetic.face import landmarks, render_frames
 from deiii.data.corpora.synthetic.make import make
-from deiii.data.corpora.synthetic.plan import classes, clip_count, plan_clip
+from deiii.data.corpora.synthetic.plan import check, classes, clip_count, plan_clip
 
 TINY = SyntheticConfig(speakers=2, clips_per_class=1, seconds=0.8, size=64)
 
@@ -173,3 +175,22 @@ def test_yunet_finds_each_face_with_its_landmarks(shown):
             errors.append(np.abs(best[4:14].reshape(5, 2) - points).mean())
     assert np.mean(np.array(scores) > 0.9) >= 0.98
     assert np.median(errors) < 5  # px, of a face about 100 px wide
+
+
+@pytest.mark.parametrize(
+    "word", ["size=65", "size=3000", "seconds=0.2", "seconds=100", "fps=200", "speakers=10000"]
+)
+def test_the_command_refuses_settings_out_of_range_in_one_line(word, tmp_path, capsys):
+    words = ["synthesize", f"corpus.root={tmp_path / 'raw'}", f"corpus.synthetic.{word}"]
+    assert main(words) == 1
+    last = capsys.readouterr().err.splitlines()[-1]  # a busy machine also prints a note on loading
+    assert last.startswith(f"error: corpus.synthetic.{word.partition('=')[0]} ")
+    assert not (tmp_path / "raw").exists()
+
+
+def test_limits_of_the_settings_are_those_that_the_corpus_accepts():
+    for f in fields(SyntheticConfig):
+        for limit in ("low", "high"):
+            value = f.metadata[limit]
+            if value is not None:
+                check(replace(SyntheticConfig(), **{f.name: type(f.default)(value)}))

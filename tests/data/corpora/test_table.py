@@ -258,3 +258,8 @@ def test_segments_of_one_recording_are_refused_with_the_remedy(root, column):
     remedy = f"row 3: .* in row 2; the column {column.lower()} suggests.*`deiii cut .*clips.csv OUT`"
     with pytest.raises(CorpusError, match=remedy):
         scan_text(root, f"path,speaker,label,{column}\n{rows}")
+
+
+def test_control_characters_in_a_path_are_refused_with_the_remedy(root):
+    with pytest.raises(CorpusError, match=r"row 3: path 'a\\nb.mp4' holds control .*; rename the file"):
+        scan_text(root, 'path,speaker,label\n"a\nb.mp4",anna,happy\n')

@@ -155,7 +155,7 @@ def test_a_changed_file_is_refused_and_not_kept(published, tmp_path, monkeypatch
     with Server(tmp_path / "bad") as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
-        with pytest.raises(DownloadError, match="is not what archive.json says"):
+        with pytest.raises(DownloadError, match="is not the file that archive.json lists"):
             fetch_archive(running.url, tmp_path / "got", progress=False)
         running.shutdown()
         thread.join()

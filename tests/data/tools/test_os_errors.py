@@ -88,3 +88,12 @@ def test_the_number_of_an_error_is_found_in_the_errors_before_it(tmp_path):
         except RuntimeError:
             raise OSError("File write failed (slist already enabled?)")  # noqa: B904
     assert raised.value.errno == errno.ENOSPC
+
+
+def test_backslashes_in_a_name_in_place_of_folders_are_named(tmp_path):
+    """As some programs unpack archives from Windows."""
+    (tmp_path / "Anna\\1\\a.wav").touch()
+    assert other_case(str(tmp_path / "Anna/1/a.wav")) == (
+        f"; {tmp_path}/Anna\\1\\a.wav has backslashes in its name, where Anna/1/a.wav has folders: rename it"
+    )
+    assert other_case(str(tmp_path / "Anna/1/b.wav")) == ""

@@ -14,7 +14,7 @@ from sklearn.metrics import recall_score
 
 from deiii.__main__ import main
 from deiii.model.evaluation.compare import compare, draw
-from deiii.model.evaluation.comparison_table import Row
+from deiii.model.evaluation.comparison_table import Row, as_csv, as_latex, as_text
 from deiii.model.training.run_folder import RunError
 
 CLASSES = ["a", "b", "c"]
@@ -181,3 +181,15 @@ def test_runs_with_other_ratings_of_a_clip_are_refused(tmp_path, value):
     (tmp_path / "two/predictions.csv").write_text(rows.replace("s0/1,s0,b,b,0.8415", f"s0/1,s0,b,b,{value}"))
     with pytest.raises(RunError, match="different values of valence for s0/1; evaluate"):
         compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+
+
+def test_all_forms_agree_on_small_p_values_and_small_differences():
+    rows = [Row("b", "uar", 0.5, [0.4, 0.6], -0.0004, [-0.002, 0.0004], 0.0004)]
+    (line,) = as_text(rows).splitlines()[1:]
+    assert line.endswith("-0.0004  [-0.002, +0.0004]      < 0.001")
+    latex = as_latex(rows, "")
+    assert r"$-0.0004$ [$-0.002$, $+0.0004$] & $<0.001$ \\" in latex
+    assert as_csv(rows).splitlines()[1].endswith(",-0.000400,-0.002000,0.000400,0.0004")
+    same = [Row("b", "uar", 0.5, None, -1e-17, [-0.02, 0.02], 0.9997)]
+    assert "  0.000  [-0.020, +0.020]" in as_text(same) and as_text(same).endswith("> 0.999")
+    assert r"$0.000$ [$-0.020$, $+0.020$] & $>0.999$ \\" in as_latex(same, "")

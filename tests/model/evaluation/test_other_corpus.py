@@ -10,6 +10,7 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.data.cache.index import CacheError
+from deiii.data.tools.machine import machine, source_revision
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.other_corpus import evaluate_on, summary
 from deiii.model.training.run_folder import RunError
@@ -54,6 +55,8 @@ def test_scores_common_classes_and_counts_the_rest(seen_run, other, capsys):
     right = sum(row["truth"] == row["predicted"] for row in labelled)
     assert metrics["test"]["war"] == pytest.approx(right / len(labelled))
     assert metrics["classes"] == ["a", "b"]
+    assert metrics["hardware"] == machine() and metrics["revision"] == source_revision()
+    assert metrics["versions"]["torch"] and metrics["gpu"] is None
     for name, row in tested.items():  # the same recording has the same probabilities in both corpora
         for same in (r for r in rows if r["clip"] == name.replace("c", "d")):
             assert float(same["p_a"]) == pytest.approx(float(row["p_a"]), abs=2e-4)

@@ -63,7 +63,9 @@ def test_recordings_of_several_parts_are_told_first():
     told = copies(features, parts)
     assert told[0] == "warning: 1 recording is in several parts, so figures of this split are too good"
     assert "c10.wav (training part" in told[1] and "c11.wav (test part" in told[1]
-    assert told[-1] == "warning: 2 more recordings are there several times" and len(told) == 6
+    assert (
+        told[-1] == "warning: 2 more recordings are under several speakers or labels, too" and len(told) == 6
+    )
     assert len(copies(features, {"training part": np.arange(10)})) == 5
 
 

@@ -92,11 +92,14 @@ def test_a_package_that_is_not_installed_is_named_before_training(name, monkeypa
 
 def test_a_writer_that_fails_is_closed_with_one_message_and_the_others_go_on(capsys):
     class Away:
+        ends: list = []
+
         def write(self, epoch, figures):
             raise OSError("the server is away")
 
         def close(self, finished):
-            raise AssertionError("closed before")
+            self.ends.append(finished)
+            raise OSError("still away")
 
     class Here:
         rows: list = []
@@ -108,13 +111,17 @@ def test_a_writer_that_fails_is_closed_with_one_message_and_the_others_go_on(cap
             self.rows.append(finished)
 
     logs = Logs({"wandb": Away(), "mlflow": Here()})
-    for row in ROWS:
-        logs.epoch(row)
+    logs.epoch(ROWS[0])
+    assert Away.ends == [False], "it ends when it fails, not when the training does"
+    logs.epoch(ROWS[1])
     logs.close(True)
+    logs.close(True)
+    assert Away.ends == [False]
     expected = {"lr": 0.001, "train/loss": 1.5, "val/uar": 0.25, "seconds": 0.5}
     assert Here.rows[0] == (0, expected) and len(Here.rows) == 3
     err = capsys.readouterr().err
     assert err.count("train.log=wandb stopped: the server is away; metrics.csv has all figures") == 1
+    assert err.count("train.log=wandb was not closed: still away") == 1
 
 
 def recorded(tmp_path, name: str, rows, done: int = 0) -> RunFolder:

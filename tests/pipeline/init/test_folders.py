@@ -138,7 +138,7 @@ def test_recordings_elsewhere_are_named_and_many_of_them_are_refused(tmp_path):
     paths = every("{p}/{e}/{n}.mp4")
     found = look(touch(tmp_path, *paths, "intro.mp4"))
     assert len(found.rows) == len(paths) and "left out" in found.notes[0] and "intro.mp4" in found.notes[0]
-    with pytest.raises(InitError, match="do not lie as"):
+    with pytest.raises(InitError, match="do not fit the layout"):
         look(touch(tmp_path, *[f"{n}.mp4" for n in range(9)]))
 
 
