@@ -8,8 +8,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
 from deiii.data.tools.counts import counted
 
@@ -108,6 +111,11 @@ class Corpus:
         return shares and math.isclose(sum(soft), 1.0, abs_tol=1e-6)
 
     @property
+    def title(self) -> str:
+        """The name of the corpus by which people know it; see `readable_name`."""
+        return readable_name(self.base or self.name, self.root)
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The names of the corpora of a mixture; empty for a single corpus."""
         return tuple(self.name.split("+")) if "+" in self.name else ()
@@ -127,6 +135,33 @@ class Corpus:
     def speakers(self) -> tuple[str, ...]:
         """The names of all speakers, sorted."""
         return tuple(sorted({c.speaker for c in self.clips}))
+
+
+TABLE = "table-"  # begins the names of the cache folders of table corpora
+DIGEST = re.compile(r"-[0-9a-f]{8}$")  # tells two corpora of one name apart
+
+
+def readable_name(name: str, root: str | os.PathLike[str], table: str = "") -> str:
+    """Return the name of a corpus by which people know it.
+
+    A table corpus is known by the folder of its clips, and by the name of its table if that is not the usual
+    ``clips.csv``: ``table-clips`` is the name of a folder in a cache. Other names are returned unchanged.
+
+    Args:
+        name: name of the corpus in a cache; ``+`` joins those of a mixture, which is returned unchanged.
+        root: folder of the media files.
+        table: file of the table; by default its name is that in ``name``.
+
+    >>> readable_name("table-clips", "/data/theatre"), readable_name("table-evening", "/data/theatre")
+    ('theatre', 'evening in theatre')
+    >>> readable_name("ravdess-audio-video-speech", "/data/theatre")
+    'ravdess-audio-video-speech'
+    """
+    folder = Path(os.path.abspath(root)).name
+    if not f"{name}-".startswith(TABLE) or "+" in name or not folder:
+        return name
+    stem = PurePath(table).stem if table else DIGEST.sub("", name.removeprefix(TABLE))
+    return folder if stem in ("clips", "table") else f"{stem} in {folder}"
 
 
 class CorpusError(ValueError):

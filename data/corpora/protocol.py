@@ -215,7 +215,7 @@ def match_clips(corpus: Corpus, protocol: Protocol, fold: int) -> dict[str, list
                 fitting = _closest(name, fitting)
             if len(fitting) > 1:
                 raise SplitError(
-                    f"{protocol.name}: {name!r} fits several clips of {corpus.name}: "
+                    f"{protocol.name}: {name!r} fits several clips of {corpus.title}: "
                     f"{some(c.id for c in fitting)}; name them with their folders"
                 )
             clips |= {c.id: c for c in fitting}
@@ -243,7 +243,7 @@ def count_folds(corpus: Corpus, protocol: Protocol) -> int:
 def check_speakers(corpus: Corpus) -> None:
     if len(corpus.speakers) < 2:
         raise SplitError(
-            f"{corpus.name} has {counted(len(corpus.speakers), 'speaker')}; a speaker-independent split "
+            f"{corpus.title} has {counted(len(corpus.speakers), 'speaker')}; a speaker-independent split "
             "needs two or more, and three for a validation part. Add recordings of other people"
         )
 
@@ -272,7 +272,7 @@ def _fixed_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
     if unknown := here - set(listed):
         raise SplitError(
             f"protocol {protocol.name} lists {counted(len(set(listed)), 'speaker')} ({some(listed)}), but "
-            f"not {counted(len(unknown), 'speaker')} of {corpus.name}: {some(unknown)}. If these are other "
+            f"not {counted(len(unknown), 'speaker')} of {corpus.title}: {some(unknown)}. If these are other "
             f"people, set split.protocol={_other_protocol(corpus, protocol)}; if the corpus spells the names "
             "differently, rename its speakers; for lists of your own, let `deiii splits import FOLDER` write "
             "a protocol and set split.protocol to its file"
@@ -307,7 +307,7 @@ def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
             else:
                 remedy = "fill in the column fold for these, or leave the column out for all clips"
             raise SplitError(
-                f"protocol {protocol.name} needs a fold for every clip, and {number} of {corpus.name} have "
+                f"protocol {protocol.name} needs a fold for every clip, and {number} of {corpus.title} have "
                 f"none: {some(lacking)}; {remedy}"
             )
         speakers.setdefault(clip.fold, set()).add(clip.speaker)
@@ -316,9 +316,10 @@ def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
         raise SplitError(
             f"speakers with clips in several folds: {some(spanning)}; give each speaker one fold"
         )
-    _refuse_parts(corpus.name, speakers)
+    _refuse_parts(corpus.title, speakers)
     if len(speakers) < 2:
-        raise SplitError(f"{corpus.name} has one fold only, {next(iter(speakers))!r}; two or more are needed")
+        only = next(iter(speakers))
+        raise SplitError(f"{corpus.title} has one fold only, {only!r}; two or more are needed")
     return [tuple(sorted(speakers[fold])) for fold in sorted(speakers, key=_natural)]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 
 from deiii.data.config.plugins import CORPORA, installed, load_plugin
 from deiii.data.config.schema import Config, CorpusConfig
-from deiii.data.corpora.clips import Corpus, CorpusError
+from deiii.data.corpora.clips import Corpus, CorpusError, readable_name
 from deiii.data.corpora.files import holds_archives, passed_over
 from deiii.data.tools.atomic_files import short_name
 
@@ -113,6 +113,25 @@ def cache_name(config: CorpusConfig) -> str:
     if config.name == "pattern":
         return f"pattern-{_plain(config.title)}"
     return config.name
+
+
+def title_of(config: CorpusConfig, name: str = "", root: str = "") -> str:
+    """Return the name by which people know the corpus that settings name.
+
+    Args:
+        config: settings of the corpus.
+        name: its name in a cache; by default that of the settings.
+        root: folder of its media files; by default that of the settings.
+
+    >>> title_of(CorpusConfig(name="table", root="/data/theatre", corrupt="speed=0.9"))
+    'theatre, speed=0.9'
+    >>> title_of(CorpusConfig(name="crema_d"))
+    'crema_d'
+    """
+    if config.name != "table":
+        return name or cache_name(config)
+    text = readable_name("table-", root or config.root, config.table or "clips.csv")
+    return f"{text}, {config.corrupt}" if config.corrupt else text
 
 
 def _plain(text: str) -> str:

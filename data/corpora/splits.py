@@ -154,7 +154,7 @@ class Split:
         speaker_of = {c.id: c.speaker for c in corpus.clips}
         if lacking := self.speaker_of.keys() - speaker_of.keys():
             raise SplitError(
-                f"{corpus.name} lacks {counted(len(lacking), 'clip')} of the split: {some(lacking)}"
+                f"{corpus.title} lacks {counted(len(lacking), 'clip')} of the split: {some(lacking)}"
             )
         if wrong := {i for i, s in self.speaker_of.items() if speaker_of[i] != s}:
             raise SplitError(f"clips with other speakers than in the split: {some(wrong)}")
@@ -256,7 +256,7 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
         if lacking and own and "train" not in given:
             # A test speaker whose name is misspelt would become a training speaker.
             raise SplitError(
-                f"{protocol.name}: fold {config.fold} names speakers that {corpus.name} lacks: "
+                f"{protocol.name}: fold {config.fold} names speakers that {corpus.title} lacks: "
                 f"{some(lacking)}; correct the names, or list the speakers of train, too"
             )
         listed = [(part, speaker) for part, names in given.items() for speaker in set(names)]
@@ -277,7 +277,7 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
         cause = "train with" if test else "test"
         where = "all of them are in its test part" if test else "none of them is in its test part"
         raise SplitError(
-            f"{protocol.name}: no speaker of {corpus.name} to {cause} in fold {config.fold}: the corpus has "
+            f"{protocol.name}: no speaker of {corpus.title} to {cause} in fold {config.fold}: the corpus has "
             f"{some(set(corpus.speakers))}, and {where}. Add the other recordings, choose another "
             "split.fold, or set split.protocol=speakers, which divides the speakers that are there"
         )
@@ -306,7 +306,7 @@ def _listed_clips(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> di
         if not parts[part]:
             names = protocol.parts[config.fold].get(part, ())
             raise SplitError(
-                f"{protocol.name}: {corpus.name} has no clip that the list {part} of fold {config.fold} "
+                f"{protocol.name}: {corpus.title} has no clip that the list {part} of fold {config.fold} "
                 f"names ({some(names) or 'the list is empty'}); its clips are "
                 f"{some(c.id for c in corpus.clips)}. "
                 "Set split.protocol to a protocol for this corpus, or let `deiii splits import FOLDER` write "

@@ -100,7 +100,7 @@ class FeatureSet:
         corpus = find_corpus(config, folder)
         if corpus.labels and corpus.labels != config.corpus.labels:
             raise CacheError(
-                f"{corpus.name} was last preprocessed with corpus.labels={corpus.labels}; run "
+                f"{corpus.title} was last preprocessed with corpus.labels={corpus.labels}; run "
                 f"`deiii preprocess` with corpus.labels={config.corpus.labels} first: "
                 "it takes seconds, the features are kept"
             )

@@ -140,7 +140,7 @@ def join_corpora(corpora: Sequence[Corpus], names: Sequence[Naming]) -> Corpus:
         for name, limits in corpus.ranges.items():
             if ranges.setdefault(name, limits) != limits:
                 raise CacheError(
-                    f"{name!r} has the range {limits} in {corpus.name}, elsewhere {ranges[name]}; give the "
+                    f"{name!r} has the range {limits} in {corpus.title}, elsewhere {ranges[name]}; give the "
                     "corpora one range, or leave one of them out of mix"
                 )
     pairs = zip(corpora, names, strict=True)

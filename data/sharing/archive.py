@@ -18,7 +18,9 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from deiii.data.cache.identity import read_identity
 from deiii.data.cache.index import INDEX, read_index, read_table
+from deiii.data.corpora.clips import readable_name
 from deiii.data.sharing.card import CARD, card_text, corpus_facts
 from deiii.data.sharing.formats import megabytes
 from deiii.data.tools.atomic_files import TEMPORARY, file_sha256, publish, write_json, write_text
@@ -51,18 +53,21 @@ def describe_archive(cache: str | Path, archive: str | Path) -> str:
         the SHA-256 of ``archive.json``.
     """
     cache, archive = Path(cache), Path(archive)
-    facts = []
+    facts, names = [], []
     example = ("", "")
     for corpus in sorted({path.parents[1] for path in cache.glob(f"*/*/{INDEX}")}):
         indices = [read_index(path.parent) for path in sorted(corpus.glob(f"*/{INDEX}"))]
-        facts.append(corpus_facts(read_table(cache, corpus.name), indices))
+        table, place = read_table(cache, corpus.name), read_identity(cache, corpus.name)
+        facts.append(corpus_facts(table, indices))
+        names.append(readable_name(table.base or corpus.name, table.root, place.table if place else ""))
         if not example[0] and indices[0].shards:
             stage = f"{corpus.name}/{indices[0].stage}-{indices[0].key}"
             shard = indices[0].shards[0]
             example = f"{stage}/{shard.name}.h5", next(iter(shard.fields), "clip_id")
     text = card_text(
         facts,
-        f"Features of {', '.join(f['corpus'] for f in facts)}",
+        names,
+        f"Features of {', '.join(names)}",
         "A packed feature cache: HDF5 files in the folders CORPUS/STAGE-KEY, losslessly compressed with "
         f"Blosc2; `{LIST}` has the size and SHA-256 of every file.",
         WITH_DEIII.format(corpus="CONFIG"),

@@ -58,6 +58,7 @@ def corpus_facts(corpus: Corpus, indices: Sequence[StageIndex]) -> dict[str, Any
 
 def card_text(
     facts: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
     title: str,
     about: str,
     with_deiii: str,
@@ -69,6 +70,7 @@ def card_text(
 
     Args:
         facts: facts of each corpus (`corpus_facts`).
+        names: names of the corpora by which people know them.
         title: its heading.
         about: a sentence on what the folder holds.
         with_deiii, without_deiii: how to load it, as code.
@@ -77,7 +79,7 @@ def card_text(
     """
     return render(
         "dataset_card.md.j2",
-        facts=facts,
+        corpora=list(zip(names, facts, strict=True)),
         title=title,
         about=about,
         with_deiii=with_deiii.strip(),

@@ -14,6 +14,7 @@ from typing import Any
 
 from deiii.data.cache.index import read_index, stage_folder
 from deiii.data.config.schema import Config
+from deiii.data.corpora.scan import title_of
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.sharing.card import CARD, card_text, corpus_facts
 from deiii.data.sharing.clips import SharedClip, array_kinds, part_sizes, shared_clips, split_of
@@ -133,11 +134,12 @@ def _write(features: FeatureSet, config: Config, out: Path, kind: str, progress:
         }
     )  # fmt: skip
     write_json(out / FACTS, facts)
-    array = next(iter(kinds))
+    array, title = next(iter(kinds)), title_of(config.corpus, features.corpus.name, features.corpus.root)
     front = {"license": facts["hub_licence"], "splits": [HUB_PARTS[part] for part in parts]}
     text = card_text(
         [facts],
-        f"Features of {features.corpus.name}",
+        [title],
+        f"Features of {title}",
         f"{counted(len(features), 'clip')} in the format {kind}, with labels, speakers, times and parts"
         + (f" of fold {split.fold} of the split {split.protocol}." if split else "; no split."),
         "",

@@ -16,6 +16,7 @@ from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.model.calibration import brier, ece, nll, tempered
+from deiii.model.corpus_title import corpus_title
 from deiii.model.evaluation.figures import confusion_figure, layer_bars, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.sections.layers import mean_weights
@@ -86,7 +87,8 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
             "digest": split.digest, "test": list(split.speakers("test")), "val": list(split.speakers("val"))
         }  # fmt: skip
     write_json(base / "crossval.json", result)
-    write_text(base / "crossval.md", markdown(result))
+    title = corpus_title(RunFolder(runs[0][2]).read_config(), info)
+    write_text(base / "crossval.md", markdown(result | {"corpus": title}))
     if classes:
         save_png(confusion_figure(result["pooled"]["confusion"], classes), base / "confusion.png")
     return result

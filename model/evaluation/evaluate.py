@@ -310,6 +310,6 @@ def open_features(
     if Task.of(features, config) != task:
         raise RunError(
             f"{run.path} was trained with the classes {list(task.classes)} and the attributes "
-            f"{list(task.attributes)}, but {features.corpus.name} in {config.cache} has others; train again"
+            f"{list(task.attributes)}, but {features.corpus.title} in {config.cache} has others; train again"
         )
     return features

@@ -94,7 +94,7 @@ def evaluate_on(
     folder = run.path / f"on-{features.corpus.name}"
     if (folder / "metrics.json").exists() and not again:
         raise RunError(
-            f"{run.path} was scored on {features.corpus.name} before: {folder}/metrics.json. Each corpus is "
+            f"{run.path} was scored on {features.corpus.title} before: {folder}/metrics.json. Each corpus is "
             "scored once; --again scores it anew and records that"
         )
     target = use_device(device or config.train.device)
@@ -184,7 +184,7 @@ def _open(
     for stage, key in features.keys.items():
         if key not in keys.get(stage, "").split("+"):
             raise RunError(
-                f"{features.corpus.name} has the {stage} key {key}, the run's is {keys.get(stage)}; "
+                f"{features.corpus.title} has the {stage} key {key}, the run's is {keys.get(stage)}; "
                 "another version or other weights computed it"
             )
     corpus, left_out, notes = _as_task(features.corpus, task)
@@ -206,7 +206,7 @@ def _open(
     if not len(places):
         why = "; ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
         raise RunError(
-            f"{features.corpus.name} has no clip that {run.path} can be scored on "
+            f"{features.corpus.title} has no clip that {run.path} can be scored on "
             f"({why or 'none is usable'}); the run predicts "
             f"{', '.join((*task.classes, *task.attributes))}. corpus.classes={{theirs: ours}} gives classes "
             "other names"

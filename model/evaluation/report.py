@@ -22,6 +22,7 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.text.figure_text import number, span
+from deiii.model.corpus_title import corpus_title
 from deiii.model.evaluation.figures import (
     confusion_figure,
     figure_curves,
@@ -71,7 +72,7 @@ def write_report(
     config = run.read_config() if settings is None else parse_stored(settings)
     values = {
         "network": described(config.model.name)[0],
-        "corpus": info["corpus"],
+        "corpus": corpus_title(config, info),
         "run": run.path.resolve().name,
         "epoch": metrics["epoch"],
         "members": metrics.get("members", ()),

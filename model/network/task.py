@@ -53,13 +53,13 @@ class Task:
         if unknown:
             available = ", ".join(features.ranges) or "none"
             raise ConfigError(
-                f"model.attributes={list(names)}: {features.corpus.name} has no {', '.join(unknown)}; "
+                f"model.attributes={list(names)}: {features.corpus.title} has no {', '.join(unknown)}; "
                 f"its attributes are: {available}"
             )
         if not names and not features.classes and features.ranges:
             raise ConfigError(
-                f"there is nothing to predict: {features.corpus.name} has no labels, and model.attributes is "
-                f"empty; predict its ratings with model.attributes=[{','.join(features.ranges)}]"
+                f"there is nothing to predict: {features.corpus.title} has no labels, and model.attributes "
+                f"is empty; predict its ratings with model.attributes=[{','.join(features.ranges)}]"
             )
         ranges = tuple(_range(features.ranges[n]) for n in names)
         return cls(features.classes if config.model.classes else (), names, ranges)

@@ -30,9 +30,9 @@ from deiii.data.loader.batch import Batch
 from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
 from deiii.data.loader.stage_arrays import LEAST_DB, LEAST_DEVIATION
 from deiii.data.pages.rendering import plain, render
-from deiii.data.sharing.licences import licence_of
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
 from deiii.model.calibration import stored_temperature
+from deiii.model.corpus_title import corpus_title
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
 from deiii.model.prediction.manifest import (
@@ -44,6 +44,7 @@ from deiii.model.prediction.manifest import (
     WEIGHTS,
     ExportError,
     check_target,
+    hub_metadata,
     known_licence,
     portable_settings,
     read_manifest,
@@ -153,17 +154,18 @@ def export(
         (folder / ONNX).unlink(missing_ok=True)
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({n: t.contiguous().clone() for n, t in network.state_dict().items()}, str(temporary))
-    write_text(folder / CARD, model_card(manifest, metrics))
+    write_text(folder / CARD, model_card(manifest, metrics, corpus_title(config, info)))
     write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
 
 
-def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
+def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus: str = "") -> str:
     """Return the model card as Markdown.
 
     Args:
         manifest: what ``deiii.json`` holds.
         metrics: what the run's ``metrics.json`` holds; ``None`` where the run was not evaluated.
+        corpus: name of the corpus by which people know it; by default that in the manifest.
     """
     settings = manifest["settings"]
     switches = {"video": "face crops", "flow": "optical flow", "audio": "log-mel spectrogram"}
@@ -183,6 +185,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         title=title,
         about=about,
         m=manifest,
+        corpus=corpus or manifest["corpus"],
         s=settings,
         inputs=[name for switch, name in switches.items() if settings["model"][switch]]
         + [f"features of {e['name']}" for e in manifest.get("encoders", ())],
@@ -190,21 +193,8 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None) -> str:
         metrics=metrics,
         figures=figures,
         interval=kind_of_interval(metrics or {}),
-        hub=_hub_metadata(manifest),
+        hub=hub_metadata(manifest),
     )
-
-
-def _hub_metadata(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return licence, task and tags in the Hugging Face Hub's words."""
-    words, licence = licence_of(manifest["corpus"])
-    model = manifest["settings"]["model"]
-    seen = model["video"] or model["flow"]
-    tags = [tag for tag, on in (("video", seen), ("audio", model["audio"])) if on]
-    return {
-        "license": licence if words == manifest["licence"] else "other",
-        "task": "video-classification" if seen else "audio-classification",
-        "tags": tags,
-    }
 
 
 def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, Tensor], Path]:

@@ -59,13 +59,13 @@ def check_origin(run: RunFolder, corpus: Corpus, remedy: str, cache: str | Path 
         before = stored_table(run)
         changed = differences(before, corpus) if before is not None else []
         what = "; ".join(changed) or "its digests differ"
-        raise RunError(f"{run.path} was trained on another clip table of {corpus.name}: {what}. {remedy}")
+        raise RunError(f"{run.path} was trained on another clip table of {corpus.title}: {what}. {remedy}")
     recordings = stored_media(run) if cache is not None else {}
     now = media_digests(cache, corpus) if recordings and cache is not None else {}
     other = [path for path, digest in recordings.items() if now.get(path, digest) != digest]
     if other:
         raise RunError(
-            f"{run.path} was trained on other recordings of {corpus.name}: {len(other)} media "
+            f"{run.path} was trained on other recordings of {corpus.title}: {len(other)} media "
             f"file{'s were' if len(other) > 1 else ' was'} replaced since ({examples(other)}). {remedy}"
         )
 

@@ -157,7 +157,7 @@ def _check_classes(
     trained = sorted(_trained(features, train))
     faults = []
     if len(features.classes) == 1:
-        faults.append(f"{features.corpus.name} has one class only, {features.classes[0]!r}")
+        faults.append(f"{features.corpus.title} has one class only, {features.classes[0]!r}")
     elif len(trained) < 2:
         named = f"the class {trained[0]!r} only" if trained else "no label"
         faults.append(f"the training part of fold {split.fold} has {named}")

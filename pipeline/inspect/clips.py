@@ -150,7 +150,7 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
     features = [read_cached(config, corpus, clip) for clip in order[:PAGE]]
     _overview([(c.id, f) for c, f in zip(order, features, strict=False)], config, out / OVERVIEW)
     shown = counted(len(order), "clip")
-    say(f"{shown} of {corpus.name}, those with the smallest share of valid frames:")
+    say(f"{shown} of {corpus.title}, those with the smallest share of valid frames:")
     for clip in order:
         row = rows[clip.id]
         say(f"  {row.fraction:7.1%}  {clip.id}  {row.status}{f': {row.reason}' if row.reason else ''}")

@@ -145,11 +145,42 @@ def audio_stream(
 
 
 def number_of_recordings(container: av.container.InputContainer, kind: type[T]) -> int:
-    """Return how many streams of a kind may be the recording.
+    """Return how many streams of a kind may be the recording; see `recorded_streams`."""
+    return len(recorded_streams(container, kind))
 
-    Cover art and thumbnails are not counted, nor are commentaries and the like.
+
+def recorded_streams(container: av.container.InputContainer, kind: type[T]) -> list[T]:
+    """Return the streams of a kind that may be the recording.
+
+    Cover art and thumbnails are left out, and so are commentaries and the like.
     """
-    return sum(not s.disposition & (SECONDARY | NO_RECORDING) for s in _streams(container, kind))
+    return [s for s in _streams(container, kind) if not s.disposition & (SECONDARY | NO_RECORDING)]
+
+
+def declared_span(container: av.container.InputContainer, stream: av.stream.Stream) -> tuple[float, float]:
+    """Return where a stream begins and ends by the header, s; the end is inf if unknown.
+
+    Matroska's header states the end on the file's clock, others the duration.
+    """
+    start = float((stream.start_time or 0) * (stream.time_base or 0))
+    if container.format.name == MATROSKA and (end := end_in_matroska(stream)) > start:
+        return start, end
+    if stream.duration and stream.time_base:
+        return start, start + float(stream.duration * stream.time_base)
+    if not container.duration:
+        return start, float("inf")
+    first = (container.start_time or 0) / av.time_base
+    begin = 0.0 if container.format.name == MATROSKA else first
+    return first, max(first, begin + container.duration / av.time_base)
+
+
+def end_in_matroska(stream: av.stream.Stream) -> float:
+    """Return the end of a stream on the file's clock by FFmpeg's tag, "hh:mm:ss.s", s; 0 without it."""
+    try:
+        hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
+    except ValueError:
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _streams(container: av.container.InputContainer, kind: type[T]) -> list[T]:

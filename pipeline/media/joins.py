@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, overload
 
+import numpy as np
+
+from deiii.data.tools.row_times import row_step
 from deiii.pipeline.media.clock import JUMP_S, Clock, Restart
 
 NEAR = 64  # packets of the file within which the restarts of two streams belong to one join
@@ -52,6 +55,33 @@ class PacketTable(Sequence[Packet]):
 
     def __len__(self) -> int:
         return len(self._orders)
+
+    def span(self) -> tuple[float, float] | None:
+        """Return the first timestamp and the latest end of the packets, s; None where none has a timestamp.
+
+        >>> table = PacketTable()
+        >>> for packet in Packet(0, 0.0, 0.0, 0.04), Packet(1, 0.08, 0.04, 2.0), Packet(2, 0.04, 0.08, 0.04):
+        ...     table.append(packet)
+        >>> table.span(), table.last_stamp(), table.distance()
+        ((0.0, 2.08), 0.08, 0.04)
+        """
+        stamps = self._stamps()
+        ends = stamps + np.array(self._times[2::3])
+        return None if np.isnan(stamps).all() else (float(np.nanmin(stamps)), float(np.nanmax(ends)))
+
+    def last_stamp(self) -> float | None:
+        """Return the latest timestamp, s; None where no packet has one."""
+        stamps = self._stamps()
+        return None if np.isnan(stamps).all() else float(np.nanmax(stamps))
+
+    def distance(self) -> float:
+        """Return the median distance of timestamps that follow each other, s."""
+        stamps = self._stamps()
+        return row_step(np.unique(stamps[~np.isnan(stamps)]))
+
+    def _stamps(self) -> np.ndarray:
+        """Return the timestamps in s, float64 [n]; NaN where a packet has none."""
+        return np.array(self._times[::3])
 
     @overload
     def __getitem__(self, at: int) -> Packet: ...

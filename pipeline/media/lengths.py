@@ -17,7 +17,17 @@ import av
 import av.error
 
 from deiii.data.cache.outcomes import ClipError, Status
-from deiii.pipeline.media.container import MATROSKA, MAX_SECONDS, MP4, open_media, video_stream
+from deiii.pipeline.media.container import (
+    MATROSKA,
+    MAX_SECONDS,
+    MP4,
+    audio_stream,
+    declared_span,
+    end_in_matroska,
+    open_media,
+    recorded_streams,
+    video_stream,
+)
 from deiii.pipeline.media.formats.links import recordings
 from deiii.pipeline.media.formats.ogg import open_link
 
@@ -71,24 +81,38 @@ def declared_size(path: str | os.PathLike) -> tuple[float, float]:
 
 def _declared_size(container: av.container.InputContainer) -> tuple[float, float]:
     stream, _ = video_stream(container)
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
-    seconds = float("inf")
-    if stream.duration and stream.time_base:
-        seconds = float(stream.duration * stream.time_base)
-    elif container.duration:
-        seconds = container.duration / av.time_base
-    return 1.5 * stream.width * stream.height * rate, seconds
+    # Another one is used where the chosen one cannot be decoded, which its header does not show.
+    sizes = [1.5 * s.width * s.height * _rate(s) for s in recorded_streams(container, av.VideoStream)]
+    start, end = declared_span(container, stream)
+    return max(sizes, default=1.5 * stream.width * stream.height * _rate(stream)), end - start
+
+
+def _rate(stream: av.VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 0)
 
 
 def declared_seconds(path: str | os.PathLike) -> float:
-    """Return a file's duration in s by its header; inf if unknown, 0 if the file cannot be read."""
+    """Return the duration in s of the streams that are read, by a file's header.
+
+    It is inf if unknown, and 0 if the file cannot be read.
+    """
     path = os.fspath(path)
     links = recordings(path)
     total = 0.0
     for link in links if len(links) > 1 else [None]:
         with contextlib.suppress(ClipError), open_link(path, link) if link else open_media(path) as container:
-            total += container.duration / av.time_base if container.duration else float("inf")
+            total += _declared_length(container)
     return total
+
+
+def _declared_length(container: av.container.InputContainer) -> float:
+    """Return the duration in s of the streams of a recording that are read; other streams do not count."""
+    spans = []
+    for choose in (video_stream, audio_stream):
+        with contextlib.suppress(ClipError):
+            spans.append(declared_span(container, choose(container)[0]))
+    starts, ends = zip(*spans, strict=True) if spans else ((0.0,), (0.0,))
+    return max(ends) - min(starts)
 
 
 def cut_off(
@@ -105,13 +129,9 @@ def cut_off(
     start = float((stream.start_time or 0) * (stream.time_base or 0))
     declared = 0.0
     if container.format.name == MATROSKA:
-        # FFmpeg's tag, "hh:mm:ss.s", is the end on the file's clock, also of a stream that starts late.
-        # Without it only the longest stream's end is known.
-        words = stream.metadata.get("DURATION", "").split(":")
-        try:
-            hours, minutes, seconds = map(float, words)
-            declared = 3600 * hours + 60 * minutes + seconds
-        except ValueError:
+        # Without FFmpeg's tag only the longest stream's end is known.
+        declared = end_in_matroska(stream)
+        if not declared:
             declared = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
             end = max(end, reach)
     elif stream.duration and stream.time_base:

@@ -13,18 +13,19 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise, takewhile
+from itertools import pairwise, takewhile
 from statistics import median
 from typing import NamedTuple
 
 import av
 
 from deiii.data.cache.outcomes import ClipError
-from deiii.pipeline.media.clock import JUMP_S, Clock
+from deiii.data.tools.row_times import ONE_ROW_S
+from deiii.pipeline.media.clock import Clock
 from deiii.pipeline.media.container import KeptPackets, audio_stream, open_media, video_stream
-from deiii.pipeline.media.formats.delays import offset_and_delay, priming_seconds
+from deiii.pipeline.media.formats.delays import late_streams, offset_and_delay, priming_seconds, time_zero
 from deiii.pipeline.media.formats.links import recordings
 from deiii.pipeline.media.formats.ogg import Link, first_page_in_place, ogg_links, open_link
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
@@ -34,7 +35,6 @@ MAX_PACKETS = 500_000  # largest number of packets that are read: more than an h
 KEPT_SURVEYS = 4  # number of files whose surveys are kept
 FAR = "lie {:.0f} s behind those of the other stream, which has ended; both were placed at the beginning"
 JOINED = "joined recordings; they were placed one behind the other"
-WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class StreamTimes:
         primed: whether what lies before time 0 is silence that the encoder added.
         remark: what is unusual, in words; empty if nothing is.
         rounding: how the timestamps were rounded; None if they were not.
+        last: latest timestamp, s; None where no packet has one.
+        distance: median distance of the timestamps, s.
     """
 
     index: int
@@ -67,12 +69,33 @@ class StreamTimes:
     primed: bool = False
     remark: str = ""
     rounding: Rounding | None = None
+    last: float | None = None
+    distance: float = ONE_ROW_S
 
     @property
     def seconds(self) -> float:
         """Where the stream ends, s after the clip's time 0; 0 where no packet has a timestamp."""
-        moved = (self.joins[-1].shift if self.joins else 0.0) - self.zero - self.offset
-        return 0.0 if self.end is None else self.end + moved
+        return 0.0 if self.end is None else self.end + self._moved
+
+    def end_of_frames(self, fps: float | None) -> float:
+        """Return the end of the last row, s after the clip's time 0, of a video with one row a frame.
+
+        It is not `seconds`: the last frame of a variable frame rate may be shown for any time.
+
+        Args:
+            fps: rows per second (`deiii.pipeline.faces.grid.resampled`); ``None`` for one row a frame.
+        """
+        if self.start is None or self.last is None:
+            return self.seconds
+        if fps is None:
+            return self.last + self.distance + self._moved
+        first = self.rounding.start if self.rounding else self.start
+        rows = math.floor((self.last + (self.joins[-1].shift if self.joins else 0.0) - first) * fps + 1e-6)
+        return first - self.zero - self.offset + rows / fps + (1 / fps if rows else ONE_ROW_S)
+
+    @property
+    def _moved(self) -> float:
+        return (self.joins[-1].shift if self.joins else 0.0) - self.zero - self.offset
 
     def clock(self, jitter: float, window: int, reorder: bool) -> Clock:
         """Return a clock for the frames of the stream; their times count from the clip's time 0."""
@@ -211,16 +234,16 @@ def _survey(
         else min((p.stamp for p in found[:LOOK] if p.stamp is not None), default=None)
         for found, rounding in zip(packets, roundings, strict=True)
     ]
-    zero = _zero(container, packets, steps)
+    zero = time_zero(container, packets, steps)
     if any(roundings):
         zero = min(start for start in starts if start is not None)
     priming = priming_seconds(
         container, chosen, starts, zero, max((r.unit for r in roundings if r), default=0.0)
     )
-    late = _late(packets, zero, joins)
+    late = late_streams(packets, zero, joins)
     times: dict[str, StreamTimes] = {}
     for position, (stream, found, step) in enumerate(zip(chosen, packets, steps, strict=True)):
-        span, kind = _span(found), "video" if isinstance(stream, av.VideoStream) else "audio"
+        span, kind = found.span(), "video" if isinstance(stream, av.VideoStream) else "audio"
         delayed = len(chosen) == 2 and starts[position] == zero
         offset, delay = offset_and_delay(container, stream, found, late[position], sorted_times, delayed)
         times[kind] = StreamTimes(
@@ -236,6 +259,7 @@ def _survey(
             priming > 0 or delay > 0,
             f"the timestamps of the {kind} {FAR.format(offset)}" if late[position] else "",
             roundings[position],
+            *_last_frame(found, step, roundings[position]),
         )
     return Survey(times.get("video"), times.get("audio"))
 
@@ -267,13 +291,12 @@ def _packets(
     return list(found.values())
 
 
-def _span(packets: Iterable[Packet]) -> tuple[float, float] | None:
-    """Return the first timestamp and the latest end of packets, s; None where no packet has a timestamp."""
-    first, last = math.inf, -math.inf
-    for _, stamp, _, seconds in packets:
-        if stamp is not None:
-            first, last = min(first, stamp), max(last, stamp + seconds)
-    return (first, last) if first <= last else None
+def _last_frame(packets: PacketTable, step: float, rounding: Rounding | None) -> tuple[float | None, float]:
+    """Return the timestamp of the last frame of a stream and the median distance of its frames, s."""
+    last, distance = packets.last_stamp(), packets.distance()
+    if last is not None and rounding:
+        return rounding.start + round((last - rounding.start) / rounding.step) * rounding.step, rounding.step
+    return last, step if 0.45 < distance / step < 0.55 else distance  # two packets a frame
 
 
 def _step(stream: av.stream.Stream, packets: Sequence[Packet]) -> float:
@@ -308,35 +331,3 @@ def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding |
         # The decoder of HE-AAC returns twice as many samples as the header states.
         steps = [samples / rate, 2 * samples / rate] if samples > 0 and rate > 0 else []
     return find_rounding(sorted(stamps), float(stream.time_base or 0), steps)
-
-
-def _zero(
-    container: av.container.InputContainer, packets: Sequence[Sequence[Packet]], steps: Sequence[float]
-) -> float:
-    """Return the timestamp in s that is time 0 of the clip.
-
-    It is the container's start, the earliest first timestamp of its streams as FFmpeg reports it; where a
-    wrong first timestamp made that too late, it is the earliest start of the streams used.
-    """
-    zero = (container.start_time or 0) / av.time_base
-    first = [list(islice((p for p in found if p.stamp is not None), 64)) for found in packets]
-    if all(zero - p.stamp <= WRONG_ZERO_S for found in first for p in found if p.stamp is not None):
-        return zero
-    starts = []
-    for found, step in zip(first, steps, strict=True):
-        clock: Clock[None] = Clock(step, max(0.03, 0.6 * step), reorder=True)
-        placed = [one for packet in found for one in clock.add(None, packet.stamp, packet.seconds)]
-        starts += [time for _, time in placed + clock.finish()]
-    return min(starts) if zero - min(starts) > WRONG_ZERO_S else zero
-
-
-def _late(packets: Sequence[Sequence[Packet]], zero: float, joins: Sequence[Join]) -> list[float]:
-    """Return how late each stream is, in s: a stream that begins long after the end of the other one is late.
-
-    Such streams were stamped by different clocks.
-    """
-    spans = [span for span in map(_span, packets) if span]
-    if len(packets) != 2 or len(spans) != 2 or joins:
-        return [0.0] * len(packets)
-    starts, ends = zip(*spans, strict=True)
-    return [starts[i] - zero if starts[i] - ends[1 - i] > JUMP_S else 0.0 for i in (0, 1)]

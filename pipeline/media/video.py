@@ -48,6 +48,7 @@ class VideoReader:
         notes: defects that left the video usable.
         remarks: properties that were handled without loss, such as interlacing.
         share: decoded share of the duration that the header declares, 0 to 1.
+        useless: indices of streams that were tried and of which no frame can be decoded.
     """
 
     def __init__(
@@ -57,12 +58,13 @@ class VideoReader:
         self.notes: list[str] = []
         self.remarks: list[str] = []
         self.share = 1.0
+        self.useless: list[int] = []
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
         for frame, time in self.frames():
             yield frame.rgb(self.longest), time
 
-    def frames(self) -> Iterator[tuple[DecodedFrame, float]]:
+    def frames(self) -> Generator[tuple[DecodedFrame, float], None, None]:
         """Yield the frames before their conversion to RGB, with their times in s."""
         self.notes, self.remarks, self.share = [], [], 1.0
         parts = joined_parts(self.path)
@@ -95,7 +97,7 @@ class VideoReader:
         Where no frame of the stream can be decoded, another one is used.
         """
         first: ClipError | None = None
-        useless: list[int] = []
+        useless = self.useless = list[int]()
         notes, remarks = list(self.notes), list(self.remarks)
         while True:
             try:

@@ -5,7 +5,6 @@ The arrays are sampled: every fourth hop of log-mel, four flow fields of a clip 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +15,14 @@ import numpy as np
 
 from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.index import StageIndex
+from deiii.data.cache.outcomes import ClipError
 from deiii.data.cache.shards import ClipRow
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.row_times import end_of_rows
 from deiii.pipeline.faces.quality import face_figures
+from deiii.pipeline.media.container import open_media, video_stream
+from deiii.pipeline.media.streaming.used_streams import useless_video_streams
 
 FLOW_FIELDS = 4  # number of flow fields that are measured in a clip
 FLOW_STEP = 8  # px between the places of a field that are read
@@ -155,11 +157,15 @@ def _add_headers(corpus: Corpus, found: Mapping[str, dict[str, float]]) -> None:
 
 
 def _header(path: Path) -> dict[str, float]:
-    """Return height in px and frames per second that a file's header names; nothing where it is not there."""
+    """Return height in px and frames per second that a file's header names; nothing where it is not there.
+
+    They are those of the video stream that preprocessing reads.
+    """
     try:
-        with av.open(os.path.abspath(path)) as container:
-            stream = container.streams.video[0]
+        useless = useless_video_streams(path)
+        with open_media(str(path)) as container:
+            stream, _ = video_stream(container, useless)
             rate = {"fps": float(stream.average_rate)} if stream.average_rate else {}
             return {"height": float(stream.height), **rate}
-    except (av.error.FFmpegError, OSError, IndexError):
+    except (av.error.FFmpegError, OSError, ClipError):
         return {}

@@ -24,6 +24,7 @@ from deiii.data.cache.index import StageIndex, corpus_folder, stage_folder
 from deiii.data.cache.shards import ClipRow
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
+from deiii.data.corpora.scan import title_of
 from deiii.data.pages.rendering import FOLDER, render
 from deiii.data.pages.strips import StripStyle, strip
 from deiii.data.tools.atomic_files import write_text
@@ -99,15 +100,9 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
 
 
 def heading(config: Config, corpus: Corpus) -> str:
-    """Return the name of a corpus by which people know it: for a table, that of its file and of its folder.
-
-    In a cache such a corpus is called ``table-clips``, after the usual name of a table.
-    """
-    folder = Path(os.path.abspath(corpus.root)).name
-    if config.corpus.name != "table":
-        return f"{corpus.name} in {folder}"
-    name = Path(config.corpus.table or "clips.csv").stem
-    return folder if name == "clips" else f"{name} in {folder}"
+    """Return the name of a corpus by which people know it, with the name of its folder."""
+    title = title_of(config.corpus, corpus.name, corpus.root)
+    return title if config.corpus.name == "table" else f"{title} in {Path(os.path.abspath(corpus.root)).name}"
 
 
 def _outcome(clip_id: str, rows: Rows) -> str:

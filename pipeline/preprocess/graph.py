@@ -106,7 +106,7 @@ def _opening_lines(config: Config, corpus: Corpus, found: Survey) -> list[str]:
         for stage, recipe in found.recipes.items()
     )
     lines = [
-        f"{corpus.name}: {counted(len(corpus.clips), 'clip')} of {counted(len(corpus.speakers), 'speaker')} "
+        f"{corpus.title}: {counted(len(corpus.clips), 'clip')} of {counted(len(corpus.speakers), 'speaker')} "
         f"in {counted(len(found.plans), 'shard')}",
         f"shards finished: {finished}",
     ]

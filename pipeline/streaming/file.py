@@ -37,7 +37,7 @@ from deiii.pipeline.flow.stream import FlowStream
 from deiii.pipeline.logmel.stream import Levels, SpooledLogMel
 from deiii.pipeline.media.lengths import declared_size
 from deiii.pipeline.media.streaming.audio import LONGEST_S
-from deiii.pipeline.media.survey import StreamTimes, joined_parts, survey
+from deiii.pipeline.media.survey import joined_parts, survey
 from deiii.pipeline.media.video import VideoReader, read_video
 from deiii.pipeline.stages.clip import inherited, loaded_models
 from deiii.pipeline.streaming.rows import DiskRows, Recent, Rows
@@ -122,10 +122,7 @@ class FileStream:
         self._ends: list[float] = []  # end of the video in each recording of the file, s
         # Surveyed here, before both readers do it and keep packets.
         try:
-            surveys = [(part.begin, part.times) for part in joined_parts(self.path)]
-            for begin, times in surveys or [(0.0, survey(self.path))]:
-                if times is not None and times.video is not None:
-                    self._ends.append(begin + _end(times.video, config.faces.fps))
+            self._ends = video_ends(self.path, config.faces.fps)
         except ClipError as error:  # each reader gets the same error and records it
             self.error = error
         self._audio: SpooledLogMel | None = None
@@ -296,6 +293,22 @@ class FileStream:
         return faces_outcome(reader.notes, reader.remarks, reader.share, valid, track["frame"])
 
 
+def video_ends(path: str, fps: float | None) -> list[float]:
+    """Return the end of the last row of video in each recording of a file, s; empty without video.
+
+    The ends come from the packets: nothing is decoded.
+
+    Args:
+        path: the media file.
+        fps: ``faces.fps``.
+
+    Raises:
+        ClipError: the file cannot be opened as media.
+    """
+    parts = [(part.begin, part.times) for part in joined_parts(path)] or [(0.0, survey(path))]
+    return [begin + times.video.end_of_frames(fps) for begin, times in parts if times and times.video]
+
+
 def people_of_long(
     path: str | Path, config: Config, progress: Callable[[float], None] = lambda done_s: None
 ) -> list[FacePerson]:
@@ -309,12 +322,3 @@ def people_of_long(
         return found.people
     except ClipError:
         return []
-
-
-def _end(times: StreamTimes, fps: float | None) -> float:
-    """Return the end of the last row of the faces stage, s, according to the packets of the video."""
-    if times.start is None or fps is None:
-        return times.seconds
-    first = times.start - times.zero - times.offset
-    rows = math.floor((times.seconds - times.step - first) * fps + 1e-6) + 1
-    return first + rows / fps

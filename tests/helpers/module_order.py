@@ -113,7 +113,7 @@ ORDER = {
     "pipeline/media/formats": ["delays ogg", "links"],
     "pipeline/media/samples": ["track"],
     "pipeline/media/writing": ["copies", "video_writer"],
-    "pipeline/media/streaming": ["address audio live_clock", "live"],
+    "pipeline/media/streaming": ["address audio live_clock", "used_streams", "live"],
     "pipeline/faces": [
         "face grid motion quality",
         "mouth",
@@ -159,6 +159,7 @@ ORDER = {
         "peers",
         "members",
         "training",
+        "corpus_title",
         "evaluation",
         "prediction sweep",
         "robustness",

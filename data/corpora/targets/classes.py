@@ -41,13 +41,13 @@ def map_classes(corpus: Corpus, mapping: Mapping[str, str | None]) -> Corpus:
         return corpus
     if unknown := [name for name in mapping if name not in corpus.classes]:
         raise CorpusError(
-            f"corpus.classes names {unknown[0]!r}, which is not a class of {corpus.name} "
+            f"corpus.classes names {unknown[0]!r}, which is not a class of {corpus.title} "
             f"({', '.join(corpus.classes) or 'it has none'}){did_you_mean(unknown[0], corpus.classes)}"
         )
     new_names = {name: mapping.get(name, name) for name in corpus.classes}
     classes = tuple(dict.fromkeys(name for name in new_names.values() if name))
     if not classes:
-        raise CorpusError(f"corpus.classes drops all classes of {corpus.name}; keep two or more")
+        raise CorpusError(f"corpus.classes drops all classes of {corpus.title}; keep two or more")
     refuse_spellings("classes", classes, "write one of them in corpus.classes")
     mapped = (_mapped(clip, corpus.classes, new_names, classes) for clip in corpus.clips)
     kept = tuple(clip for clip in mapped if clip is not None)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
+from deiii.model.corpus_title import corpus_title
 from deiii.model.file_names import RUN
 from deiii.model.members import MEMBERS, check_members, find_members, own_members
 from deiii.model.prediction.export import export, model_card
@@ -73,9 +74,10 @@ def export_ensemble(
         else:
             export(member, target, program, onnx, licence)
     manifest, metrics = _manifest(folder, len(members)), _metrics(names)
+    title = _title(members) or manifest["corpus"]
     manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
     manifest["scores"] = test_scores(metrics)
-    write_text(folder / CARD, model_card(manifest, metrics))
+    write_text(folder / CARD, model_card(manifest, metrics, title))
     write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
 
@@ -92,6 +94,12 @@ def _check(members: Sequence[Path]) -> None:
         configs.append(config)
         infos.append(info)
     check_members(members, configs, infos)
+
+
+def _title(members: Sequence[Path]) -> str:
+    """Return the name by which people know the corpus; empty where all members are exported folders."""
+    runs = [RunFolder(member) for member in members if not (member / MANIFEST).is_file()]
+    return corpus_title(runs[0].read_config(), runs[0].read_info()) if runs else ""
 
 
 def _manifest(folder: Path, count: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from deiii.data.cache.outcomes import StageResult
+from deiii.data.cache.outcomes import ClipError, StageResult
 from deiii.data.cache.stages import FACES, LOGMEL
 from deiii.data.config.schema import Config
 from deiii.data.loader.stage_arrays import LEAST_DB, StageLevels
@@ -32,7 +32,7 @@ from deiii.pipeline.faces.people import FacePerson
 from deiii.pipeline.faces.quality import Portrait
 from deiii.pipeline.media.lengths import declared_seconds
 from deiii.pipeline.media.streaming.address import is_live
-from deiii.pipeline.streaming.file import FileStream, can_stream, people_of_long
+from deiii.pipeline.streaming.file import FileStream, can_stream, people_of_long, video_ends
 from deiii.pipeline.streaming.live import LiveStream
 
 
@@ -56,7 +56,9 @@ class Network(Protocol):
 def predict_file(network: Network, path: str | Path, options: Options) -> Prediction:
     """Return the prediction for one media file; see `Predictor.predict`."""
     found = _found_in_long(network, path, options) if _is_long(network, path) else None
-    found = found or _found_at_once(network, run_stages(path, network.config, network.stages), options)
+    if found is None:
+        results = run_stages(path, network.config, network.stages)
+        found = _found_at_once(network, results, options, least_s=_end_of_video(path, network, results))
     if not found.shown and not found.seconds:
         declared = declared_seconds(path)
         found = replace(found, seconds=declared if math.isfinite(declared) else 0.0)
@@ -112,15 +114,29 @@ def _found_in_long(
 
 
 def _found_at_once(
-    network: Network, results: Mapping[str, StageResult], options: Options, visible: Intervals | None = None
+    network: Network,
+    results: Mapping[str, StageResult],
+    options: Options,
+    visible: Intervals | None = None,
+    least_s: float = 0.0,
 ) -> Found:
-    """Return what is found in a file whose features are in memory."""
+    """Return what is found in a file whose features are in memory, and which is at least ``least_s`` long."""
     levels = options.levels
     if levels is None:
         levels = network.levels_of([{stage: r.arrays for stage, r in results.items() if r.arrays}])
     own = levels if network.by_speaker else None
     streams, clips_s = enabled_streams(network.config.model), (network.median_s, network.longest_s)
-    return score_at_once(results, network.scorer, streams, clips_s, options, own, visible)
+    return score_at_once(results, network.scorer, streams, clips_s, options, own, visible, least_s)
+
+
+def _end_of_video(path: str | Path, network: Network, results: Mapping[str, StageResult]) -> float:
+    """Return the end in s of a video of which nothing is used; 0 where it is used, or there is none."""
+    if FACES.name not in results or results[FACES.name].arrays:
+        return 0.0
+    try:
+        return max(video_ends(str(path), network.config.faces.fps), default=0.0)
+    except ClipError:
+        return 0.0
 
 
 def _found_people(network: Network, path: str | Path, options: Options) -> Iterator[tuple[Person, Found]]:

@@ -98,6 +98,7 @@ def score_at_once(
     options: Options,
     levels: StageLevels | None,
     visible: Intervals | None = None,
+    least_s: float = 0.0,
 ) -> Found:
     """Score the windows of a recording whose features are in memory.
 
@@ -109,10 +110,12 @@ def score_at_once(
         options: options of the prediction.
         levels: levels of the speaker, where the network normalises by speaker.
         visible: argument of `units_of`.
+        least_s: end of a stream of which nothing is used, s; the recording is at least so long.
     """
     outcomes = {stage: r.outcome for stage, r in results.items()}
     arrays = {stage: r.arrays for stage, r in results.items() if r.arrays}
     seconds = max((end_of_rows(a["time"]) for a in arrays.values()), default=0.0)
+    seconds = max(seconds, least_s) if arrays else seconds
     inputs = [s for s in streams if stage_of_stream(s) in arrays]
     shown = combinations_of(inputs)
     if not arrays:

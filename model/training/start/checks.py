@@ -61,7 +61,7 @@ def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
             below = [s for s in features.streams if name in with_upstream([s])]
             remedy = " ".join(_without(s, features) for s in stages() if s in below)
             what = get_stage(name).product
-            raise ConfigError(f"no training clip of {features.corpus.name} has any {what}; add {remedy}")
+            raise ConfigError(f"no training clip of {features.corpus.title} has any {what}; add {remedy}")
 
 
 def _without(stage: str, features: FeatureSet) -> str:

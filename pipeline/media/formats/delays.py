@@ -1,13 +1,15 @@
-"""The delay that an encoder gave the audio of a file, where the file does not state it."""
+"""Where time 0 of a file lies, and the delay of its audio, where the file does not state them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import av
 
+from deiii.pipeline.media.clock import JUMP_S, Clock
 from deiii.pipeline.media.container import MATROSKA
-from deiii.pipeline.media.joins import Packet
+from deiii.pipeline.media.joins import Join, Packet, PacketTable
 
 # Encoders put some samples of silence before the audio. These containers do not state how many. Video and the
 # audible part are late by this silence, which begins at most this many samples before the video.
@@ -15,6 +17,7 @@ PRIMED = frozenset({"flv", "mpegts", "mpeg", MATROSKA})
 VORBIS = ("vorbis", "libvorbis")
 PRIMING = {"aac": 2112, "mp3": 1152, "mp3float": 1152, "mp2": 1152, "mp2float": 1152, "ac3": 256, "eac3": 256}
 PRIMING |= dict.fromkeys(VORBIS, 256)  # a short block, which has no samples; remuxed Ogg begins with it
+WRONG_ZERO_S = 0.2  # a file that begins this much after its streams has a wrong first timestamp
 ROUNDING_S = 0.002  # largest rounding error of timestamps in ms
 # Smallest delay of audio by coding and decoding, in samples, the same for every encoder: the overlap of the
 # transforms and the filterbank (LAME's FAQ on MP3: 528 + 1 + 528). AVI cannot state that audio begins before
@@ -113,3 +116,35 @@ def priming_seconds(
     rounding = ROUNDING_S + 0.1 * unit
     most = PRIMING.get(audio.name, 0) / max(1000, audio.sample_rate) + rounding
     return seen - zero if abs(heard - zero) < rounding < seen - zero <= most else 0.0
+
+
+def time_zero(
+    container: av.container.InputContainer, packets: Sequence[Sequence[Packet]], steps: Sequence[float]
+) -> float:
+    """Return the timestamp in s that is time 0 of the clip.
+
+    It is the container's start, the earliest first timestamp of its streams as FFmpeg reports it; where a
+    wrong first timestamp made that too late, it is the earliest start of the streams used.
+    """
+    zero = (container.start_time or 0) / av.time_base
+    first = [list(islice((p for p in found if p.stamp is not None), 64)) for found in packets]
+    if all(zero - p.stamp <= WRONG_ZERO_S for found in first for p in found if p.stamp is not None):
+        return zero
+    starts = []
+    for found, step in zip(first, steps, strict=True):
+        clock: Clock[None] = Clock(step, max(0.03, 0.6 * step), reorder=True)
+        placed = [one for packet in found for one in clock.add(None, packet.stamp, packet.seconds)]
+        starts += [time for _, time in placed + clock.finish()]
+    return min(starts) if zero - min(starts) > WRONG_ZERO_S else zero
+
+
+def late_streams(packets: Sequence[PacketTable], zero: float, joins: Sequence[Join]) -> list[float]:
+    """Return how late each stream is, in s: a stream that begins long after the end of the other one is late.
+
+    Such streams were stamped by different clocks.
+    """
+    spans = [span for found in packets if (span := found.span())]
+    if len(packets) != 2 or len(spans) != 2 or joins:
+        return [0.0] * len(packets)
+    starts, ends = zip(*spans, strict=True)
+    return [starts[i] - zero if starts[i] - ends[1 - i] > JUMP_S else 0.0 for i in (0, 1)]

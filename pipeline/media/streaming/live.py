@@ -12,6 +12,7 @@ DASH), are played in real time, as a file is. A file begins when its first frame
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -35,9 +36,12 @@ from deiii.pipeline.media.streaming.address import (
     shown,
 )
 from deiii.pipeline.media.streaming.live_clock import LiveClock
+from deiii.pipeline.media.streaming.used_streams import useless_audio_streams, useless_video_streams
+from deiii.pipeline.media.survey import open_surveyed
 from deiii.pipeline.media.video import Views
 
 LATE_FRAMES = 4  # video frames that may wait; more are dropped
+USUAL_RATE = 16_000  # sample rate at which the audio streams of a file are compared, Hz
 MAX_WAITING_AUDIO = 500  # audio frames that may wait
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # before each attempt to connect again; a router needs 30 s
 IN_PIECES = frozenset({"hls", "dash"})  # formats of which some seconds arrive at once
@@ -105,6 +109,8 @@ class LiveReader:
         self._error: Exception | None = None
         self._begin = 0.0  # value of time.monotonic at the start
         self._last_s = -1.0  # time of the newest video frame
+        self._streams: dict[str, Any] = {}  # the streams that are read, by kind
+        self._zeros: dict[int, float] = {}  # timestamp of a file's time 0, by index of the stream, s
         self._pieces = 0  # number of audio pieces that arrived
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -171,7 +177,8 @@ class LiveReader:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             # FFmpeg has no one error for this: RTSP that is given up looks like damaged data.
             raise cannot_open(self.source, error, time.monotonic() - began >= OPEN_S) from None
-        has_video, has_audio = bool(container.streams.video), bool(container.streams.audio)
+        self._streams = self._choose(container)
+        has_video, has_audio = (self._streams[kind] is not None for kind in ("video", "audio"))
         if not (has_video and self._video) and not (has_audio and self._audio):
             container.close()
             found = [kind for kind, there in (("video", has_video), ("audio", has_audio)) if there]
@@ -186,6 +193,26 @@ class LiveReader:
             self.connections += 1
             self._changed.notify()
         return container
+
+    def _choose(self, container: Any) -> dict[str, Any]:
+        """Return the video and the audio stream to read, None where there is none; cover art is no video.
+
+        Those of a file are the ones that preprocessing uses, and times count from the same time 0.
+        """
+        useless: tuple[int, ...] = ()
+        if self.address.is_file:
+            with contextlib.suppress(ClipError):
+                useless += useless_video_streams(self.address.url)
+            with contextlib.suppress(ClipError):
+                useless += useless_audio_streams(self.address.url, USUAL_RATE)
+            with contextlib.suppress(ClipError), open_surveyed(self.address.url, useless=useless) as opened:
+                each = (opened.times.video, opened.times.audio)
+                self._zeros = {times.index: times.zero + times.offset for times in each if times}
+        found: dict[str, Any] = {"video": None, "audio": None}
+        for kind, choose in (("video", video_stream), ("audio", audio_stream)):
+            with contextlib.suppress(ClipError):
+                found[kind] = choose(container, useless)[0]
+        return found
 
     def _run(self) -> None:
         """Read until the source ends; an error that ended it is raised where the items are taken."""
@@ -240,21 +267,21 @@ class LiveReader:
             wanted: list[Any] = []
             views = Views()
             if self.has_video:
-                wanted.append(video_stream(container)[0])
+                wanted.append(self._streams["video"])
                 views.follow(wanted[0])
             if self.has_audio:
-                wanted.append(audio_stream(container)[0])
+                wanted.append(self._streams["audio"])
             to_mono = _ToMono()
             opened_s = 0.0 if self.address.is_file else time.monotonic() - self._begin
-            clock = LiveClock(opened_s)
+            clock = LiveClock(opened_s, zero=0.0 if self._zeros else None)
             for packet in container.demux(wanted):
                 if self._stopped.is_set():
                     return None
-                arrived = time.monotonic()
+                arrived, zero = time.monotonic(), self._zeros.get(packet.stream_index, 0.0)
                 for frame in _decoded(packet):
                     stamp = None if forms & UNTIMED else frame.time
                     if played and stamp is not None:
-                        stamp = clock.joined(stamp, type(frame).__name__)
+                        stamp = clock.joined(stamp, type(frame).__name__) - zero
                     at = clock.time(stamp, arrived - self._begin, self.address.is_file)
                     latest_s = max(latest_s, at - opened_s)
                     if played:
@@ -265,8 +292,11 @@ class LiveReader:
                         self._put_video(frame, views, at, arrived)
                     else:
                         self._pieces += 1
+                        early_s = max(0.0, -(stamp or 0.0)) if self._zeros else 0.0  # silence of the encoder
                         for piece in to_mono.convert(frame):
-                            self._put(AudioPiece(piece.to_ndarray().ravel(), piece.sample_rate, at))
+                            samples = piece.to_ndarray().ravel()[round(early_s * piece.sample_rate) :]
+                            if len(samples):
+                                self._put(AudioPiece(samples, piece.sample_rate, at))
         except av.error.ExitError:
             return f"nothing arrived for {READ_S:g} s"
         except (av.error.FFmpegError, OSError, ClipError) as error:
