@@ -107,6 +107,23 @@ def check_command(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_within_sentences_exist(page):
+    """Commands, benchmarks and their options in inline code; they may be incomplete, so none is parsed."""
+    (parsers,) = [a for a in build_parser()._actions if hasattr(a, "_choices_actions")]
+    text = re.sub(r"^([ ]*)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", text):
+        if found := re.match(r"(?:\.venv/bin/)?deiii (?!help\b)([a-z][\w-]*)(.*)", code, re.S):
+            assert found[1] in parsers.choices, code
+            known = parsers.choices[found[1]]._option_string_actions
+            assert set(re.findall(r"(?<!\S)--[a-z][\w-]*", found[2])) <= set(known), code
+        elif found := re.match(r"(?:\.venv/bin/)?python -m (benchmarks\.\w+)(.*)", code, re.S):
+            sources = [f"{found[1].replace('.', '/')}.py", "benchmarks/run_tables.py"]
+            source = "".join((ROOT / name).read_text(encoding="utf-8") for name in sources)
+            options = re.findall(r"(?<!\S)--[a-z][\w-]*", found[2])
+            assert all(f'"{option}"' in source for option in options), code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_have_targets(page):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith(("http", "#", "mailto:")):

@@ -89,17 +89,24 @@ def settings_digest(config: Config) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def write_failure(config: Config, error: Exception) -> None:
-    """Record in the folder of a run why it cannot be trained with these settings."""
+def write_failure(config: Config, reason: str, again: bool = False) -> None:
+    """Record in the folder of a run why it cannot be trained with these settings.
+
+    Args:
+        config: settings of the run.
+        reason: what happened.
+        again: whether the next sweep tries the run again, because the machine was the reason.
+    """
     folder = Path(config.train.run)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / FAILED, {"error": str(error), "settings": settings_digest(config)})
+    write_json(folder / FAILED, {"error": reason, "settings": settings_digest(config), "again": again})
 
 
 def read_failure(folder: Path, config: Config | None = None) -> dict[str, Any]:
     """Return what `write_failure` recorded; empty without a record, or with one of other settings.
 
-    Without ``config`` the settings are not compared. A damaged file, or one of an earlier version, counts as
+    Without ``config`` the settings are not compared. With it, a failure that is to be tried again does not
+    count. A damaged file, or one of an earlier version, counts as
     one of other settings, so the run is tried again.
     """
     try:
@@ -108,7 +115,9 @@ def read_failure(folder: Path, config: Config | None = None) -> dict[str, Any]:
         return {}
     except ValueError as error:
         tree = {"error": f"{folder / FAILED} is damaged ({error})"}
-    same = isinstance(tree, dict) and (config is None or tree.get("settings") == settings_digest(config))
+    same = isinstance(tree, dict) and (
+        config is None or tree.get("settings") == settings_digest(config) and not tree.get("again")
+    )
     return tree if same else {}
 
 

@@ -2,7 +2,8 @@
 
 Each pair of a combination and a seed has an ordinary run folder, whose name is a digest of the settings that
 are varied. It is trained only: the test speakers are not read. Finished runs are not repeated, interrupted
-runs continue; a run that cannot be trained is recorded with its reason.
+runs continue; a run that cannot be trained is recorded with its reason, and so is one for which memory did
+not suffice, which the next sweep tries again.
 
 >>> sweep(["ravdess_audio", "train.run=runs/lr"], split_space(["train.lr=[1e-3,2e-3]"])[0])  # doctest: +SKIP
 """
@@ -17,15 +18,16 @@ from typing import Any
 
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import network_stages, stages
+from deiii.data.command_line.entry import memory_words
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.dask_workers import connect, workers_of
-from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.data.tools.text.canonical_json import canonical_json
+from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.crossval import check_folds
 from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one, time_left
 from deiii.model.run_arguments import refuse_repeated
@@ -73,6 +75,7 @@ def sweep(
         ConfigError: nothing is varied, a combination is not allowed, features are missing, combinations
             cannot be ranked by one score, or a range needs Optuna, which is not installed.
         RunError: the folder holds runs or a journal of other settings.
+        Locked: another sweep is writing to the folder.
     """
     combinations = Combinations(words)
     base = combinations.base
@@ -82,32 +85,49 @@ def sweep(
     check_comparable(combinations, axes)
     folder = Path(base.train.run)
     one_by_one = any(axis.kind for axis in axes)
+    planned: list[Trial] = []
     if one_by_one:
         check_scored(base)
         check_folds(base, [base.split.fold])
-        make_folder(folder)
-        proposals = Proposals(folder, axes, trials)
-        size = jobs or _workers(base)
-        # A continued sweep: with further seeds, runs of earlier combinations are missing and are done first.
-        # Runs that were made with other settings are refused.
-        before = [_trial(folder, settings, seeds) for settings in proposals.all().values()]
-        for _ in _runs(combinations, before, seeds, jobs, progress, f"of at most {trials}"):
-            pass
-        while found := proposals.next(size):
-            tried = {number: _trial(folder, settings, seeds) for number, settings in found.items()}
-            for _ in _runs(combinations, tried.values(), seeds, jobs, progress, f"of at most {trials}"):
-                pass
-            for number, trial in tried.items():
-                proposals.tell(number, read_result(trial).mean)
-        done = [_trial(folder, settings, seeds) for settings in proposals.all().values()]
     else:
-        done = [_trial(folder, settings, seeds) for settings in _grid(axes)]
-        _check_grid(combinations, done, progress)
-        for _ in _runs(combinations, done, seeds, jobs, progress, ""):
-            pass
-    unique = {trial.words: trial for trial in done}
-    best = write_results(folder, axes, [read_result(trial) for trial in unique.values()], seeds)
+        planned = [_trial(folder, settings, seeds) for settings in _grid(axes)]
+        _check_grid(combinations, planned, progress)
+    with writer_lock(folder, wait=False):
+        if one_by_one:
+            planned = _propose(combinations, axes, seeds, trials, jobs, progress)
+        else:
+            for _ in _runs(combinations, planned, seeds, jobs, progress, ""):
+                pass
+        unique = {trial.words: trial for trial in planned}
+        best = write_results(folder, axes, [read_result(trial) for trial in unique.values()], seeds)
     return best, folder
+
+
+def _propose(
+    combinations: Combinations,
+    axes: Sequence[Axis],
+    seeds: Sequence[int],
+    trials: int,
+    jobs: int,
+    progress: bool,
+) -> list[Trial]:
+    """Do the runs of combinations that Optuna proposes; returns all, those of earlier calls included."""
+    base = combinations.base
+    folder = Path(base.train.run)
+    proposals = Proposals(folder, axes, trials)
+    size = jobs or _workers(base)
+    # A continued sweep: with further seeds, runs of earlier combinations are missing and are done first.
+    # Runs that were made with other settings are refused.
+    before = [_trial(folder, settings, seeds) for settings in proposals.all().values()]
+    for _ in _runs(combinations, before, seeds, jobs, progress, f"of at most {trials}"):
+        pass
+    while found := proposals.next(size):
+        tried = {number: _trial(folder, settings, seeds) for number, settings in found.items()}
+        for _ in _runs(combinations, tried.values(), seeds, jobs, progress, f"of at most {trials}"):
+            pass
+        for number, trial in tried.items():
+            proposals.tell(number, read_result(trial).mean)
+    return [_trial(folder, settings, seeds) for settings in proposals.all().values()]
 
 
 def check_ranges(axes: Sequence[Axis]) -> None:
@@ -228,5 +248,9 @@ def try_one(setting_text: str, threads: int = 0, progress: bool = False, share: 
     try:
         return run_one(setting_text, threads, progress, scored=False, share=share)
     except (Diverged, ConfigError) as error:
-        write_failure(config, error)
-        return GpuMemory()
+        write_failure(config, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not (reason := memory_words(error)):
+            raise
+        write_failure(config, reason, again=True)
+    return GpuMemory()

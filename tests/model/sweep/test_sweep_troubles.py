@@ -1,0 +1,73 @@
+"""`deiii sweep` beside another sweep in its folder, and with a combination that needs too much memory."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deiii.__main__ import main
+from deiii.data.tools.writer_lock import writer_lock
+from deiii.model.evaluation import many_runs
+from tests.helpers.shared_worker import preprocess
+from tests.helpers.tables import tone_rows, words_for, write_rows
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """Settings of a preprocessed corpus of tones."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_rows(folder / "raw", tone_rows(folder / "raw", speakers=4))
+    found = words_for(folder / "raw", folder / "cache")
+    assert preprocess(*found) == 0
+    return found
+
+
+@pytest.mark.parametrize("varied", ["model.width=[16,32]", "train.lr=log(1e-4,1e-2)"])
+def test_a_second_sweep_in_one_folder_is_refused(words, tmp_path, capsys, varied):
+    """Both would train the same runs and write to the same journal."""
+    if "log" in varied:
+        pytest.importorskip("optuna")
+    base = tmp_path / "s"
+    with writer_lock(base):
+        assert main(["sweep", *words, f"train.run={base}", varied, "--trials", "1", "--quiet"]) == 1
+    assert f"another run is writing to {base} (process" in capsys.readouterr().err
+    assert not list(base.glob("*-seed*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")],
+    ids=["cpu", "gpu"],
+)
+def test_too_little_memory_for_one_combination_is_recorded_and_tried_again(
+    words, tmp_path, monkeypatch, error
+):
+    train, widths = many_runs.train, []
+
+    def limited(config, **options):
+        widths.append(config.model.width)
+        if config.model.width == 32:
+            raise error
+        return train(config, **options)
+
+    base = tmp_path / "s"
+    own = [*words, f"train.run={base}", "model.width=[32,16]", "--quiet"]
+    monkeypatch.setattr(many_runs, "train", limited)
+    assert main(["sweep", *own]) == 0
+    good, failed = json.loads((base / "sweep.json").read_text())["results"]
+    assert good["settings"] == {"model.width": 16} and good["scores"]
+    assert failed["settings"] == {"model.width": 32} and "there is not enough memory" in failed["problem"]
+    assert widths == [32, 16]
+    monkeypatch.setattr(many_runs, "train", train)
+    assert main(["sweep", *own]) == 0
+    assert all(r["scores"] for r in json.loads((base / "sweep.json").read_text())["results"])
+
+
+def test_an_error_that_is_no_lack_of_memory_ends_the_sweep(words, tmp_path, monkeypatch):
+    def broken(config, **options):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(many_runs, "train", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["sweep", *words, f"train.run={tmp_path / 's'}", "model.width=[32,16]", "--quiet"])
