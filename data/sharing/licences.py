@@ -41,8 +41,15 @@ def licence_of(corpus: str) -> tuple[str, str]:
     >>> licence_of("ravdess-audio-only-speech")[1], licence_of("table-clips")[1]
     ('cc-by-nc-sa-4.0', 'other')
     """
+    name = base_name(corpus)
+    return (NOT_STATED, "other") if name is None else LICENCES[name]
+
+
+def base_name(corpus: str) -> str | None:
+    """Return the key in `LICENCES` of a corpus, or of the name of its folder; ``None`` for an unknown corpus.
+
+    >>> base_name("ravdess-audio-only-speech"), base_name("table-clips")
+    ('ravdess', None)
+    """
     base = re.sub(r"-[0-9a-f]{8}$", "", corpus)
-    for name, licence in LICENCES.items():
-        if base == name or base.startswith(f"{name}-"):
-            return licence
-    return NOT_STATED, "other"
+    return next((name for name in LICENCES if base == name or base.startswith(f"{name}-")), None)

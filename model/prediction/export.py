@@ -30,6 +30,7 @@ from deiii.data.loader.batch import Batch
 from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
 from deiii.data.loader.stage_arrays import LEAST_DB, LEAST_DEVIATION
 from deiii.data.pages.rendering import plain, render
+from deiii.data.sharing.hub_metadata import front_matter
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
 from deiii.model.calibration import stored_temperature
 from deiii.model.corpus_title import corpus_title
@@ -44,7 +45,6 @@ from deiii.model.prediction.manifest import (
     WEIGHTS,
     ExportError,
     check_target,
-    hub_metadata,
     known_licence,
     portable_settings,
     read_manifest,
@@ -193,7 +193,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus:
         metrics=metrics,
         figures=figures,
         interval=kind_of_interval(metrics or {}),
-        hub=hub_metadata(manifest),
+        front=front_matter(manifest, title, figures, metrics and metrics["test"], corpus),
     )
 
 

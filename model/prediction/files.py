@@ -36,12 +36,18 @@ from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.progress import seconds_bar
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
 from deiii.model.prediction.windows.units import check_window
+from deiii.pipeline.faces.quality import describe_figures
 from deiii.pipeline.media.streaming.address import shown
 from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
 PERSON_COLUMNS = ["person", "first_s", "last_s", "visible_s", "follows_sound"]
+# The last columns, keyed by the attribute of `FaceTrack` that they hold.
+FACE_COLUMNS = {
+    "sharpness": "face_sharpness", "brightness": "face_brightness",
+    "yaw": "head_yaw", "pitch": "head_pitch", "roll": "head_roll",
+}  # fmt: skip
 # Functions that return the timeline of a prediction as text, keyed by the suffix of the file.
 TEXTS = {"vtt": webvtt, "tsv": elan_table}
 
@@ -272,6 +278,8 @@ def describe(p: Prediction) -> str:
         gap = f", longest gap {f.longest_gap_s:.1f} s" if f.longest_gap_s else ""
         where = f"in {100 * f.share:.0f} % of {f.frames} video frames, {f.width_px:.0f} px wide"
         lines.append(f"  face track {f.quality}: {where}{gap}")
+        if f.figures:
+            lines.append(f"  face: {describe_figures(f.figures)}")
     return "\n".join([*lines, *(f"  note: {note}" for note in p.notes)])
 
 
@@ -289,14 +297,16 @@ def write_table(path: Path, found: Sequence[Prediction], network: Predictor, peo
     """
     outputs = [*(f"p_{c}" for c in network.classes), *network.attributes]
     header = ["file", "seconds", "label", *outputs, "face_share", "face_quality", "notes"]
-    rows = [header + PERSON_COLUMNS * people]
+    rows = [header + PERSON_COLUMNS * people + [*FACE_COLUMNS.values()]]
     for p in found:
         values = [p.probabilities.get(c) for c in network.classes]
         values += [p.attributes.get(a) for a in network.attributes]
         cells = ["" if v is None else f"{v:.4f}" for v in values]
         face = [f"{p.face.share:.3f}", p.face.quality] if p.face else ["", ""]
         row = [p.path, f"{p.seconds:.2f}", p.label or "", *cells, *face, "; ".join(p.notes)]
-        rows.append(row + _person_cells(p) * people)
+        figures = p.face.figures if p.face else {}
+        last = [f"{figures[name]:.1f}" if name in figures else "" for name in FACE_COLUMNS]
+        rows.append(row + _person_cells(p) * people + last)
     write_text(path, csv_text(rows))
 
 

@@ -166,19 +166,6 @@ def test_scores(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def hub_metadata(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return licence, task and tags in the Hugging Face Hub's words."""
-    words, licence = licence_of(manifest["corpus"])
-    model = manifest["settings"]["model"]
-    seen = model["video"] or model["flow"]
-    tags = [tag for tag, on in (("video", seen), ("audio", model["audio"])) if on]
-    return {
-        "license": licence if words == manifest["licence"] else "other",
-        "task": "video-classification" if seen else "audio-classification",
-        "tags": tags,
-    }
-
-
 def portable_settings(config: Config) -> dict[str, Any]:
     """Return the sections that using the network depends on; operational settings get their defaults."""
     tree = _tree(config)

@@ -68,12 +68,21 @@ def most_probable(probabilities: Mapping[str, float]) -> str | None:
 class FaceTrack:
     """Quality of a face track.
 
+    The last five attributes are computed by `deiii.pipeline.faces.quality`. They are medians over the frames
+    that show the face; sharpness and brightness are measured in eight of these frames. Angles are ``None``
+    where the detector measures no landmarks (``faces.detector=haar``).
+
     Attributes:
         frames: number of video frames.
         share: share of the video frames that show the face, 0 to 1.
         width_px: median width of the face in the source, px.
         enlarged: size of the network's crop divided by its size in the source; below 1 it is reduced.
         longest_gap_s: longest time without the face, s.
+        sharpness: variance of the Laplacian of the crop's grey values; depends on ``faces.size``.
+        brightness: mean grey value of the crop, 0 to 255.
+        yaw: direction of the head in degrees, positive where it looks to the right edge of the image.
+        pitch: positive where it looks up, degrees.
+        roll: positive where it is turned clockwise in the image, degrees.
     """
 
     frames: int
@@ -81,6 +90,17 @@ class FaceTrack:
     width_px: float
     enlarged: float
     longest_gap_s: float
+    sharpness: float | None = None
+    brightness: float | None = None
+    yaw: float | None = None
+    pitch: float | None = None
+    roll: float | None = None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Sharpness, brightness and direction of the head, by name, as far as they are known."""
+        names = ("sharpness", "brightness", "yaw", "pitch", "roll")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property
     def quality(self) -> str:
@@ -262,8 +282,16 @@ class Prediction:
         })  # fmt: skip
 
 
-def face_track(faces: Mapping[str, np.ndarray], config: FacesConfig) -> FaceTrack:
-    """Return the quality of a face track from the fields of the faces stage."""
+def face_track(
+    faces: Mapping[str, np.ndarray], config: FacesConfig, figures: Mapping[str, float]
+) -> FaceTrack:
+    """Return the quality of a face track.
+
+    Args:
+        faces: fields of the faces stage.
+        config: settings of the stage.
+        figures: sharpness, brightness and direction of the head, by the name of the attribute.
+    """
     valid, time = faces["valid"], faces["time"]
     width = float(np.median(faces["box"][valid, 2])) if valid.any() else 0.0
     shown = time[valid]
@@ -271,7 +299,8 @@ def face_track(faces: Mapping[str, np.ndarray], config: FacesConfig) -> FaceTrac
     edges = np.concatenate([[time[0] - step], shown, [time[-1] + step]])
     gap = max(0.0, float(np.diff(edges).max()) - step) if len(shown) else end_of_rows(time)
     enlarged = config.size / (1 + 2 * config.margin) / width if width else 0.0
-    return FaceTrack(len(valid), float(valid.mean()), width, enlarged, gap if gap > step / 2 else 0.0)
+    gap = gap if gap > step / 2 else 0.0
+    return FaceTrack(len(valid), float(valid.mean()), width, enlarged, gap, **figures)
 
 
 # The reasons of these outcomes name settings of the faces stage, which the trained network fixes.

@@ -12,11 +12,13 @@ crop, so it compares clips of one ``faces.size``. Brightness is the mean grey va
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from deiii.data.config.schema import FacesConfig
 
 # Eyes, nose tip and mouth corners, left in the image first; x to the right, y down, z away from the camera,
 # in distances of the eyes.
@@ -78,30 +80,83 @@ def brightness(rgb: np.ndarray) -> float:
     return float(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY).mean())
 
 
+def shows_pose(config: FacesConfig) -> bool:
+    """Return whether the detector measures landmarks, so that they show the direction of the head."""
+    return config.detector == "yunet"
+
+
 def face_figures(faces: Mapping[str, np.ndarray], posed: bool) -> dict[str, float]:
     """Return figures of the face of one clip: medians over its valid rows; empty without any.
 
     Args:
         faces: the fields ``valid``, ``landmarks`` and ``frames`` of the faces stage; they may be memory maps.
-        posed: whether the detector measures landmarks (``faces.detector=yunet``).
+        posed: whether the detector measures landmarks (`shows_pose`).
 
     Returns:
         ``sharpness`` and ``brightness``, of `CROPS` crops, and if ``posed`` ``yaw``, ``pitch`` and ``roll``
         in degrees.
     """
     rows = np.flatnonzero(faces["valid"])
-    if not len(rows):
+    crops = [_crop_figures(np.asarray(faces["frames"][row])) for row in rows[_spread(len(rows))]]
+    pose = head_pose(np.asarray(faces["landmarks"])[rows]) if posed and len(rows) else None
+    return _medians(crops, pose)
+
+
+class StreamedFigures:
+    """Computes the figures of `face_figures` from rows that come in order and are not kept.
+
+    It measures every valid row, because the rows that `face_figures` would choose are known only at the end.
+    40 bytes are kept of each.
+
+    Args:
+        posed: argument of `face_figures`.
+    """
+
+    def __init__(self, posed: bool):
+        self._posed = posed
+        self._crops: list[np.ndarray] = []  # float64 [n,2] of each block
+        self._poses: list[Pose] = []
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Measure the next rows of the faces stage: ``frames``, ``landmarks`` and ``valid``."""
+        valid = np.flatnonzero(rows["valid"])
+        if not len(valid):
+            return
+        self._crops.append(np.array([_crop_figures(rows["frames"][row]) for row in valid]))
+        if self._posed:
+            self._poses.append(head_pose(rows["landmarks"][valid]))
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures of all rows so far."""
+        if not self._crops:
+            return {}
+        crops = np.concatenate(self._crops)
+        pose = Pose(*map(np.concatenate, zip(*self._poses, strict=True))) if self._poses else None
+        return _medians(crops[_spread(len(crops))], pose)
+
+
+def _spread(count: int) -> np.ndarray:
+    """Return at most `CROPS` evenly spaced indices of a sequence."""
+    if not count:
+        return np.zeros(0, int)
+    return np.unique(np.linspace(0, count - 1, CROPS).round().astype(int))
+
+
+def _crop_figures(crop: np.ndarray) -> tuple[float, float]:
+    """Return sharpness and brightness of a crop."""
+    return laplacian_variance(crop), brightness(crop)
+
+
+def _medians(crops: Sequence[tuple[float, float]] | np.ndarray, pose: Pose | None) -> dict[str, float]:
+    """Return the figures by name: medians over crops and over the known angles; empty without crops."""
+    if not len(crops):
         return {}
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, CROPS).round().astype(int))]
-    crops = [np.asarray(faces["frames"][row]) for row in some]
-    found = {
-        "sharpness": float(np.median([laplacian_variance(crop) for crop in crops])),
-        "brightness": float(np.median([brightness(crop) for crop in crops])),
-    }
-    if posed:
-        pose = head_pose(np.asarray(faces["landmarks"])[rows])
-        angles = {name: values[np.isfinite(values)] for name, values in pose._asdict().items()}
-        found |= {name: float(np.median(values)) for name, values in angles.items() if len(values)}
+    sharp, bright = np.median(crops, axis=0)
+    found = {"sharpness": float(sharp), "brightness": float(bright)}
+    for name, values in ({} if pose is None else pose._asdict()).items():
+        known = values[np.isfinite(values)]
+        if len(known):
+            found[name] = float(np.median(known))
     return found
 
 

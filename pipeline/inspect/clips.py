@@ -28,7 +28,7 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.pictures import figure_text
 from deiii.data.tools.progress import say
 from deiii.pipeline.extract import Features, extract, read_cached, read_indices
-from deiii.pipeline.faces.quality import describe_figures, face_figures
+from deiii.pipeline.faces.quality import describe_figures, face_figures, shows_pose
 from deiii.pipeline.inspect.clip_video import draw_video
 from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
 from deiii.pipeline.inspect.source_frames import chosen_frames
@@ -118,7 +118,7 @@ def describe_face(features: Features, config: Config) -> str:
     if frames is None or valid is None or box is None or landmarks is None or not valid.any():
         return ""
     faces = {"frames": frames, "valid": valid, "landmarks": landmarks}
-    figures = face_figures(faces, posed=config.faces.detector == "yunet")
+    figures = face_figures(faces, posed=shows_pose(config.faces))
     width = float(np.median(box[valid, 2]))
     return f"face {width:.0f} px wide, {describe_figures(figures)}"
 

@@ -70,7 +70,7 @@ def measure(
         indices: indices of the finished stages, by name.
         folders: folders of the same stages.
         ids: ids of the clips to measure.
-        posed: whether the detector measured landmarks, so that they show the direction of the head.
+        posed: argument of `face_figures`.
 
     Raises:
         CacheError: a shard is missing or damaged.

@@ -30,6 +30,7 @@ from deiii.data.pages.strips import StripStyle, strip
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
 from deiii.pipeline.extract import read_indices
+from deiii.pipeline.faces.quality import shows_pose
 from deiii.pipeline.overview.choice import by_chance, unusual, worst
 from deiii.pipeline.overview.figures import FIGURES, measure
 
@@ -66,7 +67,7 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
     folders = {s: stage_folder(config.cache, corpus.name, s, index.key) for s, index in indices.items()}
     clips = {clip.id: clip for clip in corpus.clips}
     ids = sorted(by_chance(clips, MOST_CLIPS))
-    figures = measure(corpus, indices, folders, ids, posed=config.faces.detector == "yunet")
+    figures = measure(corpus, indices, folders, ids, posed=shows_pose(config.faces))
     rows = {  # not of clips that were removed from the corpus after preprocessing
         stage: {i: row for i, row in index.clips.items() if i in clips} for stage, index in indices.items()
     }

@@ -28,7 +28,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.row_times import end_of_rows
 from deiii.pipeline.faces.mouth import audio_envelope
 from deiii.pipeline.faces.people import FacePerson, find_people
-from deiii.pipeline.faces.quality import Portrait
+from deiii.pipeline.faces.quality import Portrait, StreamedFigures, shows_pose
 from deiii.pipeline.faces.stage import faces_outcome, no_face, rows_of
 from deiii.pipeline.faces.stream import BLOCK_S, FaceStream
 from deiii.pipeline.faces.tracking import Track
@@ -91,6 +91,7 @@ class FileStream:
         ended: whether all of the file was read.
         error: why the file cannot be opened; ``None`` where it can.
         portrait: the sharpest crop so far.
+        face: sharpness, brightness and direction of the face so far.
 
     Raises:
         ConfigError: a stage needs the whole file.
@@ -116,6 +117,7 @@ class FileStream:
         self._keep_flow = keep_flow
         self._tracks = tracks
         self.portrait = Portrait()
+        self.face = StreamedFigures(shows_pose(config.faces))
         self._outcomes: dict[str, Outcome] = {}
         self._executor = ThreadPoolExecutor(1)
         self.error: ClipError | None = None
@@ -255,6 +257,7 @@ class FileStream:
             for rows in faces.run(reader.frames(), again):
                 for name, values in self._summary.items():
                     values.append(rows[name])
+                self.face.add(rows)
                 if self._tracks is not None:
                     self.portrait.add(rows)
                 self._recent[FACES.name].add({n: v for n, v in rows.items() if n != "frame"})

@@ -17,7 +17,7 @@ PACKAGE_IMPORTS = {
 # Folder: its modules and folders, one level a string, the lowest level first.
 ORDER = {
     "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit sharing"],
-    "data/sharing": ["clips licences", "card formats", "archive export"],
+    "data/sharing": ["clips licences", "card formats hub_metadata", "archive export"],
     "data/command_line": ["missing numbers", "entry", "completion"],
     "data/audit": ["copies fingerprints lists names", "audit", "run"],
     "data/tools": [

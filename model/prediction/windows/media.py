@@ -29,7 +29,7 @@ from deiii.model.prediction.windows.units import LONG_S, LONGER, Intervals, slid
 from deiii.model.prediction.windows.whole import person_of, prediction_of
 from deiii.pipeline.extract import run_people, run_stages
 from deiii.pipeline.faces.people import FacePerson
-from deiii.pipeline.faces.quality import Portrait
+from deiii.pipeline.faces.quality import Portrait, face_figures, shows_pose
 from deiii.pipeline.media.lengths import declared_seconds
 from deiii.pipeline.media.streaming.address import is_live
 from deiii.pipeline.streaming.file import FileStream, can_stream, people_of_long, video_ends
@@ -110,7 +110,7 @@ def _found_in_long(
         visible = face.part_of(seconds) if face is not None else None
         units = units_of(seconds, network.median_s, network.longest_s, options.speech, visible)
         found = score_long(source, network.scorer, streams, units, window, hop, own, options.progress)
-        return replace(found, thumbnail=source.portrait.image)
+        return replace(found, thumbnail=source.portrait.image, face=source.face.figures())
 
 
 def _found_at_once(
@@ -126,7 +126,10 @@ def _found_at_once(
         levels = network.levels_of([{stage: r.arrays for stage, r in results.items() if r.arrays}])
     own = levels if network.by_speaker else None
     streams, clips_s = enabled_streams(network.config.model), (network.median_s, network.longest_s)
-    return score_at_once(results, network.scorer, streams, clips_s, options, own, visible, least_s)
+    found = score_at_once(results, network.scorer, streams, clips_s, options, own, visible, least_s)
+    if FACES.name not in found.arrays:
+        return found
+    return replace(found, face=face_figures(found.arrays[FACES.name], shows_pose(network.config.faces)))
 
 
 def _end_of_video(path: str | Path, network: Network, results: Mapping[str, StageResult]) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,7 @@ class Found:
         centres: centres of the sliding windows, float64 [W], s.
         window: length of the sliding windows, s.
         thumbnail: the sharpest crop of a long recording's person, uint8 [S,S,3].
+        face: figures of the face, from `deiii.pipeline.faces.quality`; empty without a face.
     """
 
     outcomes: Mapping[str, Outcome]
@@ -60,6 +61,7 @@ class Found:
     centres: np.ndarray
     window: float
     thumbnail: np.ndarray | None = None
+    face: Mapping[str, float] = field(default_factory=dict)
 
 
 def combinations_of(inputs: Sequence[str]) -> list[frozenset[str]]:

@@ -60,7 +60,7 @@ def prediction_of(
         attributes=whole.attributes,
         heads=whole.heads,
         contributions=whole.contributions,
-        face=face_track(arrays[FACES.name], config.faces) if FACES.name in arrays else None,
+        face=face_track(arrays[FACES.name], config.faces, found.face) if FACES.name in arrays else None,
         timeline=Timeline(
             found.centres,
             moving.values("probabilities"),

@@ -20,7 +20,8 @@ from deiii.model.prediction.manifest import ExportError, known_licence
 from tests.helpers.hub_server import running_hub
 
 ROOT = Path(__file__).parents[3]
-pytest.importorskip("huggingface_hub", reason="needs huggingface_hub: pip install 'deiii[hub]'")
+hub_library = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub: pip install 'deiii[hub]'")
+ModelCard = hub_library.ModelCard
 
 IN_A_PROCESS = """
 import sys
@@ -195,14 +196,24 @@ def test_saving_replaces_exports_and_nothing_else(seen_run, tmp_path):
     assert np.array_equal(from_pretrained(folder).classes, network.classes)
 
 
+def meta_value(meta: dict, figure: str) -> float:
+    """Return a figure of the test speakers from the metadata of a card."""
+    (found,) = [m["value"] for m in meta["model-index"][0]["results"][0]["metrics"] if m["type"] == figure]
+    return found
+
+
 def test_card_has_the_hubs_metadata_and_the_licence(seen_run, tmp_path):
     text = (export(seen_run / "run", tmp_path / "a", program=False, licence="by Anna: ask")).joinpath
     card = text("README.md").read_text()
     meta = yaml.safe_load(card.split("---")[1])
     assert meta["license"] == "other" and meta["library_name"] == "deiii" and "by Anna: ask" in card
+    assert meta["license_name"] == "by-anna-ask" and meta["intended_use"].startswith("Research")
+    assert meta["metrics"] == ["recall", "accuracy", "f1"] and "base_model" not in meta
+    again = ModelCard(ModelCard(card).content)
+    assert again.data.to_dict() == ModelCard(card).data.to_dict() and again.text.startswith("\n# DE-III")
+    assert {r.metric_type: r.metric_value for r in again.data.eval_results}["war"] == meta_value(meta, "war")
     metrics = json.loads((seen_run / "run/metrics.json").read_text())
-    values = {m["type"]: m["value"] for m in meta["model-index"][0]["results"][0]["metrics"]}
-    assert values["uar"] == metrics["test"]["uar"]
+    assert meta_value(meta, "uar") == metrics["test"]["uar"]
     assert json.loads(text("deiii.json").read_text())["licence"] == "by Anna: ask"
     assert all(words and name for words, name in LICENCES.values())
     assert known_licence("ravdess-audio-only-speech") == LICENCES["ravdess"][0]  # the name in a cache

@@ -1,17 +1,28 @@
-"""Where the results of ``deiii predict`` go, and what its table holds for odd files and for nobody."""
+"""Where the results of ``deiii predict`` go, and what they hold: odd files, nobody, figures of faces."""
 
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 
+import cv2
 import pytest
 
 from deiii import load
 from deiii.__main__ import main
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.model.prediction.files import PERSON_COLUMNS, FileOptions, predict_loaded
+from deiii.model.prediction.files import (
+    FACE_COLUMNS,
+    PERSON_COLUMNS,
+    FileOptions,
+    describe,
+    predict_loaded,
+)
 from deiii.model.prediction.live.moments import LiveMoments
+from deiii.model.prediction.windows import media as of_media
+from deiii.pipeline.faces.quality import describe_figures, face_figures
+from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
 
 
@@ -38,6 +49,76 @@ def test_the_table_of_all_people_has_their_columns_where_nobody_is_visible(tmp_p
     predict_loaded(network, [audio], tmp_path, options, progress=False, report=lambda text: None)
     (row,) = table(tmp_path)
     assert [row[name] for name in PERSON_COLUMNS] == [""] * len(PERSON_COLUMNS) and row["label"]
+
+
+@pytest.mark.parametrize("people", [False, True])
+def test_the_figures_of_the_face_are_those_of_the_overview(people, tmp_path, seen_run, network):
+    clip = seen_run / "raw/c0.mp4"
+    (usual,) = network.predict_people(clip) if people else [network.predict(clip)]
+    wanted = face_figures(usual.arrays["faces"], posed=False)
+    assert wanted["sharpness"] > 0 and wanted["brightness"] > 0
+    assert usual.face.figures == wanted and usual.face.yaw is None  # Haar measures no landmarks
+    options = FileOptions(people=people)
+    told: list[str] = []
+    predict_loaded(network, [str(clip)], tmp_path, options, progress=False, report=told.append)
+    assert f"face: {describe_figures(wanted)}" in told[0] and "yaw" not in told[0]
+    tree = json.loads((tmp_path / "c0.json").read_text(encoding="utf-8"))
+    face = (tree["people"][0] if people else tree)["face"]
+    assert {name: face[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+    assert [face[name] for name in ("yaw", "pitch", "roll")] == [None] * 3
+    (row,) = table(tmp_path)
+    written = {name: float(row[FACE_COLUMNS[name]]) for name in wanted}
+    assert written == pytest.approx(wanted, abs=0.06)
+    assert [row[FACE_COLUMNS[name]] for name in ("yaw", "pitch", "roll")] == [""] * 3
+
+
+@pytest.mark.parametrize("people", [False, True])
+def test_columns_of_the_table_keep_their_places_and_new_ones_are_the_last(people, tmp_path, network):
+    audio = write(tmp_path / "a.wav", audio=tone(0.6))
+    options = FileOptions(people=people)
+    predict_loaded(network, [audio], tmp_path, options, progress=False, report=lambda text: None)
+    (row,) = table(tmp_path)
+    assert [*row] == [
+        "file", "seconds", "label", "p_a", "p_b", "valence", "face_share", "face_quality", "notes",
+        *["person", "first_s", "last_s", "visible_s", "follows_sound"] * people,
+        "face_sharpness", "face_brightness", "head_yaw", "head_pitch", "head_roll",
+    ]  # fmt: skip
+    assert {row[name] for name in FACE_COLUMNS.values()} == {""}
+
+
+@pytest.fixture(scope="module")
+def posed(seen_run, test_data):
+    """The network with YuNet, which measures landmarks."""
+    weights = test_data / "weights/face_detection_yunet_2023mar.onnx"
+    settings = ["faces.detector=yunet", f"faces.weights={weights}"]
+    return load(seen_run / "run", device="cpu", overrides=settings, change_preprocessing=True)
+
+
+def test_a_mirrored_face_looks_to_the_other_side_and_a_blurred_one_is_less_sharp(
+    posed, test_data, tmp_path, monkeypatch
+):
+    frames = [rgb for rgb, _ in read_video(test_data / "media/grid/bbaf2n.mpg")][:20]
+    ways = {
+        "straight": lambda rgb: rgb,
+        "mirrored": lambda rgb: rgb[:, ::-1],
+        "blurred": lambda rgb: cv2.GaussianBlur(rgb, None, 2.0),
+        "dark": lambda rgb: rgb // 2,
+    }
+    paths = {name: write(tmp_path / f"{name}.mp4", [way(f) for f in frames]) for name, way in ways.items()}
+    found = {name: posed.predict(path) for name, path in paths.items()}
+    straight, mirrored, blurred, dark = (found[name].face for name in ways)
+    assert straight.yaw > 5 and mirrored.yaw < -5  # this speaker looks to the right edge of the image
+    # YuNet finds other landmarks in the mirrored image; `head_pose` of mirrored landmarks is exact.
+    meant = [-straight.yaw, straight.pitch, -straight.roll]
+    assert [mirrored.yaw, mirrored.pitch, mirrored.roll] == pytest.approx(meant, abs=10)
+    assert blurred.sharpness < straight.sharpness / 2
+    assert dark.brightness == pytest.approx(straight.brightness / 2, abs=3)
+    assert f"yaw {straight.yaw:+.0f}°, pitch" in describe(found["straight"])
+    monkeypatch.setattr(of_media, "LONG_S", 0.2)  # the file is read in order
+    monkeypatch.setattr(posed, "longest_s", 0.4)
+    again = posed.predict(paths["straight"])
+    assert "frames" not in again.arrays["faces"]
+    assert again.face.figures == pytest.approx(straight.figures, abs=1e-6)
 
 
 @pytest.mark.parametrize("how", ["slash", "folder", "no suffix"])

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces.quality import (
     FACE,
+    StreamedFigures,
     brightness,
     describe_figures,
     face_figures,
@@ -99,6 +100,25 @@ def test_figures_are_medians_of_valid_rows():
     assert set(face_figures(faces, posed=False)) == {"brightness", "sharpness"}
     assert face_figures({**faces, "valid": np.zeros(5, bool)}, posed=True) == {}
     assert describe_figures({}) == ""
+
+
+@pytest.mark.parametrize("posed", [False, True])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 100])
+def test_rows_that_come_in_order_have_the_figures_of_the_whole(count, posed):
+    rng = np.random.default_rng(count)
+    faces = {
+        "frames": rng.integers(0, 256, (count, 8, 8, 3), np.uint8),
+        "landmarks": np.stack([turned(yaw, 5, -8)[:, :2] for yaw in rng.uniform(-60, 60, count)]),
+        "valid": rng.random(count) > 0.3,
+    }
+    faces["valid"][0] = True
+    faces["landmarks"][-1] = np.nan  # known to be valid, without landmarks
+    found = StreamedFigures(posed)
+    assert found.figures() == {}
+    for begin in range(0, count, 3):
+        found.add({name: values[begin : begin + 3] for name, values in faces.items()})
+    wanted = face_figures(faces, posed)
+    assert found.figures() == pytest.approx(wanted, abs=1e-9) and found.figures().keys() == wanted.keys()
 
 
 def test_a_real_face_that_is_mirrored_or_turned(test_data):
