@@ -13,7 +13,6 @@ prediction (``predictions.tar.xz``) are written into runs/ablation.
 from __future__ import annotations
 
 import json
-import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +22,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.ablation_tasks import FILES, SETTINGS, TASKS
-from benchmarks.run_tables import add_file, arguments, origin
+from benchmarks.run_tables import arguments, origin, pack_predictions
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus
-from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
+from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
 from deiii.data.tools.text.figure_text import number, p_value, span
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
@@ -168,14 +167,6 @@ def write_tables(folder: Path, tables: Mapping[str, Any], seeds: Sequence[int]) 
     write_text(folder / "table.md", markdown(tables, notes))
     save_png(draw_figure(tables), folder / "ablation.png")
     pack_predictions(folder / "predictions.tar.xz", runs)
-
-
-def pack_predictions(path: Path, runs: Sequence[Path]) -> None:
-    """Write ``predictions-<run>.csv`` of every run into one archive; equal predictions give equal bytes."""
-    with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz") as archive:
-        for run_folder in sorted(runs):
-            content = RunFolder(run_folder).predictions.read_bytes()
-            add_file(archive, f"predictions-{run_folder.name}.csv", content)
 
 
 def main() -> int:

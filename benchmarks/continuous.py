@@ -4,9 +4,9 @@ Valence determines only the curve of the resting mouth; arousal determines the s
 loudness of the audio (to within 1 dB over a range of 12). Both are independent of the classes. Frames
 alone can therefore predict valence but not arousal, audio alone arousal but not valence: a CCC far from 0
 where nothing can be predicted indicates a leak. Finished runs are kept: run the command again to
-continue.
+continue. The tables and every prediction (``predictions.tar.xz``) are written into runs/continuous.
 
-    python -m benchmarks.continuous           # table.md and table.json in runs/continuous
+    python -m benchmarks.continuous
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation_tasks import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS
-from benchmarks.run_tables import arguments, origin
+from benchmarks.run_tables import arguments, origin, pack_predictions
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
@@ -124,10 +124,12 @@ def main() -> int:
     for (variant, seed), seconds in run_all(configs, args.jobs):
         print(f"{variant} seed {seed} done; {seconds:.0f} s", flush=True)
     rows = {v: figures(args.folder, v, args.seeds) for v in VARIANTS}
-    about, notes = origin([run_path(args.folder, v, s) for v, s in configs], args.seeds)
+    runs = [run_path(args.folder, v, s) for v, s in configs]
+    about, notes = origin(runs, args.seeds)
     notes += f" {rows['full']['clips']} clips of unseen speakers."
     write_json(args.folder / "table.json", about | {"variants": rows})
     write_text(args.folder / "table.md", markdown(rows, notes))
+    pack_predictions(args.folder / "predictions.tar.xz", runs)
     print(markdown(rows, notes))
     result = {"bench": "continuous", "seeds": args.seeds, "hardware": machine()}
     result |= {n: {v: round(r[n]["ccc"], 4) for v, r in rows.items() if n in r} for n in NAMES}

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from deiii.data.tools.atomic_files import atomic_path
 from deiii.data.tools.machine import machine
 from deiii.model.intervals import OVER_SEEDS_AND_SPEAKERS
 from deiii.model.training.run_folder import RunFolder, provenance, revisions
@@ -50,3 +51,11 @@ def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     archive.addfile(entry, io.BytesIO(content))
+
+
+def pack_predictions(path: Path, runs: Sequence[Path]) -> None:
+    """Write ``predictions-<run>.csv`` of every run into one archive; equal predictions give equal bytes."""
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz") as archive:
+        for run_folder in sorted(runs):
+            content = RunFolder(run_folder).predictions.read_bytes()
+            add_file(archive, f"predictions-{run_folder.name}.csv", content)

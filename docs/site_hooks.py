@@ -39,8 +39,8 @@ def on_config(config: Any) -> Any:
 def result_title(page: str) -> str:
     """The name of a page of results in the navigation: its folder, because their headings are alike.
 
-    >>> result_title("results/ablation-2026-11-24/table.md"), result_title("results/a-2026-01-02/peers.md")
-    ('ablation (2026-11-24)', 'a: peers (2026-01-02)')
+    >>> result_title("results/ablation-2026-11-29/table.md"), result_title("results/a-2026-01-02/peers.md")
+    ('ablation (2026-11-29)', 'a: peers (2026-01-02)')
     """
     folder, name = posixpath.split(page)
     what, day = posixpath.basename(folder), ""
