@@ -169,7 +169,7 @@ def test_direction_of_activation_is_that_of_angry_happy_and_sad_clips(tmp_path, 
     corpus = scan(config(tmp_path))
     (note,) = corpus.notes
     assert (
-        words in note and "S01A-F01-P-FM01, of which A 2.0, V 2.8, D 2.8 is published, is not in it" in note
+        words in note and "S01A-F01-P-FM01, of which A 2.0, V 2.8, D 2.8 are published, is not in it" in note
     )
     clip = next(c for c in corpus.clips if c.id == "S02A-F01-P-FM02")
     offset = 0.1 if "arousal is A;" in note else -0.1
