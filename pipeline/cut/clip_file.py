@@ -33,8 +33,8 @@ class ClipFile:
 
     Attributes:
         path: path of the file; ``None`` before anything was written.
-        until: time of the recording in s up to which there is video or audio.
         sounds: whether there is audio.
+        frames, damaged: number of video frames, and of those that were decoded with damage.
 
     >>> clip = ClipFile(segment, Path("out/interview_0012500-0015000"), 48_000, 12)      # doctest: +SKIP
     >>> clip.add_frame(rgb, 12.52)                                                       # doctest: +SKIP
@@ -44,15 +44,17 @@ class ClipFile:
     def __init__(self, segment: Segment, target: Path, rate: int | None, crf: float | None):
         self.segment, self.target, self.rate, self.crf = segment, target, rate, crf
         self.path: Path | None = None
-        self.until = segment.begin
         self.sounds = False
+        self.frames = self.damaged = 0
         self._waiting: list[tuple[int, np.ndarray]] = []  # audio before the first frame
+        self._out: Any = None
         self._video: Any = None
         self._audio: Any = None
         self._size = (0, 0)
+        self._first = 0  # number of the first sample of a WAV file
         self._stack = contextlib.ExitStack()
 
-    def add_frame(self, rgb: np.ndarray, time: float) -> None:
+    def add_frame(self, rgb: np.ndarray, time: float, damaged: bool = False) -> None:
         """Add a video frame uint8 [H,W,3]; ``time`` is its time in the recording in s.
 
         A frame of another size than the first one is scaled.
@@ -67,38 +69,42 @@ class ClipFile:
             rgb = cv2.resize(rgb, self._size, interpolation=cv2.INTER_AREA)
         frame = video_frame(self._video, rgb, max(0.0, time - self.segment.begin))
         self._out.mux(self._video.encode(frame))
-        self.until = max(self.until, time)
+        self.frames += 1
+        self.damaged += damaged
         self._write_waiting()
 
-    def add_samples(self, samples: np.ndarray, index: int) -> None:
+    def add_samples(self, samples: np.ndarray, index: int, more_video: bool = True) -> None:
         """Add audio samples float32 [n]; ``index`` is the place of the first one after the segment's begin.
 
-        Samples of one call follow those of the call before without a gap.
+        Samples of one call follow those of the call before without a gap. They stay in memory until the first
+        video frame; without ``more_video``, no frame will follow, and they are written at once.
         """
         self._waiting.append((index, samples))
         self.sounds = True
-        if self._video is not None:
-            self._write_waiting()
-        if self.rate is not None:
-            self.until = max(self.until, self.segment.begin + (index + len(samples)) / self.rate)
+        if not more_video:
+            self._open_wav()
+        self._write_waiting()
 
     def finish(self) -> None:
         """Write what is left and give the file its name."""
-        if self._video is None and self._waiting and self.rate is not None:
-            self._open("wav")
-            self._audio = add_audio(self._out, self.rate)
-            first = self._waiting[0][0]  # the time of every WAV file begins at 0
-            self._waiting = [(index - first, samples) for index, samples in self._waiting]
+        self._open_wav()
         self._write_waiting()
         for stream in (self._video, self._audio):
             if stream is not None:
                 self._out.mux(stream.encode())
         self._stack.close()
+        self._out = self._video = self._audio = None  # the encoders take much memory
 
     def discard(self) -> None:
         """Remove what was written."""
         with contextlib.suppress(_Discarded), self._stack:
             raise _Discarded
+
+    def _open_wav(self) -> None:
+        if self.path is None and self._waiting and self.rate is not None:
+            self._open("wav")
+            self._audio = add_audio(self._out, self.rate)
+            self._first = self._waiting[0][0]  # the time of every WAV file begins at 0
 
     def _open(self, suffix: str) -> None:
         self.path = self.target.with_name(f"{self.target.name}.{suffix}")
@@ -111,6 +117,6 @@ class ClipFile:
             return
         for index, samples in self._waiting:
             for at in range(0, len(samples), BLOCK):
-                part = audio_frame(samples[at : at + BLOCK], self.rate, index + at)
+                part = audio_frame(samples[at : at + BLOCK], self.rate, index - self._first + at)
                 self._out.mux(self._audio.encode(part))
         self._waiting = []

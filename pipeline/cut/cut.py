@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.text.csv_text import csv_text
@@ -92,7 +93,7 @@ def cut(
 
     Raises:
         SegmentError: the table cannot be used, or ``out`` holds a ``clips.csv`` that this function did not
-            write, or is the folder of the recordings.
+            write, or clips of other recordings, or is the folder of the recordings.
         OSError: a file cannot be written.
 
     >>> cut(Path("segments.csv"), Path("clips")).failed      # doctest: +SKIP
@@ -110,6 +111,7 @@ def _cut(
     segments: Sequence[Segment], folder: Path, out: Path, crf: float | None, say: Callable[[str], object]
 ) -> CutResult:
     kept = _read_record(out)
+    _check_recordings(kept.values(), {segment.recording for segment in segments}, out)
     rows: dict[str, CutRow] = {}
     of_recording: dict[str, list[Segment]] = {}
     for segment in segments:
@@ -185,6 +187,18 @@ def _check_out(out: Path, folder: Path) -> None:
         raise SegmentError(f"{out} is the folder of the recordings; name another one for the clips")
     if (out / TABLE).exists() and not (out / RECORD).exists():
         raise SegmentError(f"{out / TABLE} was not written by `deiii cut`; name another folder for the clips")
+
+
+def _check_recordings(kept: Iterable[CutRow], recordings: Container[str], out: Path) -> None:
+    """Raise SegmentError where ``clips.csv`` would lose clips of recordings that an earlier table had."""
+    others = {row.recording: None for row in kept if row.usable and row.recording not in recordings}
+    if others:
+        raise SegmentError(
+            f"{out} has clips of {counted(len(others), 'recording')} that this table does not name "
+            f"({examples(others)}), and {TABLE} would lose them; put the segments of all recordings into one "
+            f"table, or name another folder for these clips; to drop the others, remove {out / RECORD} and "
+            f"{out / TABLE} first"
+        )
 
 
 def _write_record(out: Path, rows: Sequence[CutRow]) -> None:

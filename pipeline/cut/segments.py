@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files
+from deiii.data.tools.atomic_files import short_name
 from deiii.data.tools.counts import counted, examples
 from deiii.pipeline.init.foreign_table import Media
 from deiii.pipeline.init.found import InitError
@@ -25,7 +26,12 @@ END = ("end", "stop", "offset", "to", "out", "ende")
 LENGTH = ("duration", "length", "dur", "dauer")
 IN_MS = frozenset({"ms", "msec", "msecs", "millis", "millisecond", "milliseconds"})
 FRAMES = frozenset({"frame", "frames", "sample", "samples"})
+UNKNOWN = frozenset(
+    {"min", "mins", "minute", "minutes", "minuten", "h", "hour", "hours", "stunden", "us", "usec", "ns"}
+)  # units that are not read
+CLOCK_FORMS = frozenset({"hh", "mm", "ss", "s", "sec"})  # in the name of a column with hours:minutes:seconds
 SHORTEST_S = 0.02  # a segment of less than a video frame
+LONGEST_STEM = 160  # bytes of the recording's name that the names of its clips have
 KEPT = ("speaker", "label", "valence", "arousal", "dominance", "fold", "sex")
 EXAMPLE = "path,start,end,speaker,label\ninterview.mp4,12.5,15.0,anna,happy"
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
@@ -56,7 +62,8 @@ class Segment:
     @property
     def name(self) -> str:
         """The path of its clip without suffix: that of the recording, and begin and end in ms."""
-        stem = PurePosixPath(self.recording).with_suffix("").as_posix()
+        path = PurePosixPath(self.recording)
+        stem = path.with_name(short_name(path.stem, LONGEST_STEM)).as_posix()
         return f"{stem}_{round(1000 * self.begin):07d}-{round(1000 * self.end):07d}"
 
 
@@ -119,9 +126,11 @@ def _columns(header: Sequence[str], needs_path: bool) -> dict[str, tuple[int, fl
     words = [column_of(name).split("_") for name in header]
     for wanted, names in (("begin", BEGIN), ("end", END), ("length", LENGTH)):
         fitting = [n for n, parts in enumerate(words) if parts[0] in names]
-        if frames := [header[n] for n in fitting if FRAMES & set(words[n])]:
-            raise SegmentError(f"the column {frames[0]!r} has frame numbers; give times in s")
-        if fitting:
+        in_s = [n for n in fitting if not _other_unit(words[n])]
+        if fitting and not in_s:
+            unit = _other_unit(words[fitting[0]])
+            raise SegmentError(f"the column {header[fitting[0]]!r} has {unit}; give times in s")
+        if fitting := in_s:
             # ELAN writes each time in several forms, each in a column.
             first = min(fitting, key=lambda n: bool(IN_MS & set(words[n])) and "ss" not in words[n])
             in_ms = bool(IN_MS & set(words[first])) and "ss" not in words[first]
@@ -143,18 +152,49 @@ def _columns(header: Sequence[str], needs_path: bool) -> dict[str, tuple[int, fl
     return columns
 
 
+def _other_unit(words: Sequence[str]) -> str:
+    """Return the unit of a column that is neither s nor ms, by the words of its name; else an empty text."""
+    if FRAMES & set(words):
+        return "frame numbers"
+    unit = UNKNOWN & set(words)
+    return f"the unit {min(unit)!r}" if unit and not CLOCK_FORMS & set(words) else ""
+
+
 def _finder(folder: Path, recording: str | None) -> Callable[[str], str]:
     """Return a function from a cell to the path of its recording."""
     if recording is not None:
         path = Path(recording) if Path(recording).is_file() else folder / recording
         if not path.is_file():
             raise SegmentError(f"there is no recording {recording}, neither here nor in {folder}")
-        if folder not in path.resolve().parents:
+        path = path.parent.resolve() / path.name  # the recording itself may be a link to another folder
+        if folder not in path.parents:
             raise SegmentError(f"{path} is not below {folder}; name its folder with --root")
-        name = path.resolve().relative_to(folder).as_posix()
+        name = path.relative_to(folder).as_posix()
         return lambda _: name
     media = Media(corpus_files(folder, VIDEO + AUDIO), folder)
-    return lambda cell: media.find(cell) or cell.replace("\\", "/")
+    cells: dict[str, str] = {}  # what the table calls each recording
+
+    def find(cell: str) -> str:
+        plain = cell.replace("\\", "/")
+        # ELAN's export of several files names the annotation files; the recording has the same name.
+        found = media.find(cell) or media.find(re.sub(r"(?i)\.eaf$", "", cell))
+        if found is None:
+            return plain
+        before = cells.setdefault(found, plain)
+        if not _same_file(before, plain):
+            raise InitError(
+                f"{before} and {plain} both mean {found}, the only recording of this name; add the missing "
+                "recording, or correct the folders"
+            )
+        return found
+
+    return find
+
+
+def _same_file(a: str, b: str) -> bool:
+    """Return whether two paths may mean one file: the folders of one are the last ones of the other."""
+    pairs = zip(*(reversed(PurePosixPath(path.casefold()).parent.parts) for path in (a, b)), strict=False)
+    return all(first == second or ".." in (first, second) for first, second in pairs)
 
 
 def _segment(
@@ -167,6 +207,8 @@ def _segment(
         path = find(cell.get("path", ""))
     except InitError as error:
         raise SegmentError(f"row {at}: {error}") from None
+    if not PurePosixPath(path).name:
+        raise SegmentError(f"row {at}: {cell['path']!r} is not the name of a file")
     if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute():
         raise SegmentError(f"row {at}: {path} is not below the folder of the recordings; name it with --root")
     times = {}
@@ -192,17 +234,26 @@ def _segment(
 
 
 def _check_names(segments: Sequence[Segment]) -> None:
-    """Raise SegmentError for two rows with the same part of one recording."""
-    rows: dict[str, list[int]] = {}
+    """Raise SegmentError for two rows whose clips would have the same name."""
+    named: dict[str, list[Segment]] = {}
     for segment in segments:
-        rows.setdefault(segment.name.casefold(), []).append(segment.row)
-    twice = [same for same in rows.values() if len(same) > 1]
-    if twice:
-        raise SegmentError(
-            f"rows {' and '.join(map(str, twice[0]))} are the same part of one recording; keep one of them"
-            + (
-                f" ({counted(len(twice), 'part')} in all: rows {examples(s[0] for s in twice)})"
-                if twice[1:]
-                else ""
-            )
+        named.setdefault(segment.name.casefold(), []).append(segment)
+    twice = [same for same in named.values() if len(same) > 1]
+    if not twice:
+        return
+    first = twice[0]
+    rows = " and ".join(str(segment.row) for segment in first)
+    recordings = {segment.recording: None for segment in first}
+    if len(recordings) > 1:
+        problem = (
+            f"rows {rows} ({', '.join(recordings)}): their clips would have the same name; keep the rows of "
+            "one of the recordings, or rename one"
         )
+    else:
+        problem = (
+            f"rows {rows} are the same part of one recording; keep one of them (an export of several tiers "
+            "of ELAN has a row for each annotation: export the tier of the labels alone)"
+        )
+    if twice[1:]:
+        problem += f" ({counted(len(twice), 'part')} in all: rows {examples(same[0].row for same in twice)})"
+    raise SegmentError(problem)

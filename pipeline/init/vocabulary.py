@@ -44,6 +44,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "label": (
         "label", "labels", "emotion", "emotions", "emotion_label", "emotion_name", "emotional_state", "emo",
         "class", "class_name", "category", "target", "affect", "expression", "mood", "y", "klasse",
+        "annotation",
     ),
     "valence": ("valence", "val", "v", "pleasure", "evaluation", "valence_mean", "mean_valence"),
     "arousal": ("arousal", "aro", "a", "act", "activation", "arousal_mean", "mean_arousal"),

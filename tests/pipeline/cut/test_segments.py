@@ -79,6 +79,8 @@ def test_the_columns_of_elan_are_read_for_one_recording(folder):
         ("path,label\ntalk.mp4,happy\n", "no column for the begin (start) and the end"),
         ("start,end\n1,2\n", "--recording FILE"),
         ("path,start_frame,end_frame\ntalk.mp4,1,2\n", "'start_frame' has frame numbers"),
+        ("path,start_min,end_min\ntalk.mp4,1,2\n", "'start_min' has the unit 'min'"),
+        ("path,start,end\n.,1,2\n", "row 2: '.' is not the name of a file"),
         ("path,start,end\ntalk.mp4,1,soon\n", "row 2: 'soon' is no time"),
         ("path,start,end\ntalk.mp4,1,\n", "row 2 has no end"),
         ("path,start,end\n,1,2\n", "row 2 has no recording"),
@@ -107,3 +109,47 @@ def test_a_name_that_two_recordings_have_is_refused(folder):
 def test_a_recording_that_is_not_there_stays_in_the_list(folder):
     (found,) = read(folder, "path,start,end\ngone.mp4,1,2\n")
     assert found.recording == "gone.mp4"
+
+
+def test_two_recordings_whose_clips_would_have_one_name_are_named(folder):
+    (folder / "talk.wav").write_bytes(b"x")
+    with pytest.raises(SegmentError, match=r"rows 2 and 3 \(talk\.mp4, talk\.wav\): their clips"):
+        read(folder, "path,start,end\ntalk.mp4,1,2\ntalk.wav,1,2\n")
+
+
+def test_a_recording_that_is_not_there_is_not_replaced_by_that_of_another_folder(folder):
+    with pytest.raises(SegmentError, match=r"row 3: ben/long\.wav|row 3: anna/long\.wav and ben/long\.wav"):
+        read(folder, "path,start,end\nanna/long.wav,1,2\nben/long.wav,3,4\n")
+    found = read(folder, "path,start,end\n/other/anna/long.wav,1,2\nanna/long.wav,3,4\nlong,5,6\n")
+    assert {segment.recording for segment in found} == {"anna/long.wav"}
+
+
+def test_columns_with_frame_numbers_are_passed_over_beside_those_with_seconds(folder):
+    (found,) = read(folder, "path,start_frame,end_frame,start_s,end_s\ntalk.mp4,25,50,1,2\n")
+    assert (found.begin, found.end) == (1.0, 2.0)
+
+
+def test_a_column_with_minutes_and_seconds_is_read(folder):
+    (found,) = read(folder, "path,Begin (min:sec),End (min:sec)\ntalk.mp4,1:02.5,1:04\n")
+    assert (found.begin, found.end) == (62.5, 64.0)
+
+
+def test_an_export_of_several_elan_files_names_the_annotation_files(folder):
+    text = "Tier\tBegin Time - ss.msec\tEnd Time - ss.msec\tAnnotation\tFile Path\n"
+    (found,) = read(folder, f"{text}Emotion\t1.0\t2.0\thappy\tfile:///C:/study/Talk.eaf\n")
+    assert (found.recording, dict(found.cells)) == ("talk.mp4", {"label": "happy"})
+
+
+def test_a_recording_that_is_a_link_may_be_the_recording_of_all_rows(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("disk") / "film.mp4"
+    other.write_bytes(b"x")
+    (folder / "link.mp4").symlink_to(other)
+    (found,) = read(folder, "start,end\n1,2\n", recording="link.mp4")
+    assert found.recording == "link.mp4"
+
+
+def test_clips_of_a_recording_with_a_long_name_have_shorter_names(folder):
+    name = "ü" * 120
+    (folder / f"{name}.mp4").write_bytes(b"x")
+    (found,) = read(folder, f"path,start,end\n{name}.mp4,1,2\n")
+    assert found.name == f"{'ü' * 80}_0001000-0002000"
