@@ -12,10 +12,10 @@ import select
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from deiii.data.command_line.missing import missing_package
-from deiii.data.tools.os_errors import explain, require_current_folder
+from deiii.data.tools.os_errors import STDOUT, explain, require_current_folder
 from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 
@@ -78,18 +78,22 @@ def run(parse: Callable[[], Command], ends_program: bool = True) -> int:
     status = 1
     handler = StopHandler()
     handler.install()
+    _open_closed_streams()
+    before, sys.stdout = sys.stdout, _named(sys.stdout)
     try:
         status = _run(parse, handler, ends_program)
     finally:
         if not ends_program:
             handler.restore()
+            if sys.stdout is not before:
+                sys.stdout.flush()
+                sys.stdout = before
         if status:
             remove_empty_folders()
     return status
 
 
 def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool) -> int:
-    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names of other systems, and terminals without Unicode, must not end a command.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -99,9 +103,13 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
     command = Command(lambda: 0, NOTHING_DONE)
     try:
         require_current_folder()
-        command = parse()
-        status = command.action()
-        sys.stdout.flush()  # here, so that the error of a closed pipe is handled below
+        try:
+            command = parse()
+            status = command.action()
+        except SystemExit:  # `argparse` printed a help text, for example
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()  # here, so that the error of a closed pipe or a full disk is handled below
     except SystemExit:
         raise
     except BaseException as error:
@@ -123,9 +131,13 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
         if not memory and (not known or type(error) in (ValueError, RuntimeError)):
             error.add_note(DEFECT)
             raise
+        if isinstance(error, OSError) and error.filename == STDOUT:
+            _discard_output()  # what is left in the buffer would fail again when the program ends
         if command.debug:
             raise
         message = memory or (explain(error) if isinstance(error, OSError) else error)
+        if isinstance(error, OSError) and error.filename == STDOUT and command.when_stopped != NOTHING_DONE:
+            message = f"{message}; {command.when_stopped}"
         print(f"{coloured('error:', RED, sys.stderr)} {message}", file=sys.stderr)
         return 1
     if ends_program:
@@ -188,6 +200,35 @@ def _say_stopped(command: Command, why: str = "") -> None:
     print(f"\n{coloured('stopped;', YELLOW, sys.stderr)} {why}{command.when_stopped}", file=sys.stderr)
 
 
+class _NamedOutput(io.FileIO):
+    """Standard output whose errors name it; otherwise they would seem to be about a file of the command."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STDOUT
+            raise
+
+
+def _named(stream: TextIO) -> TextIO:
+    """Return a stream to the file of stdout whose errors name it; another stream is returned as it is."""
+    if not isinstance(stream, io.TextIOWrapper) or stream is not sys.__stdout__:
+        return stream
+    stream.flush()
+    file = _NamedOutput(stream.fileno(), "wb", closefd=False)
+    return io.TextIOWrapper(
+        # ``python -u`` writes without a buffer.
+        file if stream.write_through else io.BufferedWriter(file),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        newline="\n",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
 def _open_closed_streams() -> None:
     """Discard output where stdout or stderr was closed before the start (``>&-``) and is None therefore."""
     for name in ("stdout", "stderr"):
@@ -208,5 +249,9 @@ def _stdout_is_closed() -> bool:
     poll.register(sys.stdout.fileno(), 0)
     closed = any(event & select.POLLERR for _, event in poll.poll(0))
     if closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     return closed
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,6 +20,8 @@ READ_OR_WRITE = "allow this user to use it (chmod, chown), or name another file 
 SPACE = "free some space, or name a folder on another disk"
 DEVICE = "check the disk or the network connection, then run the command again"
 
+STDOUT = "standard output"  # the file name in errors of writing to it
+
 # Errors by which a disk refuses to take more bytes; calls such as ``write`` do not name the file.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
@@ -73,6 +75,9 @@ def explain(error: OSError) -> str:
     place = Path(path)
     if number in (errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         stop = file_on_the_way(place)
+        if stop is not None and stop.is_symlink() and not stop.exists():
+            words = f"{stop} is a link to {os.readlink(stop)}, which does not exist"
+            return f"{f'{place}: ' if stop != place else ''}{words}; create that, or correct the link"
         if stop is not None and (stop != place or number == errno.ENOTDIR):
             return f"{place}: {stop} is a file, not a folder; name another folder"
     if number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS) and (holder := pseudo_folder(place)):

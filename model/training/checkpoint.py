@@ -71,6 +71,15 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from None
 
 
+def epoch_of(path: str | Path) -> int | None:
+    """Return the epoch whose weights a checkpoint holds; ``None`` if it is missing or damaged."""
+    try:
+        epoch = load(path)[1].get("epoch")
+    except CheckpointError:
+        return None
+    return epoch if isinstance(epoch, int) else None
+
+
 def restore(best: str | Path, last: str | Path, epoch: int) -> None:
     """Write a missing or damaged checkpoint of the best epoch again, if the last one is of that epoch.
 

@@ -24,7 +24,7 @@ from deiii.data.loader.mixture import clip_weights, mixed_weights
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
-from deiii.data.tools.os_errors import explain
+from deiii.data.tools.os_errors import STDOUT, explain
 from deiii.data.tools.progress import say
 from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
@@ -96,7 +96,7 @@ def train(
                     config, ranks, imagenet, start, resume, progress and ranks.first, features, trainer
                 )
     except OSError as error:
-        if not is_machine_trouble(error):
+        if not is_machine_trouble(error) or error.filename == STDOUT:
             raise
         raise RunError(
             f"{explain(error)}. {path} must be writable and on a disk with free space; the files in it are "

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,31 +37,11 @@ from deiii.model.training.scoring import score
 from deiii.model.training.step.graphs import StepGraphs, own_stream
 from deiii.model.training.step.half_weights import HalfWeights
 from deiii.model.training.step.launch import choose_launch, compiles
-from deiii.model.training.step.step import TrainingStep
+from deiii.model.training.step.loader_protocols import Loader, SlabLoader
+from deiii.model.training.step.step import TrainingStep, read_together
 from deiii.model.training.step.sums import SHARES
 
 CHECK_EVERY = 25  # steps between two checks for a finite loss; a check waits for the device
-
-
-class Loader(Protocol):
-    """The batches of one part of the split."""
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from batch ``start`` on; seed and epoch decide their order."""
-
-
-@runtime_checkable
-class SlabLoader(Protocol):
-    """A loader that also hands over batches as blocks of bytes; see `deiii.data.loader.loader.Loader`."""
-
-    def slabs(self, number: int, start: int = 0) -> Iterator[Tensor]:
-        """Yield the batches of an epoch, each as one block of bytes on the GPU."""
-
-    def unpack(self, slab: Tensor) -> Batch:
-        """Return the batch in a block."""
 
 
 class Diverged(ValueError):
@@ -204,7 +184,9 @@ class Trainer:
         row |= {"train_seconds": round(trained, 3), "seconds": round(time.perf_counter() - began, 3)}
         self.history.append(row)
         logs.epoch(row)
+        # The state is first: from it, a resumed run writes the weights of an epoch that are missing.
         self._save_state()
+        self._save_weights()
         if self.ranks.first:
             self.run.write_history(self.history)
         if progress:
@@ -269,17 +251,14 @@ class Trainer:
         pending.clear()
 
     def _validate(self, epoch: int) -> dict[str, Any]:
-        """Return the figures of the averaged weights, which are saved as last, and as best if they are."""
+        """Return the figures of the averaged weights; notes the epoch if they are the best."""
         self.training_step.average.swap()
         row = {} if self.val is None else self._score(self.val, epoch)
         row["val_monitor"] = monitored({"epoch": epoch, **row}, self.settings.monitor)
         # The loss decides between equal figures, which are frequent in small validation sets.
         result = self.ranks.of_first([row["val_monitor"], -row.get("val_loss", 0.0)])
-        weights, info = self.model.state_dict(), {**self.info, "epoch": epoch, "validation": row}
-        self._save(self.run.last, weights, info)
         if self.best is None or result > self.best:
             self.best, self.best_epoch = result, epoch
-            self._save(self.run.best, weights, info)
         self.training_step.average.swap()
         return row
 
@@ -302,6 +281,22 @@ class Trainer:
     def _save(self, path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
         if self.ranks.first:
             checkpoint.save(path, tensors, info)
+
+    def _save_weights(self, missing: bool = False) -> None:
+        """Write the averaged weights of the last epoch as last, and as best if they are.
+
+        Args:
+            missing: write only those files that are not of this epoch.
+        """
+        epoch = len(self.history) - 1
+        validation = {name: value for name, value in self.history[-1].items() if name.startswith("val_")}
+        paths = [self.run.last, self.run.best][: 2 if epoch == self.best_epoch else 1]
+        self.training_step.average.swap()
+        for path in paths:
+            if not (missing and checkpoint.epoch_of(path) == epoch):
+                info = {**self.info, "epoch": epoch, "validation": validation}
+                self._save(path, self.model.state_dict(), info)
+        self.training_step.average.swap()
 
     def _save_state(self) -> None:
         tensors = {
@@ -335,15 +330,8 @@ class Trainer:
         self.best, self.best_epoch = progress["best"], progress["best_epoch"]
         self.training_step.set_rate(max(0, self.step - 1))  # no step of the running epoch may be left
         if self.ranks.first:
+            if self.history and self.step == len(self.history) * len(self.train):
+                self._save_weights(missing=True)
             self.run.write_history(self.history)
             if self.best is not None:
                 checkpoint.restore(self.run.best, self.run.last, self.best_epoch)
-
-
-def read_together(pending: list[tuple[int, Tensor]]) -> list[tuple[int, list[int]]]:
-    """Return the status of steps, int64 [n] each on the device, as lists of numbers, in one transfer."""
-    if not pending:
-        return []
-    sizes = [len(status) for _, status in pending]
-    parts = torch.cat([status for _, status in pending]).cpu().split(sizes)
-    return [(step, part.tolist()) for (step, _), part in zip(pending, parts, strict=True)]

@@ -18,7 +18,7 @@ from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.counts import counted
-from deiii.data.tools.os_errors import explain, require_current_folder
+from deiii.data.tools.os_errors import STDOUT, explain, require_current_folder
 from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.progress import progress_bar, say
@@ -93,6 +93,8 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = s
             seconds = time.monotonic() - start
             return summarise(config.cache, corpus, indices, seconds, missing, reused)
     except OSError as error:
+        if error.filename == STDOUT:
+            raise
         raise PreprocessError(
             f"{explain(error)}. The cache folder {config.cache} must be writable and have free space; "
             "finished shards are kept: correct this, then run the same command again"

@@ -120,3 +120,12 @@ class TrainingStep:
         self.sums.add({"loss": loss.detach(), **terms}, share)
         finite = loss.detach().isfinite() & norm.isfinite()
         return torch.cat((finite.long()[None], truth.index))
+
+
+def read_together(pending: list[tuple[int, Tensor]]) -> list[tuple[int, list[int]]]:
+    """Return the status of steps, int64 [n] each on the device, as lists of numbers, in one transfer."""
+    if not pending:
+        return []
+    sizes = [len(status) for _, status in pending]
+    parts = torch.cat([status for _, status in pending]).cpu().split(sizes)
+    return [(step, part.tolist()) for (step, _), part in zip(pending, parts, strict=True)]

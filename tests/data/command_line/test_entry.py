@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from deiii.__main__ import main
-from deiii.data.command_line.entry import DEFECT, NOTHING_DONE, Command, run
+from deiii.data.command_line.entry import DEFECT, GO_ON, NOTHING_DONE, Command, run
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.processes.signals import INTERRUPTED, STOP_SIGNALS
 
@@ -236,3 +236,34 @@ def test_a_current_folder_that_was_deleted_is_named(tmp_path, monkeypatch, capsy
         folder.mkdir()
     assert main(words) == 1
     assert "the current folder was deleted" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+@pytest.mark.parametrize("options", [[], ["-u"]])
+@pytest.mark.parametrize(
+    "call",
+    ["print('text')", "print('text', flush=True)", "print('text' * 10**5)", "print('text') or sys.exit()"],
+)
+def test_a_full_disk_under_the_output_is_named(options, call):
+    """Else the message would seem to be about the disk of the cache or of the run."""
+    code = (
+        "import sys; from deiii.data.command_line.entry import Command, run; "
+        f"sys.exit(run(lambda: Command(lambda: {call} or 0)))"
+    )
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, *options, "-c", code]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: standard output: no space left on its disk; free some space")
+    assert done.stderr.endswith(f"; {GO_ON}\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [[], ["-u"]])
+def test_output_before_and_after_a_command_keeps_its_order(options):
+    code = (
+        "import sys; from deiii.data.command_line.entry import Command, run; print('before'); "
+        "run(lambda: Command(lambda: print('\\udcff') or 0), ends_program=False); print('after')"
+    )
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("before\n\\udcff\nafter\n", "")

@@ -35,6 +35,17 @@ def test_a_part_of_the_path_is_a_file(tmp_path, below):
     assert f"{tmp_path / 'file'} is a file, not a folder; name another folder" in message
 
 
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_link_to_a_missing_folder_on_the_way_is_named(tmp_path, below):
+    """The system calls such a link missing, or says that it exists already."""
+    link = tmp_path / "cache"
+    link.symlink_to("gone")
+    for action in ((link / below).mkdir, lambda: os.makedirs(link / below), (link / below).read_text):
+        message = told(action)
+        assert f"{link} is a link to gone, which does not exist; create that, or correct" in message
+        assert message.count(str(link)) == (2 if below else 1)
+
+
 def test_a_folder_is_to_be_made_where_a_file_is(tmp_path):
     (tmp_path / "runs").touch()
     message = told(lambda: os.makedirs(tmp_path / "runs/a"))

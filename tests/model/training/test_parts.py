@@ -73,7 +73,7 @@ def test_one_class_in_the_training_part(train):
 def test_attributes_may_be_predicted_where_there_is_one_class(train):
     change = labelled("s0 s1 s2 s3 s4", "same")
     status, told = train(lambda row: change(rated(lambda _, label: VARIED[label])(row)), VALENCE)
-    assert status == 0 and "warning: table-clips has one class only" in told
+    assert status == 0 and "warning: raw has one class only" in told
 
 
 def rated(change):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import csv
+import errno
 
 import numpy as np
 import pytest
 import torch
 
 from deiii.__main__ import main
-from deiii.data.config.schema import Config
+from deiii.data.config.schema import Config, ModelConfig, TrainConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import Stream
+from deiii.data.tools.os_errors import STDOUT
 from deiii.model.training.checkpoint import load
 from deiii.model.training.loaders import make_loader
+from deiii.model.training.run_folder import RunError
 from deiii.model.training.start.checks import check_streams
+from deiii.model.training.train import train
 from tests.helpers.clips import audio_corpus
 from tests.helpers.shared_worker import preprocess
 
@@ -78,3 +82,17 @@ def test_one_seed_gives_the_same_weights_and_another_gives_others(tmp_path):
         weights.append(load(run / "last.safetensors")[0])
     assert all(torch.equal(weights[0][n], weights[1][n]) for n in weights[0])
     assert not torch.equal(*(w["fused_head.classes.weight"] for w in weights[1:]))
+
+
+@pytest.mark.parametrize("file", [STDOUT, "run/last.safetensors"])
+def test_a_full_disk_of_the_output_does_not_send_to_the_run_folder(tmp_path, monkeypatch, file):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    monkeypatch.setattr("deiii.model.training.train._train", full)
+    config = Config(
+        model=ModelConfig(imagenet=False), train=TrainConfig(run=str(tmp_path / "run"), device="cpu")
+    )
+    with pytest.raises((OSError, RunError)) as caught:
+        train(config)
+    assert isinstance(caught.value, OSError) == (file == STDOUT)

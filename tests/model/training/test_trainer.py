@@ -13,7 +13,8 @@ from deiii.model.network.deiii import DEIII
 from deiii.model.training import checkpoint
 from deiii.model.training.monitor import describe, monitored
 from deiii.model.training.run_folder import RunFolder, provenance
-from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup, read_together
+from deiii.model.training.step.step import read_together
+from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup
 from tests.helpers.model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config
 
 CPU = torch.device("cpu")
@@ -90,6 +91,16 @@ class Interrupting(MemoryLoader):
             yield batch
 
 
+class StoppedAtOnce(MemoryLoader):
+    """Asks this process to stop while the first batch is being used."""
+
+    def epoch(self, number, start=0):
+        for i, batch in enumerate(super().epoch(number, start)):
+            if i == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_resumes_on_the_same_curve(whole, tmp_path, how, monkeypatch):
     monkeypatch.setattr(Interrupting, "how", how)
@@ -116,19 +127,62 @@ def test_a_run_stopped_after_the_last_step_of_an_epoch_resumes_on_the_same_curve
     assert history(tmp_path) == history(whole[0])  # with the learning rate of the last step
 
 
-def test_a_lost_best_checkpoint_is_restored_or_named(tmp_path):
-    t = trainer(tmp_path, epochs=2)
-    t.fit(progress=False)
+def test_a_lost_best_checkpoint_of_the_last_epoch_is_restored_from_the_state(tmp_path):
+    trainer(tmp_path, epochs=2, monitor="last").fit(progress=False)
+    best = tmp_path / "best.safetensors"
+    weights, info = checkpoint.load(best)
+    best.unlink()  # not written anew in place: ``weights`` is a map of the file
+    best.write_bytes(b"damaged")
+    (tmp_path / "last.safetensors").unlink()
+    trainer(tmp_path, epochs=2, monitor="last").fit(resume=True, progress=False)
+    for name in ("best", "last"):
+        found, again = checkpoint.load(tmp_path / f"{name}.safetensors")
+        assert again == info and all(torch.equal(found[key], weights[key]) for key in weights)
+
+
+def test_a_lost_best_checkpoint_is_restored_from_the_last_one_or_named(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, Interrupting, epochs=2).fit(progress=False)
     best = tmp_path / "best.safetensors"
     weights, info = checkpoint.load(tmp_path / "last.safetensors")
-    checkpoint.save(tmp_path / "last.safetensors", weights, {**info, "epoch": t.best_epoch})
     best.write_bytes(b"damaged")
-    trainer(tmp_path, epochs=2).fit(resume=True, progress=False)
-    assert checkpoint.load(best)[1]["epoch"] == t.best_epoch
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, StoppedAtOnce, epochs=2).fit(resume=True, progress=False)
+    assert checkpoint.load(best)[1]["epoch"] == 0
     checkpoint.save(tmp_path / "last.safetensors", weights, {**info, "epoch": 9})
     best.unlink()
     with pytest.raises(checkpoint.CheckpointError, match="missing or damaged.*train the run again"):
         trainer(tmp_path, epochs=2).fit(resume=True, progress=False)
+
+
+class Killed(BaseException):
+    """Ends a training as a kill does."""
+
+
+@pytest.mark.parametrize("written", range(1, 7))
+def test_a_run_killed_between_two_files_of_an_epoch_keeps_state_and_weights_together(
+    tmp_path, monkeypatch, written
+):
+    """If the resumed run stopped early in the same epoch, it would keep the weights of another one."""
+    save, done = checkpoint.save, []
+
+    def save_or_die(path, tensors, info):
+        if len(done) == written:
+            raise Killed
+        save(path, tensors, info)
+        done.append(path.name)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(checkpoint, "save", save_or_die)
+        trainer(tmp_path, monitor="last").fit(progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, StoppedAtOnce, monitor="last").fit(resume=True, progress=False)
+    state = checkpoint.load(tmp_path / "state.safetensors")[1]
+    for name in ("best", "last"):
+        info = checkpoint.load(tmp_path / f"{name}.safetensors")[1]
+        assert info["epoch"] == state["best_epoch"] == len(state["history"]) - 1
+        assert info["validation"]["val_loss"] == state["history"][-1]["val_loss"]
+    assert len(history(tmp_path)) == len(state["history"])
 
 
 def test_resuming_a_finished_run_trains_no_more(whole):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from deiii.data.corpora.scan import cache_name
 from deiii.data.corpora.splits import make_split
 from deiii.data.loader.feature_set import open_features
 from deiii.data.loader.feature_split import open_split
+from deiii.data.tools.os_errors import STDOUT
 from deiii.pipeline.corrupt.kinds import CorruptionError
 from deiii.pipeline.corrupt.write import corrupted_copy
 from deiii.pipeline.preprocess.graph import PreprocessError, preprocess
@@ -126,6 +128,16 @@ def test_read_only_cache_is_a_clear_error(tmp_path):
     Path(config.cache).write_text("a file where the folder should be")
     with pytest.raises(PreprocessError, match="must be writable"):
         preprocess(config, corpus, lambda line: None)
+
+
+def test_an_error_of_the_output_does_not_name_the_cache(tmp_path):
+    corpus = audio_corpus(tmp_path / "raw", speakers=1, clips=1)
+
+    def report(line: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", STDOUT)
+
+    with pytest.raises(OSError, match=f"No space.*{STDOUT}"):
+        preprocess(settings(tmp_path), corpus, report)
 
 
 def test_corrupted_recordings_have_a_folder_of_their_own_with_their_features(tmp_path):
