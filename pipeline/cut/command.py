@@ -71,6 +71,8 @@ def _cut(args: argparse.Namespace) -> int:
     recordings = len({row.recording for row in result.rows})
     made = len(result.rows) - len(failed)
     print(f"{counted(made, 'clip')} of {counted(recordings, 'recording')} in {out}")
+    if result.clips > made:
+        print(f"clips.csv lists {counted(result.clips, 'clip')}, with those of earlier tables")
     for rows, word in ((failed, "without a file"), (partial, "incomplete")):
         if rows:
             print(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools.atomic_files import write_text
-from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.text.csv_text import csv_text
@@ -19,7 +18,10 @@ from deiii.pipeline.cut.segments import KEPT, Segment, SegmentError, read_segmen
 
 RECORD = "cut.csv"  # what became of each row of the table
 TABLE = "clips.csv"
-COLUMNS = ("row", "recording", "begin_s", "end_s", "clip", "status", "reason", "valid", "made_from")
+COLUMNS = (
+    "table", "row", "recording", "begin_s", "end_s", "clip", "status", "reason", "valid", "made_from",
+    "folder",
+)  # fmt: skip
 PLACE = ("recording", "begin_s", "end_s")  # columns of the table of clips that say where a clip is from
 
 
@@ -28,15 +30,18 @@ class CutRow:
     """What became of one segment: a row of ``cut.csv``.
 
     Attributes:
-        row: number of the row in the table of segments.
+        table: name of the table of segments.
+        row: number of the row in it.
         recording: the recording's path below the folder of recordings.
         begin_s, end_s: of the segment, s.
         clip: path of its file below the output folder; empty without a file.
         status, reason: outcome, as those of the stages.
         valid: share of the segment that the recording has, 0 to 1.
         made_from: size and modification time of the recording, and quality of the copy.
+        folder: the folder of recordings.
     """
 
+    table: str
     row: int
     recording: str
     begin_s: str
@@ -46,6 +51,7 @@ class CutRow:
     reason: str
     valid: str
     made_from: str
+    folder: str
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -60,10 +66,17 @@ class CutRow:
 
 @dataclass(frozen=True)
 class CutResult:
-    """The rows of ``cut.csv`` in the table's order, and the columns of the table of clips."""
+    """What a call has cut.
+
+    Attributes:
+        rows: the rows of ``cut.csv`` for this table, in its order.
+        columns: the columns of the table of clips that come from tables of segments.
+        clips: number of clips in the table of clips, those of earlier calls included.
+    """
 
     rows: Sequence[CutRow]
     columns: Sequence[str]
+    clips: int
 
     @property
     def failed(self) -> list[CutRow]:
@@ -83,7 +96,8 @@ def cut(
 
     ``clips.csv`` lists the clips that have a file, with the speakers, labels and values of the table, and can
     be given to `deiii preprocess`. Clips that an earlier call finished are kept if the recording did not
-    change since; a stopped call can therefore be repeated.
+    change since; a stopped call can therefore be repeated. Clips of recordings that this table does not name
+    stay in both files, so that each recording may have a table of its own.
 
     Args:
         table, root, recording: as in `read_segments`.
@@ -93,7 +107,7 @@ def cut(
 
     Raises:
         SegmentError: the table cannot be used, or ``out`` holds a ``clips.csv`` that this function did not
-            write, or clips of other recordings, or is the folder of the recordings.
+            write, or clips of another recording of the same name, or is the folder of the recordings.
         OSError: a file cannot be written.
 
     >>> cut(Path("segments.csv"), Path("clips")).failed      # doctest: +SKIP
@@ -104,14 +118,21 @@ def cut(
     _check_out(out, folder)
     make_folder(out)
     with writer_lock(out):
-        return _cut(segments, folder, out, crf, say)
+        return _cut(segments, table.name, folder, out, crf, say)
 
 
 def _cut(
-    segments: Sequence[Segment], folder: Path, out: Path, crf: float | None, say: Callable[[str], object]
+    segments: Sequence[Segment],
+    table: str,
+    folder: Path,
+    out: Path,
+    crf: float | None,
+    say: Callable[[str], object],
 ) -> CutResult:
-    kept = _read_record(out)
-    _check_recordings(kept.values(), {segment.recording for segment in segments}, out)
+    kept, known = _read_record(out), _known_cells(out)
+    _check_recordings(kept.values(), segments, folder)
+    named = {segment.recording for segment in segments}
+    others = [row for row in kept.values() if row.recording not in named]
     rows: dict[str, CutRow] = {}
     of_recording: dict[str, list[Segment]] = {}
     for segment in segments:
@@ -120,10 +141,10 @@ def _cut(
     for name, some in of_recording.items():
         made_from = _made_from(folder / name, crf)
         for segment in some:
-            row = _row(segment, None, Outcome(Status.FAILED), out, made_from)
+            row = _row(segment, None, Outcome(Status.FAILED), out, made_from, table, folder)
             before = kept.get(row.place)
             if before is not None and before.usable and (out / before.clip).is_file():
-                rows[segment.name] = replace(before, row=segment.row)
+                rows[segment.name] = replace(before, table=table, row=segment.row, folder=str(folder))
             else:
                 todo.setdefault(name, []).append(segment)
     total = sum(max(s.end for s in some) for some in todo.values())
@@ -133,18 +154,21 @@ def _cut(
             made_from = _made_from(folder / name, crf)
             done = cut_recording(folder / name, some, out, crf, _advance(bar.update))
             for segment in some:
-                rows[segment.name] = _row(segment, *done[segment.name], out, made_from)
-            _write_record(out, [rows[s.name] for s in segments if s.name in rows])
+                rows[segment.name] = _row(segment, *done[segment.name], out, made_from, table, folder)
+            _write_record(out, [*others, *(rows[s.name] for s in segments if s.name in rows)])
     ordered = [rows[s.name] for s in segments]
-    columns = [name for name in KEPT if any(name in s.cells for s in segments)]
-    used = [(s, row) for s, row in zip(segments, ordered, strict=True) if row.usable]
-    cells = [
-        [row.clip, *(s.cells.get(name, "") for name in columns), *(getattr(row, name) for name in PLACE)]
-        for s, row in used
+    cells: list[tuple[Mapping[str, str], CutRow]] = [
+        (known[row.clip], row) for row in others if row.usable and row.clip in known
     ]
-    _write_record(out, ordered)
-    write_text(out / TABLE, csv_text([["path", *columns, *PLACE], *cells]))
-    return CutResult(ordered, columns)
+    cells += [(s.cells, row) for s, row in zip(segments, ordered, strict=True) if row.usable]
+    columns = [name for name in KEPT if any(name in labels for labels, _ in cells)]
+    lines = [
+        [row.clip, *(labels.get(name, "") for name in columns), *(getattr(row, name) for name in PLACE)]
+        for labels, row in cells
+    ]
+    _write_record(out, [*others, *ordered])
+    write_text(out / TABLE, csv_text([["path", *columns, *PLACE], *lines]))
+    return CutResult(ordered, columns, len(lines))
 
 
 def _advance(update: Callable[[float], object]) -> Callable[[float], None]:
@@ -168,8 +192,17 @@ def _made_from(path: Path, crf: float | None) -> str:
     return f"{found.st_size} {found.st_mtime_ns} {'lossless' if crf is None else f'crf {crf:g}'}"
 
 
-def _row(segment: Segment, clip: Path | None, outcome: Outcome, out: Path, made_from: str) -> CutRow:
+def _row(
+    segment: Segment,
+    clip: Path | None,
+    outcome: Outcome,
+    out: Path,
+    made_from: str,
+    table: str,
+    folder: Path,
+) -> CutRow:
     return CutRow(
+        table,
         segment.row,
         segment.recording,
         f"{segment.begin:.3f}",
@@ -179,6 +212,7 @@ def _row(segment: Segment, clip: Path | None, outcome: Outcome, out: Path, made_
         outcome.reason,
         f"{outcome.fraction if outcome.usable else 0.0:.3f}",
         made_from,
+        str(folder),
     )
 
 
@@ -189,16 +223,35 @@ def _check_out(out: Path, folder: Path) -> None:
         raise SegmentError(f"{out / TABLE} was not written by `deiii cut`; name another folder for the clips")
 
 
-def _check_recordings(kept: Iterable[CutRow], recordings: Container[str], out: Path) -> None:
-    """Raise SegmentError where ``clips.csv`` would lose clips of recordings that an earlier table had."""
-    others = {row.recording: None for row in kept if row.usable and row.recording not in recordings}
-    if others:
-        raise SegmentError(
-            f"{out} has clips of {counted(len(others), 'recording')} that this table does not name "
-            f"({examples(others)}), and {TABLE} would lose them; put the segments of all recordings into one "
-            f"table, or name another folder for these clips; to drop the others, remove {out / RECORD} and "
-            f"{out / TABLE} first"
-        )
+def _check_recordings(kept: Iterable[CutRow], segments: Sequence[Segment], folder: Path) -> None:
+    """Raise SegmentError where files of this table would replace clips of another recording."""
+    remedy = "name another folder for these clips, or give one of the recordings another name"
+    named = {segment.recording for segment in segments}
+    clips = {segment.name.casefold(): segment for segment in segments}
+    for row in kept:
+        if row.recording in named:
+            now = _made_from(folder / row.recording, None)
+            if row.folder != str(folder) and row.made_from.split()[:2] != now.split()[:2]:
+                raise SegmentError(
+                    f"there are clips of another recording {row.recording}, of the folder "
+                    f"{row.folder}; {remedy}"
+                )
+        elif row.clip and (found := clips.get(row.clip.rpartition(".")[0].casefold())):
+            raise SegmentError(
+                f"row {found.row}: {row.clip} is a clip of {row.recording} already, and that of "
+                f"{found.recording} would have the same name; {remedy}"
+            )
+
+
+def _known_cells(out: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of the table of clips of earlier calls, keyed by path; empty without a table."""
+    try:
+        with (out / TABLE).open(newline="", encoding="utf-8") as file:
+            return {row["path"]: row for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        return {}
+    except (KeyError, ValueError, csv.Error):
+        raise SegmentError(f"{out / TABLE} is damaged; remove it and cut all tables again") from None
 
 
 def _write_record(out: Path, rows: Sequence[CutRow]) -> None:
@@ -209,7 +262,7 @@ def _read_record(out: Path) -> Mapping[tuple[str, ...], CutRow]:
     """Return the rows of an earlier call, keyed by what determines the bytes of the clip."""
     try:
         with (out / RECORD).open(newline="", encoding="utf-8") as file:
-            rows = [CutRow(int(row.pop("row")), **row) for row in csv.DictReader(file)]
+            rows = [CutRow(row.pop("table"), int(row.pop("row")), **row) for row in csv.DictReader(file)]
     except FileNotFoundError:
         return {}
     except (KeyError, TypeError, ValueError, csv.Error):

@@ -178,7 +178,9 @@ class _Cutter:
             if error.outcome.status is Status.FAILED:
                 raise
             self._no_video = error.outcome
-            self._video.end, self._video_notes = previous + step, [error.outcome.reason]
+            self._video.end = previous + step
+            if error.outcome.status is not Status.NO_VIDEO:
+                self._video_notes = [error.outcome.reason]
         self._listen(self._last, math.inf)
         self._begin(self._last)
         self._audio.end = math.inf

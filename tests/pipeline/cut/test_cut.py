@@ -119,6 +119,13 @@ def test_the_table_of_clips_is_a_corpus_and_every_row_has_an_outcome(tmp_path):
     assert recorded[3]["clip"].endswith(".wav")
 
 
+def test_the_reason_of_an_audio_file_says_nothing_of_a_video(tmp_path):
+    write(tmp_path / "voice.wav", audio=tone(2.0), audio_codec="pcm_s16le")
+    rows = cut(table(tmp_path, "voice.wav,0,1", "voice.wav,1,3", "voice.wav,5,6"), tmp_path / "out").rows
+    assert [row.status for row in rows] == ["ok", "ok_partial", "too_short"]
+    assert not any("video" in row.reason for row in rows)
+
+
 def test_a_repeated_call_keeps_finished_clips_and_cuts_changed_recordings_again(tmp_path, monkeypatch):
     for name in ("a.mov", "b.mov"):
         recording(tmp_path / name)

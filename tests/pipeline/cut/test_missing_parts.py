@@ -8,7 +8,6 @@ import pytest
 
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.cut.cut import cut
-from deiii.pipeline.cut.segments import SegmentError
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import VideoReader, read_video
 from tests.helpers.clipmaker import numbered, tone, write
@@ -121,14 +120,3 @@ def test_the_audio_of_a_long_recording_without_video_is_written_while_it_is_read
     assert peak < 4_000_000  # the audio has 15 MB
     samples, _, _ = read_audio(tmp_path / "out/talk_0002000-0240000.wav", 16_000)
     np.testing.assert_array_equal(samples, read_audio(path, 16_000)[0][2 * 16_000 :])
-
-
-def test_a_table_of_another_recording_does_not_replace_the_clips_of_the_first(tmp_path):
-    for name in ("a.mp4", "b.mp4"):
-        write(tmp_path / name, numbered(50))
-    assert outcomes(tmp_path, "a.mp4,0,1")[0][0] == "ok"
-    before = (tmp_path / "out/clips.csv").read_bytes()
-    with pytest.raises(SegmentError, match=r"clips of 1 recording that this table does not name \(a\.mp4\)"):
-        outcomes(tmp_path, "b.mp4,0,1")
-    assert (tmp_path / "out/clips.csv").read_bytes() == before
-    assert [found[0] for found in outcomes(tmp_path, "b.mp4,0,1", "a.mp4,0,1")] == ["ok", "ok"]
