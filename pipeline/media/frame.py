@@ -6,6 +6,7 @@ converted: the whole frame, a smaller one, or a window. `is_cut` decides whether
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -50,7 +51,7 @@ class DecodedFrame:
     orientation: Orientation
     colours: ColourSpace
     canvas: tuple[int, int]
-    _converters: dict[tuple[int, int, str], VideoReformatter] = field(repr=False)
+    _converters: dict[tuple[int, int, str, int], VideoReformatter] = field(repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -135,9 +136,11 @@ class DecodedFrame:
 
     def _convert(self, frame: av.VideoFrame, size: tuple[int, int], how: Interpolation) -> np.ndarray:
         # One converter is kept for each size, because creating it takes longer than converting a small
-        # frame. One thread, because workers share the cores.
+        # frame. Each thread has its own: the frames of a live source are drawn in another thread than the one
+        # that finds faces, and a converter in use by two threads crashes. One thread, because workers share
+        # the cores.
         form = "rgb24" if self.colours.is_sdr else "rgb48le"
-        converter = self._converters.setdefault((*size, form), VideoReformatter())
+        converter = self._converters.setdefault((*size, form, threading.get_ident()), VideoReformatter())
         return converter.reformat(frame, *size, form, interpolation=how, threads=1).to_ndarray()
 
 

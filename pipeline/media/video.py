@@ -261,7 +261,7 @@ class Views:
         self._canvas: tuple[int, int] | None = None
         self._now: tuple[tuple[int, int], Orientation, ColourSpace] | None = None
         self._raw_size = (0, 0)
-        self._converters: dict[tuple[int, int, str], VideoReformatter] = {}
+        self._converters: dict[tuple[int, int, str, int], VideoReformatter] = {}
         self._remarks: dict[str, None] = {}  # remarks in order, each once
         self._others: dict[tuple[int, int], int] = {}
         # Pixel aspect ratios of decoded frames that were not used yet, by id().
