@@ -90,7 +90,6 @@ def cut(
     root: Path | None = None,
     recording: str | None = None,
     crf: float | None = 12.0,
-    say: Callable[[str], object] = lambda _: None,
 ) -> CutResult:
     """Write a clip for each segment of a table, ``cut.csv`` with every outcome, and ``clips.csv``.
 
@@ -103,7 +102,6 @@ def cut(
         table, root, recording: as in `read_segments`.
         out: the folder to write into.
         crf: quality of the video, see `deiii.pipeline.media.writing.copies.add_video`; ``None`` without loss.
-        say: is called with the name of each recording before it is read.
 
     Raises:
         SegmentError: the table cannot be used, or ``out`` holds a ``clips.csv`` that this function did not
@@ -118,43 +116,65 @@ def cut(
     _check_out(out, folder)
     make_folder(out)
     with writer_lock(out):
-        return _cut(segments, table.name, folder, out, crf, say)
+        return _cut(segments, _Call(table.name, folder, out, crf))
 
 
-def _cut(
-    segments: Sequence[Segment],
-    table: str,
-    folder: Path,
-    out: Path,
-    crf: float | None,
-    say: Callable[[str], object],
-) -> CutResult:
+@dataclass(frozen=True)
+class _Call:
+    """What is the same for all segments of a call: the arguments of `cut`, and the name of the table."""
+
+    table: str
+    folder: Path
+    out: Path
+    crf: float | None
+
+    def row(
+        self, segment: Segment, place: tuple[str, str, str, str], clip: Path | None, outcome: Outcome
+    ) -> CutRow:
+        """Return the row of a segment that was cut; ``place`` was determined before."""
+        recording, begin_s, end_s, made_from = place
+        return CutRow(
+            self.table,
+            segment.row,
+            recording,
+            begin_s,
+            end_s,
+            clip.relative_to(self.out).as_posix() if clip else "",
+            outcome.status,
+            outcome.reason,
+            f"{outcome.fraction if outcome.usable else 0.0:.3f}",
+            made_from,
+            str(self.folder),
+        )
+
+    def place(self, segment: Segment) -> tuple[str, str, str, str]:
+        """Return what determines the bytes of a clip, as `CutRow.place` does."""
+        made_from = _made_from(self.folder / segment.recording, self.crf)
+        return segment.recording, f"{segment.begin:.3f}", f"{segment.end:.3f}", made_from
+
+
+def _cut(segments: Sequence[Segment], call: _Call) -> CutResult:
+    out, folder = call.out, call.folder
     kept, known = _read_record(out), _known_cells(out)
     _check_recordings(kept.values(), segments, folder)
     named = {segment.recording for segment in segments}
     others = [row for row in kept.values() if row.recording not in named]
     rows: dict[str, CutRow] = {}
-    of_recording: dict[str, list[Segment]] = {}
+    places = {segment.name: call.place(segment) for segment in segments}
+    todo: dict[str, list[Segment]] = {segment.recording: [] for segment in segments}
     for segment in segments:
-        of_recording.setdefault(segment.recording, []).append(segment)
-    todo: dict[str, list[Segment]] = {}
-    for name, some in of_recording.items():
-        made_from = _made_from(folder / name, crf)
-        for segment in some:
-            row = _row(segment, None, Outcome(Status.FAILED), out, made_from, table, folder)
-            before = kept.get(row.place)
-            if before is not None and before.usable and (out / before.clip).is_file():
-                rows[segment.name] = replace(before, table=table, row=segment.row, folder=str(folder))
-            else:
-                todo.setdefault(name, []).append(segment)
+        before = kept.get(places[segment.name])
+        if before is not None and before.usable and (out / before.clip).is_file():
+            rows[segment.name] = replace(before, table=call.table, row=segment.row, folder=str(folder))
+        else:
+            todo[segment.recording].append(segment)
+    todo = {name: some for name, some in todo.items() if some}
     total = sum(max(s.end for s in some) for some in todo.values())
     with progress_bar(desc="cut", unit="s", total=round(total)) as bar:
         for name, some in todo.items():
-            say(name)
-            made_from = _made_from(folder / name, crf)
-            done = cut_recording(folder / name, some, out, crf, _advance(bar.update))
+            done = cut_recording(folder / name, some, out, call.crf, _advance(bar.update))
             for segment in some:
-                rows[segment.name] = _row(segment, *done[segment.name], out, made_from, table, folder)
+                rows[segment.name] = call.row(segment, places[segment.name], *done[segment.name])
             _write_record(out, [*others, *(rows[s.name] for s in segments if s.name in rows)])
     ordered = [rows[s.name] for s in segments]
     cells: list[tuple[Mapping[str, str], CutRow]] = [
@@ -190,30 +210,6 @@ def _made_from(path: Path, crf: float | None) -> str:
     except OSError:
         return "missing"
     return f"{found.st_size} {found.st_mtime_ns} {'lossless' if crf is None else f'crf {crf:g}'}"
-
-
-def _row(
-    segment: Segment,
-    clip: Path | None,
-    outcome: Outcome,
-    out: Path,
-    made_from: str,
-    table: str,
-    folder: Path,
-) -> CutRow:
-    return CutRow(
-        table,
-        segment.row,
-        segment.recording,
-        f"{segment.begin:.3f}",
-        f"{segment.end:.3f}",
-        clip.relative_to(out).as_posix() if clip else "",
-        outcome.status,
-        outcome.reason,
-        f"{outcome.fraction if outcome.usable else 0.0:.3f}",
-        made_from,
-        str(folder),
-    )
 
 
 def _check_out(out: Path, folder: Path) -> None:

@@ -132,9 +132,8 @@ def _columns(header: Sequence[str], needs_path: bool) -> dict[str, tuple[int, fl
             raise SegmentError(f"the column {header[fitting[0]]!r} has {unit}; give times in s")
         if fitting := in_s:
             # ELAN writes each time in several forms, each in a column.
-            first = min(fitting, key=lambda n: bool(IN_MS & set(words[n])) and "ss" not in words[n])
-            in_ms = bool(IN_MS & set(words[first])) and "ss" not in words[first]
-            columns[wanted] = first, 0.001 if in_ms else 1.0
+            first = min(fitting, key=lambda n: _is_in_ms(words[n]))
+            columns[wanted] = first, 0.001 if _is_in_ms(words[first]) else 1.0
     for wanted in ("path", *KEPT):
         places = {"_".join(parts): n for n, parts in reversed(list(enumerate(words)))}
         if (name := next((name for name in COLUMNS[wanted] if name in places), None)) is not None:
@@ -150,6 +149,11 @@ def _columns(header: Sequence[str], needs_path: bool) -> dict[str, tuple[int, fl
             f"like\n{EXAMPLE}"
         )
     return columns
+
+
+def _is_in_ms(words: Sequence[str]) -> bool:
+    """Return whether a column has times in ms, by the words of its name; ELAN's ``ss.msec`` is in s."""
+    return bool(IN_MS & set(words)) and "ss" not in words
 
 
 def _other_unit(words: Sequence[str]) -> str:
