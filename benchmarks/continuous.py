@@ -4,7 +4,8 @@ Valence determines only the curve of the resting mouth; arousal determines the s
 loudness of the audio (to within 1 dB over a range of 12). Both are independent of the classes. Frames
 alone can therefore predict valence but not arousal, audio alone arousal but not valence: a CCC far from 0
 where nothing can be predicted indicates a leak. Finished runs are kept: run the command again to
-continue. The tables and every prediction (``predictions.tar.xz``) are written into runs/continuous.
+continue. The tables, every prediction (``predictions.tar.xz``) and the last
+validation figures (``validation.csv``) are written into runs/continuous.
 
     python -m benchmarks.continuous
 """
@@ -27,6 +28,7 @@ from deiii.data.config.words import read_settings
 from deiii.data.corpora.scan import scan_corpus
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
+from deiii.data.tools.text.csv_text import csv_text
 from deiii.data.tools.text.figure_text import number, span
 from deiii.model.evaluation.many_runs import run_all
 from deiii.model.evaluation.predictions import read_predictions
@@ -116,6 +118,13 @@ def markdown(rows: dict[str, Any], notes: str) -> str:
     return "\n".join([*lines, ""])
 
 
+def validation(runs: Sequence[Path]) -> str:
+    """Return the CCC of the validation speakers in the last epoch of each run, as CSV."""
+    names = [f"val_ccc_{name}" for name in NAMES]
+    last = [(run.name, RunFolder(run).read_history()[-1]) for run in runs]
+    return csv_text([["run", *names], *([name, *(row.get(n, "") for n in names)] for name, row in last)])
+
+
 def main() -> int:
     args = arguments("continuous", __doc__).parse_args()
     started = time.perf_counter()
@@ -131,6 +140,7 @@ def main() -> int:
     write_json(args.folder / "table.json", about | {"variants": rows})
     write_text(args.folder / "table.md", markdown(rows, notes))
     pack_predictions(args.folder / "predictions.tar.xz", runs)
+    write_text(args.folder / "validation.csv", validation(runs))
     print(markdown(rows, notes))
     result = {"bench": "continuous", "seeds": args.seeds, "hardware": machine()}
     result |= {n: {v: round(r[n]["ccc"], 4) for v, r in rows.items() if n in r} for n in NAMES}

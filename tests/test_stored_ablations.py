@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deiii.model.intervals import estimate
+
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 ABLATIONS = sorted(RESULTS.glob("ablation-*/predictions.tar.xz"))
 CONTINUOUS = sorted(RESULTS.glob("continuous-*/predictions.tar.xz"))
@@ -65,3 +67,55 @@ def test_stored_predictions_give_the_ccc_of_each_run(archive):
                 covariance = np.mean((truth - truth.mean()) * (guess - guess.mean()))
                 ccc = 2 * covariance / (truth.var() + guess.var() + (truth.mean() - guess.mean()) ** 2)
                 assert ccc == pytest.approx(variants[variant][name]["by_seed"][seed], abs=1e-3), entry.name
+
+
+SCIENCE = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
+
+
+def test_the_ablation_of_science_has_the_figures_of_its_table():
+    """They are typed by hand."""
+    tasks = json.loads((RESULTS / "ablation-2026-11-29/table.json").read_text(encoding="utf-8"))["tasks"]
+    names = {"full": "full", "no L_S": "no_time_match", "audio alone": "audio_only", "no IFE": "no_ife"}
+    names |= {f"no {kind}": f"no_{kind}" for kind in ("flow", "frames", "audio")}
+    table = SCIENCE.partition("| `cues` | accuracy |")[2].partition("\n\n")[0]
+    lines = [[cell.strip(" *") for cell in line.split("|")] for line in table.splitlines()[2:]]
+    rows = [(cells[1], cells[2], cells[5], cells[6]) for cells in lines]
+    assert len(rows) == 6
+    for left, left_figure, right, right_figure in rows:
+        variant = names.get(left, "frames_only")
+        assert f"{tasks['cues'][variant]['accuracy']:.3f}" == left_figure, left
+        if right:
+            variant = names.get(right, "video_only")
+            assert f"{tasks['sync'][variant]['accuracy']:.3f}" == right_figure, right
+
+
+def test_the_largest_excess_over_a_ceiling_may_be_chance():
+    """The interval of science.md, computed again from the predictions; a leak would lie above zero."""
+    found = []
+    with tarfile.open(RESULTS / "ablation-2026-11-29/predictions.tar.xz") as tar:
+        for seed in range(5):
+            entry = tar.extractfile(f"predictions-cues-no_frames-seed{seed}.csv")
+            rows = list(csv.DictReader(io.TextIOWrapper(entry, encoding="utf-8", newline="")))
+            found.append(sorted(rows, key=lambda row: row["clip"]))
+    excess = np.array([[row["truth"] == row["predicted"] for row in rows] for rows in found]) - 0.5
+    speakers = [row["speaker"] for row in found[0]]
+    interval = estimate(speakers, lambda rows: excess[:, rows].mean(axis=1).tolist()).interval
+    low, high = interval
+    assert f"+{excess.mean():.3f} (95 % t over seeds and speakers {low:.3f} to {high:+.3f})" in SCIENCE
+    assert low < 0
+
+
+def test_the_validation_figures_tell_which_network_learned_valence():
+    folder = RESULTS / "continuous-2026-11-29"
+    variants = json.loads((folder / "table.json").read_text(encoding="utf-8"))["variants"]
+    with (folder / "validation.csv").open(newline="", encoding="utf-8") as file:
+        last = {row["run"]: row["val_ccc_valence"] for row in csv.DictReader(file)}
+    seeing = [name for name in variants if name != "audio_only"]
+    for name in seeing:
+        figures = variants[name]["valence"]["by_seed"]
+        assert f"| {', '.join(f'{value:.3f}' for value in figures.values())} |" in SCIENCE, name
+        for seed, value in figures.items():
+            validation = float(last[f"{name}-seed{seed}"])
+            assert validation >= 0.85 if value > 0.5 else validation <= 0.26, (name, seed)
+    learned = [value > 0.5 for name in seeing for value in variants[name]["valence"]["by_seed"].values()]
+    assert (len(learned), sum(learned)) == (15, 8)
