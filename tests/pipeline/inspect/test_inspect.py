@@ -57,7 +57,8 @@ def test_video_keeps_times_and_audio(features, tmp_path):
     np.testing.assert_allclose([f.time for f in frames], np.arange(20) / 25, atol=1e-3)
     shown = [f.to_ndarray(format="rgb24") for f in frames]
     stage = (slice(40, 40 + STAGE[1]), slice(16, 16 + STAGE[0]))
-    assert has(shown[5][stage], FOUND, 70) and not has(shown[17][stage], FOUND, 70)
+    # Grey is 92 levels from this green. H.264 keeps a tint of the box of up to 22 levels in later frames.
+    assert has(shown[5][stage], FOUND) and not has(shown[17][stage], FOUND)
     with av.open(str(tmp_path / "a.mp4")) as container:
         parts = [(f.time, f.to_ndarray().mean(axis=0)) for f in container.decode(audio=0)]
     rate = 48000
