@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from deiii.data.tools.processes.signals import STOP_SIGNALS
+from deiii.data.tools.processes.signals import STOP_SIGNALS, keep_stop_handlers
+from deiii.data.tools.progress import show_no_loading_note
 
 settings.register_profile("shared", deadline=None)  # on a busy machine a slow example is not a failure
 settings.load_profile("shared")
@@ -24,6 +25,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+def pytest_sessionstart() -> None:
+    """Let commands that tests call as functions write no note that libraries are loading.
+
+    Whether they load for longer than 2 s depends on the machine and on the tests before.
+    """
+    show_no_loading_note()
 
 
 def pytest_collection_finish() -> None:
@@ -45,7 +54,13 @@ def test_data() -> Path:
 @pytest.fixture
 def own_signals():
     """Put the process's reaction to Ctrl-C back, which `deiii.data.command_line.entry.run` changes."""
+    with keep_stop_handlers():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def reaction_to_signals():
+    """Fail a test that leaves another reaction to Ctrl-C or SIGTERM to the tests after it."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before

@@ -17,6 +17,7 @@ from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import visible_devices
+from deiii.data.tools.processes.signals import keep_stop_handlers
 
 THREADS = 1  # threads of a worker; more workers, not more threads, use the cores
 GPU_THREADS = (
@@ -121,7 +122,10 @@ def slurm_cluster(config: Config) -> Any:
     >>> print(slurm_cluster(config).job_script())    # doctest: +SKIP
     """
     try:
-        from dask_jobqueue import SLURMCluster
+        # The package replaces the reaction to Ctrl-C by a plain exit: an interrupted command would end with
+        # status 0, as a finished one does.
+        with keep_stop_handlers():
+            from dask_jobqueue import SLURMCluster
     except ImportError:
         raise ConfigError(_needs("slurm", "dask-jobqueue")) from None
     if shutil.which("sbatch") is None:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import gpu_check
 from benchmarks.gpu_parts.common import FOUND, HERE
+from tests.helpers.waiting import PATIENCE_S
 
 
 def test_results_are_all_kept_and_other_lines_end_with_the_last_ones():
@@ -50,19 +51,28 @@ def parts(monkeypatch, tmp_path):
         "stage": "import os, sys; sys.stdout.write('FIND {'); sys.stdout.flush(); os._exit(3)",
         "profile": "print('FIND {\"b\": 2}')",
     }
-    started = []
+    started, waited_for = [], threading.Event()
 
     class Program(subprocess.Popen):
         def __init__(self, command, **options):
             super().__init__([sys.executable, "-u", "-c", programs[command[-1]]], **options)
+            self.log = tmp_path / "work" / f"{command[-1]}.log"
             started.append(self.pid)
+
+        def wait(self, timeout=None):
+            """The time of a part counts from what it prints, also where Python starts slowly."""
+            until = time.monotonic() + PATIENCE_S
+            while self.poll() is None and not self.log.read_text() and time.monotonic() < until:
+                time.sleep(0.01)
+            waited_for.set()
+            return super().wait(timeout)
 
     monkeypatch.setattr(gpu_check.subprocess, "Popen", Program)
     monkeypatch.setattr(gpu_check, "WORK", tmp_path / "work")
     monkeypatch.setattr(gpu_check, "require_gpu", lambda: None)
     monkeypatch.setattr(gpu_check, "LEAST", 0)
     monkeypatch.setitem(gpu_check.PARTS, "flow", 3)
-    return started
+    return started, waited_for
 
 
 def gone(process):
@@ -75,6 +85,7 @@ def gone(process):
 
 
 def test_a_part_that_fails_costs_that_part_alone(monkeypatch, tmp_path, parts):
+    started, _ = parts
     names = ["machine", "kernels", "flow", "stage", "profile"]
     monkeypatch.setattr(sys, "argv", ["gpu_check", "--out", str(tmp_path), "--only", *names])
     gpu_check.main()
@@ -86,17 +97,16 @@ def test_a_part_that_fails_costs_that_part_alone(monkeypatch, tmp_path, parts):
     }  # fmt: skip
     assert [found[name]["found"] for name in names] == [[{"gpu": "none"}], [], [{"a": 1}], [], [{"b": 2}]]
     assert "RuntimeError: broken" in text
-    assert all(gone(process) for process in parts)
+    assert all(gone(process) for process in started)
 
 
 def test_ctrl_c_ends_the_part_that_runs(parts):
     # A process of a shell's background job ignores Ctrl-C, and CI may be one.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    started, waited_for = parts
 
     def interrupt():
-        while not parts:
-            time.sleep(0.01)
-        time.sleep(0.1)
+        waited_for.wait(PATIENCE_S)
         signal.raise_signal(signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -107,4 +117,4 @@ def test_ctrl_c_ends_the_part_that_runs(parts):
         thread.join()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert gone(parts[0])
+    assert gone(started[0])

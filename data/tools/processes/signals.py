@@ -88,6 +88,26 @@ def _ignore_stop_signals() -> None:
 
 
 @contextmanager
+def keep_stop_handlers() -> Iterator[None]:
+    """Put the reactions to Ctrl-C and SIGTERM back that the block replaced, as imports of some packages do.
+
+    >>> before = signal.getsignal(signal.SIGINT)
+    >>> with keep_stop_handlers():
+    ...     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    >>> signal.getsignal(signal.SIGINT) is before
+    True
+    """
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # None: it was not installed by Python, which cannot put it back.
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+@contextmanager
 def block_sigint() -> Iterator[None]:
     """Let processes started in the block ignore Ctrl-C, and those started by threads of the block too.
 

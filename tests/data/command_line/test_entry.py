@@ -17,6 +17,7 @@ from deiii.__main__ import main
 from deiii.data.command_line.entry import DEFECT, GO_ON, NOTHING_DONE, Command, run
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.processes.signals import INTERRUPTED, STOP_SIGNALS
+from tests.helpers.waiting import without_note
 
 pytestmark = pytest.mark.usefixtures("own_signals")
 
@@ -164,7 +165,7 @@ def in_terminal(words, **environment):
             shown += data
     os.close(main_end)
     assert process.wait() == 1
-    return shown.decode()
+    return without_note(shown.decode())
 
 
 def test_errors_are_coloured_in_a_terminal_that_shows_colours():

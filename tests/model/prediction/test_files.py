@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -306,7 +307,7 @@ def test_a_video_of_which_every_frame_is_used_is_not_called_incomplete():
 def test_the_time_left_of_a_long_file_does_not_count_reading_its_audio(monkeypatch, tmp_path, capsys):
     """The audio of an hour took 2 of the 5 minutes; the first lines promised days."""
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
     with of_file.seconds_bar(tmp_path / "interview.mp4", True) as advance:
         for now[0], done_s in ((160.0, 2.0), (195.0, 362.0)):
@@ -318,7 +319,7 @@ def test_the_time_left_of_a_long_file_does_not_count_reading_its_audio(monkeypat
 def test_each_reading_of_a_long_file_has_its_own_progress(monkeypatch, tmp_path, capsys):
     """With ``--people all`` the bar stayed at 100 % while the file was read for the other people."""
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
     with of_file.seconds_bar(tmp_path / "interview.mp4", True) as advance:
         for now[0], done_s in ((1.0, 2.0), (40.0, 3600.0), (41.0, 3599.0), (42.0, 2.0), (80.0, 902.0)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch
 from deiii.__main__ import main
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.training.logs import cost as cost_module
 from deiii.model.training.logs import open_logs as module
 from deiii.model.training.logs.cost import Cost, cost_text, joined_cost
 from deiii.model.training.logs.open_logs import Logs, check_logs, flat, open_logs
@@ -70,7 +73,9 @@ def test_gpu_seconds_are_the_time_of_all_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 1 << 30)
     now = iter([100.0, 107.5])
-    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    # In the module alone: any thread of the process may ask for the time.
+    clock = SimpleNamespace(perf_counter=lambda: next(now), process_time=time.process_time)
+    monkeypatch.setattr(cost_module, "time", clock)
     found = Cost(torch.device("cuda"), 4).so_far()
     assert (found["wall_seconds"], found["gpu_seconds"], found["gpu_memory_bytes"]) == (7.5, 30.0, 1 << 30)
     twice = joined_cost(joined_cost(None, found), found)

@@ -1,14 +1,18 @@
-"""Ctrl-C while a cluster closes ends the run as soon as at any other time."""
+"""Ctrl-C ends a run on a cluster as soon as any other, also while the cluster closes."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 
-from deiii.data.tools.processes.signals import STOPS_WITHIN
+from deiii.data.config.load import load_config
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.processes.signals import STOPS_WITHIN, keep_stop_handlers
+from deiii.pipeline.preprocess.cluster_kinds import slurm_cluster
 
 INTERRUPTED = """
 import os, signal, threading
@@ -42,3 +46,16 @@ def test_an_interrupted_closing_is_completed_at_once(after_s, tmp_path):
         rest = program.communicate(timeout=60)[0]
     assert "interrupted" in rest
     assert time.monotonic() - begun < STOPS_WITHIN
+
+
+def test_slurm_leaves_the_reaction_to_ctrl_c_as_it_is(tmp_path, monkeypatch):
+    """An import of dask-jobqueue made Ctrl-C end the command with status 0 and without a message."""
+    with keep_stop_handlers():
+        pytest.importorskip("dask_jobqueue")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)  # as in a process that imports it for the first time
+    monkeypatch.setenv("PATH", str(tmp_path))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ConfigError, match="no sbatch here"):
+        slurm_cluster(load_config(overrides=["cluster.kind=slurm"]))
+    assert "dask_jobqueue.runner" in sys.modules and signal.getsignal(signal.SIGINT) is before

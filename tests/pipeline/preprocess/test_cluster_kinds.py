@@ -14,6 +14,7 @@ from distributed import Nanny
 from deiii.data.cache.stages import get_stage
 from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.processes.signals import keep_stop_handlers
 from deiii.pipeline.preprocess.cluster import (
     ClusterError,
     device_lines,
@@ -35,6 +36,12 @@ from tests.helpers.clips import audio_corpus, tree_bytes
 from tests.helpers.waiting import PATIENCE_S
 
 CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+def skip_without_jobqueue() -> None:
+    """Skip a test where dask-jobqueue is not installed; its import replaces the reaction to Ctrl-C."""
+    with keep_stop_handlers():
+        pytest.importorskip("dask_jobqueue")
 
 
 def config_of(name: str, *words: str):
@@ -77,7 +84,7 @@ def test_a_slurm_job_follows_its_config(queue, tmp_path):
 
 
 def test_a_machine_without_slurm_is_an_error(tmp_path, monkeypatch):
-    pytest.importorskip("dask_jobqueue")
+    skip_without_jobqueue()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="no sbatch here"), open_cluster(config_of("slurm"), 1):
         pass
@@ -100,7 +107,7 @@ for job in sys.argv[1:]:
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
     """Replacements of SLURM's commands that start a job's script at once; the rest is dask-jobqueue."""
-    pytest.importorskip("dask_jobqueue")
+    skip_without_jobqueue()
     (tmp_path / "bin").mkdir()
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         (tmp_path / "bin" / name).write_text(

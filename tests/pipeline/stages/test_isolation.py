@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import queue
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from deiii.data.cache.outcomes import Status
 from deiii.data.config.load import load_config
+from deiii.pipeline.stages import isolation
 from deiii.pipeline.stages.clip import run_clip
-from deiii.pipeline.stages.isolation import IsolatedClips, _pack, _unpack
+from deiii.pipeline.stages.isolation import START_S, IsolatedClips, _pack, _unpack
 from tests.helpers.clips import write_audio
+from tests.helpers.waiting import PATIENCE_S
 
 # A log-mel stage that writes down which process served which clip; without librosa, which is slow to import.
 STAGE = """
-import os, sys, time, types
+import os, sys, types
 import numpy as np
 from deiii.data.cache.outcomes import Outcome, StageResult, Status
 from deiii.data.tools.compilation import librosa_loading
-librosa_loading.load_parts = lambda: time.sleep(float(os.environ.get("TEST_START_S", "0")))
+librosa_loading.load_parts = lambda: None
 served = []
 def extract_logmel(path, config):
     name = os.path.basename(path)
@@ -70,6 +76,26 @@ def served(tmp_path, monkeypatch):
     return by_clip
 
 
+@pytest.fixture
+def begun_clips(served, tmp_path, monkeypatch):
+    """Let the time limit of each clip count from when its process has begun it, also on a busy machine."""
+    log = tmp_path / "log"
+
+    class Answers(queue.Queue):
+        begun = 0  # clips of all processes
+
+        def get(self, block=True, timeout=None):
+            if timeout < START_S:  # the process has started, and was given a clip
+                Answers.begun += 1
+                until = time.monotonic() + PATIENCE_S
+                while not log.exists() or log.read_text().count("\n") < Answers.begun:
+                    assert time.monotonic() < until, "the process did not begin the clip"
+                    time.sleep(0.01)
+            return super().get(block, timeout)
+
+    monkeypatch.setattr(isolation, "queue", SimpleNamespace(Queue=Answers, Empty=queue.Empty))
+
+
 def test_one_process_serves_all_clips_until_one_ends_it(served):
     with IsolatedClips("logmel", load_config()) as isolated:
         found = [isolated.run(name) for name in ("a", "ö", "aborts", "b")]
@@ -80,6 +106,7 @@ def test_one_process_serves_all_clips_until_one_ends_it(served):
     assert served() == [("a", 0), ("ö", 0), ("aborts", 0), ("aborts", 1), ("aborts", 2), ("b", 3)]
 
 
+@pytest.mark.usefixtures("begun_clips")
 @pytest.mark.parametrize("name", ["aborts later", "sleeps later"])
 def test_a_clip_is_not_blamed_for_what_an_earlier_one_did_to_the_process(served, name):
     with IsolatedClips("logmel", load_config(overrides=["clip_timeout=5"])) as isolated:
@@ -87,6 +114,7 @@ def test_a_clip_is_not_blamed_for_what_an_earlier_one_did_to_the_process(served,
     assert served() == [("a", 0), (name, 0), (name, 1), ("b", 1)]
 
 
+@pytest.mark.usefixtures("begun_clips")
 def test_a_process_that_closes_its_pipe_and_hangs_is_ended_after_the_time_limit(served):
     outcome = run_isolated("logmel", "hangs at its end", load_config(overrides=["clip_timeout=5"])).outcome
     assert outcome.status is Status.TIMED_OUT
@@ -116,6 +144,7 @@ def test_outcomes_pass_through_the_pipe(tmp_path):
     assert back.outcome == result.outcome and back.outcome.status is Status.MISSING and not back.arrays
 
 
+@pytest.mark.usefixtures("begun_clips")
 def test_a_clip_is_ended_after_its_time_limit(served):
     """The first clip of a process, whose start is not counted."""
     outcome = run_isolated("logmel", "sleeps", load_config(overrides=["clip_timeout=1"])).outcome
@@ -125,6 +154,19 @@ def test_a_clip_is_ended_after_its_time_limit(served):
 
 def test_the_start_of_a_process_is_not_a_part_of_its_clips_time(served, monkeypatch):
     """Otherwise clips without fault end as timed_out where the limit is low or the disk is slow."""
-    monkeypatch.setenv("TEST_START_S", "3")
+    now, limits = [0.0], []
+
+    class Answers(queue.Queue):
+        """The start takes 60 s by the clock of the parent; nothing ends early on a busy machine."""
+
+        def get(self, block=True, timeout=None):
+            limits.append(timeout)
+            answer = super().get(timeout=PATIENCE_S)
+            now[0] += 60.0 if len(limits) == 1 else 1.0
+            return answer
+
+    monkeypatch.setattr(isolation, "queue", SimpleNamespace(Queue=Answers, Empty=queue.Empty))
+    monkeypatch.setattr(isolation, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with IsolatedClips("logmel", load_config(overrides=["clip_timeout=2"])) as isolated:
-        assert isolated.run("a").outcome.status is Status.OK
+        assert [isolated.run(name).outcome.status for name in ("a", "b")] == [Status.OK] * 2
+    assert limits == [START_S, 2.0, 2.0]
