@@ -107,9 +107,9 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
             command = parse()
             status = command.action()
         except SystemExit:  # `argparse` printed a help text, for example
-            sys.stdout.flush()
+            _flush_output()
             raise
-        sys.stdout.flush()  # here, so that the error of a closed pipe or a full disk is handled below
+        _flush_output()  # here, so that the error of a closed pipe or a full disk is handled below
     except SystemExit:
         raise
     except BaseException as error:
@@ -201,7 +201,13 @@ def _say_stopped(command: Command, why: str = "") -> None:
 
 
 class _NamedOutput(io.FileIO):
-    """Standard output whose errors name it; otherwise they would seem to be about a file of the command."""
+    """Standard output whose errors name it; otherwise they would seem to be about a file of the command.
+
+    Attributes:
+        failed: the last error of writing, ``None`` if there was none. `argparse` ignores such an error.
+    """
+
+    failed: OSError | None = None
 
     def write(self, data: Any, /) -> int:
         """Write bytes."""
@@ -209,6 +215,7 @@ class _NamedOutput(io.FileIO):
             return super().write(data)
         except OSError as error:
             error.filename = STDOUT
+            self.failed = error
             raise
 
 
@@ -227,6 +234,15 @@ def _named(stream: TextIO) -> TextIO:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+def _flush_output() -> None:
+    """Write what stdout still buffers; raise the error of an earlier write, too, that a library ignored."""
+    sys.stdout.flush()
+    buffer = getattr(sys.stdout, "buffer", None)
+    file = getattr(buffer, "raw", buffer)  # ``python -u`` writes without a buffer
+    if isinstance(file, _NamedOutput) and file.failed is not None:
+        raise file.failed
 
 
 def _open_closed_streams() -> None:

@@ -260,6 +260,20 @@ def test_a_full_disk_under_the_output_is_named(options, call):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+@pytest.mark.parametrize("options", [[], ["-u"]])
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["help", "train"], ["train", "--help"]])
+def test_a_help_text_that_cannot_be_written_is_an_error(options, words):
+    """`argparse` ignores the error of a write."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, *options, "-m", "deiii", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: standard output: no space left on its disk")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("options", [[], ["-u"]])
 def test_output_before_and_after_a_command_keeps_its_order(options):
     code = (
