@@ -1,9 +1,9 @@
 """Score logistic regression and an SVM on the cached features of frozen encoders, as a reference.
 
-Each clip is the mean and the standard deviation over time of every layer of the ``speech`` and ``appearance``
-rows that the network reads, standardised and weighed by ``model.balance`` as there. Folds and validation
-speakers are the network's; the strength of the regularisation is chosen on the validation speakers of each
-fold, the test speakers are scored once.
+Each clip is the mean and the standard deviation over time of every layer of the rows of the stages in
+``model.extra``, which the network reads, standardised and weighed by ``model.balance`` as there. Folds and
+validation speakers are the network's; the strength of the regularisation is chosen on the validation speakers
+of each fold, the test speakers are scored once.
 
     python -m benchmarks.encoder_reference configs/ravdess_speech.yaml --against runs/ravdess_speech
     python -m benchmarks.encoder_reference configs/emotional_av.yaml corpus.root=/clips \\

@@ -49,6 +49,7 @@ def open_cache(
     """Return the cache in ``root``, which is written first if it is missing or has another size.
 
     Args:
+        root: the cache folder.
         clips: number of clips; a clip of 60 frames of 112 px takes 3.8 MB.
         frames: number of frames of each clip.
         size: height and width of the crops in px.

@@ -40,6 +40,7 @@ from deiii.data.loader.loader import Loader
 
 STEPS, BATCH, FRAMES = 16, 32, 50
 EPOCHS = 5  # of our loader per run; one takes a few hundredths of a second
+OPENED = 10_000  # clips of the cache whose opening is timed
 
 
 def our_loader(features: FeatureSet) -> Loader:
@@ -120,17 +121,17 @@ def print_cold_rate(cache: Path) -> None:
     print(nbytes / (time.perf_counter() - started) / 1e9)
 
 
-def opening_seconds(cache: Path, clips: int = 10_000) -> float:
+def opening_seconds(cache: Path) -> float:
     """Return the time to open a cache of many clips, whose shards are links to one, and set a loader up."""
-    root = cache.with_name(f"{cache.name}-{clips}")
+    root = cache.with_name(f"{cache.name}-{OPENED}")
     if not root.is_dir():
-        _many_clips(root, clips)
+        _many_clips(root, OPENED)
     config = cache_settings(root)
     start = time.perf_counter()
     features = FeatureSet.open(config, KEYS)
     loader = Loader(features, range(len(features)), LoaderConfig(crop=8), training=True)
     seconds = time.perf_counter() - start
-    assert len(features) == clips and len(loader)
+    assert len(features) == OPENED and len(loader)
     return seconds
 
 
@@ -206,7 +207,7 @@ def main() -> None:
     print(f"memcpy                 {memcpy} GB/s")
     cold = statistics.median(cold_epoch(options.cache) for _ in range(3))
     opening = statistics.median(opening_seconds(options.cache) for _ in range(3))
-    print(f"cold cache             {cold:.2f} GB/s; opening 10,000 clips {opening:.2f} s")
+    print(f"cold cache             {cold:.2f} GB/s; opening {OPENED:,} clips {opening:.2f} s")
 
     same_job = {n: r for n, r in middle.items() if n.endswith("whole")}
     easier = {n: r for n, r in middle.items() if n.endswith("sampled")}

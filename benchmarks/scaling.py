@@ -17,6 +17,7 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 SCALES = (10**4, 10**6, 10**8)
 HOUR = 3600.0
+CLIPS_PER_SHARD = 16
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def last_result(folder: Path, name: str) -> dict:
     return json.loads(results[-1])
 
 
-def cost(clips: int, m: Measured, a: Assumed, clips_per_shard: int = 16) -> dict[str, float | str]:
+def cost(clips: int, m: Measured, a: Assumed) -> dict[str, float | str]:
     """Return hours of work, bytes and money for one corpus, and what limits it.
 
     Hours of cores and GPUs are computation; the others are elapsed time with ``a.cores`` and ``a.gpus``.
@@ -94,7 +95,7 @@ def cost(clips: int, m: Measured, a: Assumed, clips_per_shard: int = 16) -> dict
     logmel = clips * a.logmel_ms / 1000 / HOUR
     flow_gpu = clips * a.frames / a.gpu_pairs_per_s / HOUR
     train_gpu = clips * a.epochs / a.gpu_clips_per_s / HOUR
-    tasks = 3 * clips / clips_per_shard
+    tasks = 3 * clips / CLIPS_PER_SHARD
     clock = {
         "faces and log-mel on the cores": (faces + logmel) / a.cores,
         "flow on the GPUs": flow_gpu / a.gpus,

@@ -5,9 +5,10 @@
 Shards of faces are read, pairs are chosen and gathered into batches, an engine that computes nothing returns
 stored flow, and shards of flow are written, hashed, read back and published, all by the stage's own
 `deiii.pipeline.stages.shard.run_shard`: first one shard at a time, then as many as a GPU worker has in flight
-(`deiii.pipeline.preprocess.cluster_kinds.GPU_THREADS`). The launches of RAFT are not part of it. Five runs
-of each, alternating; the medians count. The shards lie in ``--folder``: on a disk its speed is part of the
-figure (25 kB are written for a pair), in memory (/dev/shm) it is not. The last line is RESULT and JSON.
+(`deiii.pipeline.preprocess.cluster_kinds.GPU_THREADS`). The launches of RAFT are not part of it. Both ways
+run in turn, ``--runs`` times; medians are reported. The shards lie in ``--folder``: on a disk its speed is
+part of the figure (25 kB are written for a pair), in memory (/dev/shm) it is not. The last line is RESULT and
+JSON.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measure the stall that loading causes: an epoch from the caches and the same steps from memory.
 
-    python -m benchmarks.train [--preset configs/tiny.yaml] [--clips 320] [--size 72] [--runs 5]
+    python -m benchmarks.train [--preset configs/tiny.yaml] [--clips 640] [--size 72] [--runs 16]
     python -m benchmarks.train --device cuda --preset configs/base.yaml --clips 7442 --size 112 \\
         --residency stream ram device [--settings train.launch=eager]
 
@@ -8,7 +8,7 @@ Both ways run the trainer's own epoch (`deiii.model.training.trainer.Trainer`) w
 and number of steps. They alternate, and ``stall`` is the additional time as a share, median over the runs.
 Only training steps are timed, without validation. ``--variants`` also times epochs in float32, in bfloat16,
 compiled, and with freed memory returned to the system (`deiii.data.tools.processes.malloc`), on the batch in
-memory. FLOPs are counted by PyTorch, forward and backward.
+memory; the last two are in float32. FLOPs are counted by PyTorch, forward and backward.
 """
 
 from __future__ import annotations
@@ -154,10 +154,10 @@ def variants(features: FeatureSet, config: Config, device: torch.device, runs: i
     loader = make_loader(features, features.rows([c.id for c in features.clips]), config, device, True)
     memory = OneBatch(next(loader.epoch(0)), len(loader))
     ways = {
-        "float32": {},
-        "memory_returned": {},
+        "float32": {"amp": "off"},
+        "memory_returned": {"amp": "off"},
         "bfloat16": {"amp": "bfloat16"},
-        "compiled": {"compile": True},
+        "compiled": {"amp": "off", "compile": True},
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(runs):

@@ -181,9 +181,10 @@ def calibration(probabilities: np.ndarray, label: np.ndarray, temperature: float
         temperature: found on validation speakers; ``None`` where there is none.
 
     Returns:
-        ``temperature``; and for ``raw`` and ``tempered`` probabilities ``ece`` (`BINS` bins of equal width),
-        ``ece_equal_mass``, ``brier``, ``nll``, ``aurc`` (mean risk over all coverages), ``bins`` and ``risk``
-        (pairs of coverage and risk, at most `COVERAGES`).
+        ``temperature``, ``bins`` (`BINS`) and ``clips`` (N); and for ``raw`` and, if there is a temperature,
+        ``tempered`` probabilities ``ece`` (bins of equal width), ``ece_equal_mass``, ``brier``, ``nll``,
+        ``aurc`` (mean risk over all coverages), ``bins`` (what `reliability` returns) and ``risk`` (pairs of
+        coverage and risk, at most `COVERAGES`).
     """
     found: dict[str, Any] = {"temperature": temperature, "bins": BINS, "clips": len(label)}
     versions = {"raw": probabilities}

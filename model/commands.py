@@ -214,6 +214,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     several = len(members) > 1
     for member in members:
         RunFolder(member).read_info()
+    if not several:
+        args.run = str(members[0])  # the name may be that of a folder with one run
     if args.on and (args.keep or several):
         raise ConfigError(
             "--on takes one run" if several else

@@ -1,4 +1,4 @@
-"""Names of the files by which a folder is known as a run or as an exported network."""
+"""Names of the files by which a folder is known as a run, a cross-validation or an exported network."""
 
 RUN = "run.json"  # file in a run folder
 RUN_WEIGHTS = "best.safetensors"

@@ -60,6 +60,7 @@ class Estimate:
 
     @property
     def interval(self) -> list[float]:
+        """Both ends of the interval."""
         return [self.low, self.high]
 
 
@@ -67,7 +68,6 @@ def speaker_interval(
     speakers: Sequence[str] | np.ndarray,
     figure: Callable[[np.ndarray], float | None],
     limits: Limits | None = (0.0, 1.0),
-    clips: int | None = None,
     known: np.ndarray | None = None,
 ) -> list[float] | None:
     """Return the 95 % t interval over speakers of a figure.
@@ -76,8 +76,6 @@ def speaker_interval(
         speakers: the speaker of each of N predictions.
         figure: maps row numbers, int64 [n], to a figure, or to ``None`` where it is undefined.
         limits: lowest and highest possible value of the figure; ``None`` for a difference of two figures.
-        clips: number of different clips, where several predictions are of one clip (several seeds);
-            the predictions that count where not given.
         known: bool [N], predictions with a truth. The others are left out, and so are speakers without any
             prediction with a truth. If it is not given, all predictions count.
 
@@ -95,7 +93,7 @@ def speaker_interval(
         value = figure(rows)
         return None if value is None else [value]
 
-    found = estimate(speakers, one_seed, limits, clips, known)
+    found = estimate(speakers, one_seed, limits, known=known)
     return None if found is None else found.interval
 
 
@@ -114,7 +112,9 @@ def estimate(
     Args:
         speakers: the speaker of each of N predictions.
         figures: maps row numbers, int64 [n], to the figure of each of S seeds, or to ``None``.
-        limits, clips, known: arguments of `speaker_interval`.
+        limits, known: arguments of `speaker_interval`.
+        clips: number of different clips, where several predictions are of one clip; the number of predictions
+            that count where not given.
 
     >>> gaps = np.array([[0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0]])
     >>> found = estimate(list("aabbcc"), lambda rows: gaps[:, rows].mean(axis=1))

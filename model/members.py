@@ -129,7 +129,7 @@ def _facts(config: Config, info: Mapping[str, Any]) -> dict[str, Any]:
         "classes": list(info["classes"]),
         "attributes": list(info["attributes"]),
         "ranges of attributes": [list(limits) for limits in info["ranges"]],
-        "inputs": [*enabled_streams(config.model), *config.model.extra],
+        "inputs": list(enabled_streams(config.model)),
         "stages": {name: keys[name] for name in network_stages(config.model) if name in keys},
         "splits": info.get("split"),
         "clips": info.get("clip_digest"),

@@ -109,7 +109,6 @@ def class_intervals(
     predicted: np.ndarray,
     speakers: Sequence[str] | np.ndarray,
     n_classes: int,
-    clips: int | None = None,
 ) -> dict[str, list[float] | None]:
     """Return the `speaker_interval` of each of the `class_figures`, keyed by ``<name>_ci``.
 
@@ -117,13 +116,9 @@ def class_intervals(
         truth, predicted: class numbers, int [N].
         speakers: the speaker of each prediction.
         n_classes: number of classes.
-        clips: number of different clips, where several predictions are of one clip; N where not given.
     """
-
     return {
-        f"{name}_ci": speaker_interval(
-            speakers, figure_of_rows(name, truth, predicted, n_classes), clips=clips
-        )
+        f"{name}_ci": speaker_interval(speakers, figure_of_rows(name, truth, predicted, n_classes))
         for name in CLASS_FIGURES
     }
 

@@ -291,6 +291,6 @@ def _export(args: argparse.Namespace) -> int:
     if len(members) > 1:
         folder = export_ensemble(args.members, *options)
     else:
-        folder = export(args.members[0], *options)
+        folder = export(members[0], *options)  # the name may be that of a folder with one run
     print(f"exported to {folder}; how to use it: {folder / 'README.md'}")
     return 0

@@ -286,7 +286,10 @@ class TrainConfig:
     label_smoothing: float = opt(0.05, "Label smoothing of the class loss.", low=0, below=1)
     class_weights: bool = opt(False, "Weight classes by their inverse frequency.")
     modality_dropout: float = opt(
-        0.1, "Probability that one modality of a clip is hidden in training.", low=0, high=1
+        0.1,
+        "Probability that one input of a clip, or all inputs of one modality, are hidden in training.",
+        low=0,
+        high=1,
     )
     w_video: float = opt(0.3, "Weight of the video head's loss L_V.", low=0, high=1000)
     w_audio: float = opt(0.3, "Weight of the audio head's loss L_A.", low=0, high=1000)

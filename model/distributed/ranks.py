@@ -248,7 +248,8 @@ def device_of(ranks: Ranks, name: str) -> torch.device:
     """Return this process's device; each process of a machine gets a GPU of its own.
 
     Raises:
-        ConfigError: there are fewer GPUs than processes.
+        ConfigError: there are fewer GPUs than processes, or there are several processes and the name is of a
+            single GPU (``cuda:1``).
         DeviceError: the device does not exist.
     """
     limit_threads()
@@ -275,8 +276,10 @@ def joined(batch: int, device: str) -> Iterator[Ranks]:
         device: ``train.device``.
 
     Raises:
-        RankError: no connection to the other ranks, or it is lost later.
+        RankError: a variable of `torchrun` is missing or impossible, there is no connection to the other
+            ranks, or it is lost later.
         ConfigError: the batch or the GPUs cannot be divided among the processes.
+        DeviceError: the device does not exist.
     """
     ranks = read_environment()
     ranks.clips = clips_per_rank(batch, ranks.world)

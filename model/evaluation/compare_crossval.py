@@ -64,9 +64,11 @@ class CrossValidation:
             runs = [(r["fold"], r["seed"], folder / r["folder"]) for r in report["runs"]]
             classes = tuple(report["classes"])
         except FileNotFoundError:
+            if not folder.exists():
+                raise RunError(f"there is no folder {folder}; name finished cross-validations") from None
             raise RunError(
-                f"{folder} is not a finished cross-validation, but another folder is; compare runs with "
-                "runs, or cross-validations with cross-validations"
+                f"{folder} is not a finished cross-validation; compare runs with runs, or cross-validations "
+                "with cross-validations"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(

@@ -26,7 +26,7 @@ class Row:
         figure: the figure's key, as in ``metrics.json``.
         value, interval: the figure and its 95 % interval; ``None`` where undefined.
         difference, paired: the difference from the first run and its 95 % interval; ``None`` for the first.
-        p: two-sided p-value of no difference, corrected for the number of runs that are compared.
+        p: two-sided p-value of no difference, corrected for the number of comparisons with the first run.
     """
 
     run: str

@@ -61,6 +61,8 @@ def evaluate_ensemble(
         EnsembleError: the members cannot be averaged (`deiii.model.members.check_members`).
         RunError: the ensemble was scored before, ``out`` holds something else, a member is not trained to
             its end, or caches, clips or labels are not those of the training.
+        Locked: another process scores into ``out``.
+        CheckpointError, CacheError, DeviceError: as for `deiii.model.evaluation.evaluate.evaluate`.
     """
     members = find_members(runs)
     for member in members:

@@ -69,7 +69,7 @@ def evaluate(
     Args:
         path: a run folder that training made.
         cache: folder that holds the feature caches now; that of the training if not given.
-        device: auto, cpu or cuda; as in training where not given.
+        device: a value of ``train.device``; that of the training if not given.
         again: score a run that was scored before. ``run.json``, ``metrics.json`` and the report then say how
             often the test speakers were scored.
         keep: return the stored result of a run that was scored before.
@@ -86,6 +86,7 @@ def evaluate(
             those of its training.
         Locked: the run is still being trained, or another process scores it.
         CheckpointError: no usable best checkpoint.
+        CacheError: the features are not in the cache, or are damaged.
         DeviceError: the device does not exist.
     """
     run = RunFolder(path)
@@ -160,7 +161,7 @@ class Scorer:
     progress: bool = False
 
     def predict(self, part: str, hidden: tuple[str, ...] = ()) -> Predictions:
-        """Predict for one part of the split; streams are hidden beside those of ``split.hide``."""
+        """Predict for one part of the split; ``hidden`` streams are hidden in addition to ``split.hide``."""
         rows = self.features.rows(getattr(self.split, part))
         found = []
         for trained in self.networks:
@@ -208,7 +209,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
         name: name of the run, for messages.
 
     Raises:
-        RunError: there is no test clip to score.
+        RunError: there is no test clip to score, or a prediction is NaN or infinite.
     """
     features, split, task = scorer.features, scorer.split, scorer.networks[0].task
     config = scorer.networks[0].config

@@ -42,7 +42,7 @@ Work = Callable[..., "GpuMemory"]
 
 SAVES_WITHIN = 30.0  # s that a stopped training has to end its step and save its state
 GIB = 2**30
-MEMORY_SHARE = 0.9  # share of a GPU's free memory that all runs of a cross-validation may use
+MEMORY_SHARE = 0.9  # share of a GPU's free memory that all runs on it may use together
 CONTEXT = GIB  # GPU memory that a process takes beside what PyTorch reserves: CUDA's context, libraries' code
 REUSE_REMEDY = "choose another folder with train.run=... (benchmarks: --folder), or remove that run"
 
@@ -128,7 +128,7 @@ def run_one(
     if threads:
         torch.set_num_threads(threads)
     config = parse_config(text)
-    if finished(config) if scored else finished(config, scored=False):
+    if finished(config, scored=scored):
         return GpuMemory()
     features = shared_features(config) if share else None
     train(config, resume=True, progress=progress, features=features)

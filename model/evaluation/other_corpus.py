@@ -73,7 +73,7 @@ def evaluate_on(
         words: a config and ``corpus.key=value`` settings that name the other corpus; only its corpus is used,
             all other settings are those of the run.
         cache: folder that holds the cache of the other corpus; the run's cache if not given.
-        device: auto, cpu or cuda; as in training where not given.
+        device: a value of ``train.device``; that of the training if not given.
         again: score a corpus again that the run was scored on before.
         unfinished: score a run whose training did not come to its end; ``metrics.json`` then says so.
 
@@ -84,6 +84,7 @@ def evaluate_on(
         RunError: the corpus was scored before, has no class and attribute in common with the run, or only
             speakers of its training.
         CacheError: the corpus is not preprocessed with the run's settings; says what to run.
+        CheckpointError, DeviceError: as for `deiii.model.evaluation.evaluate.evaluate`.
         ConfigError: a setting is unknown, or names several corpora.
     """
     run = RunFolder(path)
@@ -248,7 +249,7 @@ def _as_task(corpus: Corpus, task: Task) -> tuple[Corpus, dict[str, int], tuple[
         clips += [own] if known else []
     ranges = dict(zip(task.attributes, task.ranges, strict=True))
     changed = replace(corpus, classes=task.classes, clips=tuple(clips), ranges=ranges)
-    return changed, {"they have no label that the network predicts": lost}, tuple(notes)
+    return changed, {"they have no label or rating that the network predicts": lost}, tuple(notes)
 
 
 def _as_clip(

@@ -23,9 +23,10 @@ from deiii.model.training.scoring import Predictions
 
 
 def count_clips(in_split: int, found: Predictions | None, task: Task) -> dict[str, int]:
-    """Return how many clips a part of the split has, how many are scored and how many have no label.
+    """Return how many clips a part of the split has, how many are scored, and how many only predicted.
 
-    A clip whose raters tie has no single label: a prediction is made, but no figure can use it.
+    The latter, ``unlabelled``, have features but neither a label nor a rating, such as clips whose raters
+    tie: no figure can use their predictions.
     """
     if found is None:
         return {"in_split": in_split, "scored": 0, "unlabelled": 0}
@@ -37,7 +38,7 @@ def count_clips(in_split: int, found: Predictions | None, task: Task) -> dict[st
 
 
 def full_figures(found: Predictions, speakers: np.ndarray, task: Task) -> dict[str, Any]:
-    """Return the fused head's figures with intervals, also for each class and each speaker.
+    """Return the fused head's figures with intervals, and those of each class and each speaker without.
 
     Args:
         found: predictions for N clips.

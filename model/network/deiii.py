@@ -55,6 +55,8 @@ class DEIII(Network):
 
     Raises:
         ConfigError: the settings contradict each other, or leave nothing to read or to predict.
+        PluginError: the encoder of an installed package cannot be imported.
+        WeightsError: ``imagenet`` does not hold the weights of a ResNet-18.
 
     >>> network = DEIII(ModelConfig(width=32, flow=False), n_classes=8, n_attributes=0, n_mels=80)
     >>> network.flow_encoder is None

@@ -1,6 +1,6 @@
 """Hide streams of a batch: for modality dropout in training, and for evaluation without a stream.
 
-A stream is one of the network's inputs: frames, flow or audio.
+A stream is one of the network's inputs: frames, flow, audio, or a stage of ``model.extra``.
 """
 
 from __future__ import annotations

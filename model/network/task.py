@@ -75,7 +75,8 @@ class Task:
 
         Raises:
             ConfigError: there is no such network, or its settings contradict each other.
-            PluginError: the network of an installed package cannot be imported.
+            PluginError: the network or an encoder of an installed package cannot be imported.
+            WeightsError: ``imagenet`` does not hold the weights of a ResNet-18.
         """
         return network_class(config.model.name)(
             config.model,

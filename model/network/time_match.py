@@ -1,11 +1,11 @@
 """L_S, a loss without labels: match each video step to the audio step of the same time.
 
-Each video step must find its own audio step among those of the same clip's other video steps, and each audio
-step its video step (after Chung & Zisserman, "Out of Time", 2016, and Korbar et al., arXiv 1806.11230, with
-all negatives from one clip and a softmax over them as in arXiv 1807.03748). Speaker, room and light are the
-same for all steps of a clip, so only features that change with the voice lower the loss. The loss reads the
-encoders' output, where no step depends on its neighbours: in a Conformer's output a step could be recognised
-by its position alone.
+Each video step must be matched to the audio step nearest to it in time, among the audio steps that are
+nearest to the other video steps of its clip, and each of these audio steps to its video step. Sources: Chung
+& Zisserman, "Out of Time", 2016, and Korbar et al., arXiv 1807.00230; here all negatives come from one clip,
+with a softmax over them as in arXiv 1807.03748. Speaker, room and light are the same for all steps of a clip,
+so only features that change with the voice lower the loss. The loss reads the encoders' output, where no step
+depends on its neighbours: in a Conformer's output a step could be recognised by its position alone.
 
 Axes: B clips, T video steps, L audio steps, D width.
 """
@@ -27,8 +27,8 @@ class Matches:
     """Similarities between the video steps and the audio steps of each clip.
 
     Attributes:
-        logits: float32 [B,T,T], of each video step to the audio step nearest to each video step.
-        mask: bool [B,T], the video steps that hold both video and audio.
+        logits: float32 [B,T,T]; row i, column j: video step i with the audio step nearest to video step j.
+        mask: bool [B,T], the video steps that are valid and have a valid audio step within `FURTHEST_S`.
         other: bool [B,T,T], whether the audio steps of two video steps differ; an audio step is not a
             negative of itself.
     """

@@ -153,7 +153,7 @@ class Residual(nn.Module):
         """Return the block's result and its means of 2x2 squares, by the kernels of a GPU.
 
         Args:
-            kernels: kernels of `deiii.model.network.gpu.images`.
+            kernels: the module `deiii.model.network.gpu.image_kernels`.
             x, pooled: the input and its means of 2x2 squares.
             more: whether another block follows; the means are empty otherwise.
         """

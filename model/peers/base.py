@@ -45,6 +45,7 @@ class Peer(Network):
     Raises:
         ConfigError: the settings contradict each other, leave nothing to read or to predict, or ask for
             what this network does not have.
+        PluginError, WeightsError: as for `deiii.model.network.deiii.DEIII`.
     """
 
     def __init__(

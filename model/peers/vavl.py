@@ -38,6 +38,9 @@ class VAVL(Peer):
 
     Args: those of `Peer`.
 
+    Raises:
+        ConfigError: as for `Peer`; in `forward` if ``model.batch_axis`` is on and several processes train.
+
     >>> from deiii.data.config.schema import ModelConfig
     >>> len(VAVL(ModelConfig(name="vavl", width=32, ife_blocks=2), n_classes=8).shared.blocks)
     2

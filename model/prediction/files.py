@@ -98,7 +98,7 @@ def predict_files(
         media: files and folders of files.
         out: folder for the results.
         options: what to predict and to write for each file.
-        device: auto, cpu or cuda.
+        device: a value of ``train.device``.
         settings: ``key=value`` settings for this machine.
         change_preprocessing, backend, calibrated: arguments of `load`.
         progress: whether to show a bar.
@@ -108,6 +108,8 @@ def predict_files(
 
     Raises:
         MediaError: there are no media files.
+        ConfigError: the windows or the name of an overlay video are not possible.
+        Others: errors of `load`.
     """
     find_media(media)  # report a wrong name before the network is loaded
     check_window(options.window_s, options.hop_s)

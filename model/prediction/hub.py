@@ -36,7 +36,8 @@ def download(name: str) -> Path:
         name: ``user/name`` or ``user/name@revision``; a branch, a tag or a commit.
 
     Raises:
-        HubError: huggingface_hub is not installed, there is no such repository, or it holds no export.
+        HubError: huggingface_hub is not installed, the name is not possible, there is no such repository, or
+            it holds no export.
     """
     repository, _, revision = _checked(name).partition("@")
     hub = _library()

@@ -32,7 +32,7 @@ def load(
     Args:
         path: the folder, or ``hub:user/name`` or ``hub:user/name@revision`` of the Hugging Face Hub. Several,
             or a folder that holds several networks, are one ensemble: the mean of their outputs.
-        device: auto, cpu or cuda.
+        device: a value of ``train.device``: auto, cpu, cuda or, of several GPUs, cuda:N.
         overrides: ``key=value`` settings for this machine, such as ``faces.weights=/w/yunet.onnx``.
         change_preprocessing: allow ``overrides`` that change what a stage computes; predictions carry a note.
         backend: ``torch``, ``onnx`` for onnxruntime with the folder's ``model.onnx``, or ``auto`` for PyTorch

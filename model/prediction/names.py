@@ -30,8 +30,12 @@ def unique_names(files: Sequence[Path]) -> list[str]:
     return [n if again[_same_name(n)] == 1 else f"{i:03d}-{n}" for i, n in enumerate(names)]
 
 
-def check_video_name(target: str | Path) -> None:
+def check_video_name(target: str | Path, folder: bool = True) -> None:
     """Refuse the name of an overlay video without a suffix of MP4 files.
+
+    Args:
+        target: the name.
+        folder: whether the command also takes a folder.
 
     Raises:
         ConfigError: says which names are possible.
@@ -40,7 +44,8 @@ def check_video_name(target: str | Path) -> None:
     """
     if Path(target).suffix.lower() not in VIDEO_NAMES:
         name = Path(target).with_suffix(".mp4")
-        raise ConfigError(f"overlay videos are MP4 files: write --overlay {name}, or name a folder")
+        more = ", or name a folder" if folder else ""
+        raise ConfigError(f"overlay videos are MP4 files: write --overlay {name}{more}")
 
 
 def _same_name(name: str) -> str:

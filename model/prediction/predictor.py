@@ -119,7 +119,11 @@ class Predictor:
 
     @property
     def network(self) -> Any:
-        """The network as a PyTorch module; AttributeError for onnxruntime and for an ensemble."""
+        """The network as a PyTorch module.
+
+        Raises:
+            AttributeError: it runs in onnxruntime, is an ensemble, or was loaded with ``calibrated``.
+        """
         return self.scorer.network  # type: ignore[attr-defined]
 
     @property

@@ -1,9 +1,10 @@
 """Contributions of the inputs to a prediction, as Shapley values.
 
 Sources: Shapley 1953; for networks Lundberg and Lee, arXiv 1705.07874. The contribution of an input is the
-change of the prediction when it is hidden, averaged over all orders in which the inputs could be hidden. With
-at most three inputs every combination is computed, so the values are exact. In training, one input or both
-video inputs were hidden at times, but never all inputs except flow: interpret small differences with care.
+change of the prediction when it is hidden, averaged over all orders in which the inputs could be hidden.
+Every combination of the inputs is computed, so the values are exact. Modality dropout hides one input, or all
+inputs of one modality, from a training clip (`deiii.model.network.hide_streams`); other combinations, such as
+flow alone, occur in training only for clips that lack inputs: interpret small differences with care.
 """
 
 from __future__ import annotations

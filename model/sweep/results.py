@@ -106,8 +106,8 @@ def read_failure(folder: Path, config: Config | None = None) -> dict[str, Any]:
     """Return what `write_failure` recorded; empty without a record, or with one of other settings.
 
     Without ``config`` the settings are not compared. With it, a failure that is to be tried again does not
-    count. A damaged file, or one of an earlier version, counts as
-    one of other settings, so the run is tried again.
+    count, and a damaged file, or one of an earlier version, counts as one of other settings: the run is tried
+    again.
     """
     try:
         tree = json.loads((folder / FAILED).read_text(encoding="utf-8"))

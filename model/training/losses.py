@@ -61,9 +61,10 @@ def head_losses(
     class_weights: Tensor | None,
     clip_weights: Tensor | None = None,
 ) -> Tensor:
-    """Return each head's cross-entropy, sum of 1 - CCC, or both, over the clips that have its modality.
+    """Return the loss of each of H heads, float32 [H], over the clips that have what the head reads.
 
-    All heads, which predict the same, are computed together: float32 [H].
+    It is the cross-entropy of the classes, the sum of 1 - CCC over the attributes, or the sum of both. All
+    heads predict the same, so their losses are computed together.
     """
     counts_HB = batch.real & torch.stack([scores.present for scores in heads])
     logits = [scores.logits for scores in heads if scores.logits is not None]

@@ -59,7 +59,7 @@ def monitored(row: Mapping[str, Any], monitor: str) -> float:
             the loss.
 
     Raises:
-        ValueError: the validation clips do not have the labels.
+        ValueError: the validation clips do not have the labels, or there are no validation clips.
     """
     cccs = [v for k, v in row.items() if k.startswith("val_ccc_") and v is not None]
     figures: dict[str, float | None] = {

@@ -1,7 +1,8 @@
 """Optimisation: AdamW or SGD, a cosine schedule with warm-up, and averaged weights.
 
 Sources: AdamW, Loshchilov & Hutter, arXiv 1711.05101; cosine schedule, arXiv 1608.03983; averaged weights,
-Polyak & Juditsky 1992.
+Polyak & Juditsky 1992, here as an exponential moving average whose decay grows as in TensorFlow's
+``tf.train.ExponentialMovingAverage`` with ``num_updates``.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class AveragedWeights:
 
     Args:
         model: network whose floating-point parameters and buffers are averaged.
-        decay: decay of the average; smaller in the first steps, so that the initial weights lose their effect
-            soon. Zero keeps no average.
+        decay: decay of the average; that of step n is at most (1 + n) / (10 + n), so that the initial weights
+            soon have little effect. Zero keeps no average.
     """
 
     def __init__(self, model: nn.Module, decay: float):

@@ -81,7 +81,8 @@ def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:
         config: the settings of the run, with the cache to use.
 
     Returns:
-        the keys of all stages; None where those of the settings are the run's.
+        the keys of all stages; ``None`` where those of the settings are the run's, where the folder holds no
+        run, and for a mixture of corpora.
 
     Raises:
         RunError: the run's features are not in the cache.

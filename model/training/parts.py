@@ -1,4 +1,4 @@
-"""Check the clips of each part of a split before training."""
+"""The clips of each part of a split: their checks before a training, their order, and class weights."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class RunFolder:
             resume: whether the folder may hold a run.
 
         Raises:
-            RunError: the folder holds a run and ``resume`` is off, or holds a run of other settings.
+            RunError: the folder holds a run and ``resume`` is off, or a run of other settings or data.
         """
         # Without a checkpoint nothing was trained: a command that failed early can be repeated as it is.
         started = self._started()
@@ -225,7 +225,7 @@ class RunFolder:
         return tree
 
     def _no_run(self) -> str:
-        """Say that the folder holds no run, and where one may be."""
+        """Return the message that the folder holds no run, and where one may be."""
         if self.path.is_file():
             return f"{self.path} is a file; a run is a folder, which `deiii train` writes"
         if not self.path.exists():
@@ -321,7 +321,7 @@ class RunFolder:
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, the kind of machine, the source's revision where there is one, and the command."""
+    """Return versions, the kind of machine and its GPU, the source's revision if known, and the command."""
     import torch  # here, so that a folder that is no run is refused before PyTorch is loaded
 
     return {

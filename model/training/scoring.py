@@ -32,7 +32,7 @@ class Predictions:
             predicted.
         attributes: attributes, float32 [N,A], keyed by head; empty if no attributes are predicted.
         present: whether the clip has an input of the head, bool [N], keyed by head.
-        loss: loss of all clips together, as `whole_loss` computes it.
+        loss: loss of all clips together, as `whole_loss` computes it; `select` leaves it as it is.
 
     Raises:
         ValueError: an array has another number of rows.
@@ -162,6 +162,7 @@ def score(
     Args:
         model: the network on ``device``, compiled or not.
         batches: batches with every clip once, for example one epoch of a `Loader`.
+        device: the device to which the batches are copied.
         config: precision and weights of the loss.
         change: function that is applied to every batch first.
         ranks: the processes that share the batches; each predicts for its part of every batch, and all
@@ -206,11 +207,12 @@ def whole_loss(tensors: Mapping[str, Tensor], config: TrainConfig) -> float:
     """Return the loss of all clips together, whatever the batches in which they were predicted.
 
     A mean over batches would weigh the clips of a short last batch more, and the CCC of a few clips depends
-    on how the clips are divided into batches.
+    on how the clips are divided into batches. The loss has the terms L_F, w_V L_V and w_A L_A, without L_S,
+    label smoothing, class weights and clip weights.
 
     Args:
         tensors: tensors of N rows each, keyed by the names that `score` collects.
-        config: weights of the loss.
+        config: its ``w_video`` and ``w_audio``.
     """
 
     def scores(head: str) -> Scores | None:

@@ -74,13 +74,16 @@ def train(
         the best epoch's metrics; everything else is in the run folder (`deiii.model.training.run_folder`).
 
     Raises:
-        ConfigError: the settings, the caches and the split do not allow a training, or a package that
+        ConfigError: the settings or the clips of the split do not allow a training, or a package that
             ``train.log`` needs is not installed.
+        CacheError, SplitError, SpeakerLeak: as for `deiii.model.training.start.data.read_data`.
         Locked: another training writes to the run folder.
         RunError: the folder holds another run, or the disk is full; checkpoints written before are kept.
         RankError: the processes do not fit together, or one of them ended.
         WeightsError: the ImageNet weights of ``model.imagenet`` cannot be found or are damaged.
-        CheckpointError: the checkpoint of ``train.start`` is missing or damaged.
+        CheckpointError: the checkpoint of ``train.start`` is missing or damaged, or the state of the run to
+            be resumed is.
+        Diverged, KeyboardInterrupt: as for `deiii.model.training.trainer.Trainer.fit`.
     """
     path = config.train.run
     check_logs(config.train.log)

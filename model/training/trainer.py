@@ -27,7 +27,8 @@ from deiii.data.tools.processes.signals import stop_requests
 from deiii.data.tools.progress import progress_bar, say
 from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
-from deiii.model.network.inputs.network import Network, Outputs
+from deiii.model.network.heads import Outputs
+from deiii.model.network.inputs.network import Network
 from deiii.model.training import checkpoint
 from deiii.model.training.logs.cost import Cost, joined_cost
 from deiii.model.training.logs.open_logs import Logs, open_logs
@@ -139,9 +140,11 @@ class Trainer:
             progress: show a bar and one line an epoch.
 
         Raises:
-            Diverged: names the step and its clips; the last good checkpoint stays.
+            Diverged: names the step and its clips, or the epoch with the validation loss; the last good
+                checkpoint stays.
             KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
-            CheckpointError: the state does not fit the network or the loaders.
+            CheckpointError: the state is damaged, or does not fit the network or the loaders.
+            ConfigError: ``train.launch=graph``, but the step cannot be recorded.
         """
         if resume:
             self._restore()

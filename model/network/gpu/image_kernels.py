@@ -155,7 +155,10 @@ def _end_block_back(
 def end_block_back(
     gradient_NCHW: Tensor, of_pooled: Tensor, out_NCHW: Tensor, bias: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the gradient of a (and of b where it has its shape), and that of a bias, float32 [C].
+    """Return the gradients of the two arguments of `end_block`.
+
+    The first is that of a, which is also that of b if b has the shape of a; the second is that of a bias b,
+    float32 [C], or ``None`` if b is no bias.
 
     Args:
         gradient_NCHW: gradient of the first result of `end_block`.

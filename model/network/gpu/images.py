@@ -11,6 +11,7 @@ Axes: N images, C channels, H rows, W columns.
 from __future__ import annotations
 
 from types import ModuleType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -37,13 +38,16 @@ def kernels_for(images_NCHW: Tensor, halvings: int) -> ModuleType | None:
 def stem(
     kernels: ModuleType, images_NCHW: Tensor, take_N: Tensor, count_1: Tensor, factor: float, layer: nn.Conv2d
 ) -> tuple[Tensor, Tensor]:
-    """Return relu(layer(factor * images[take])) and its means of 2x2 squares; zero images if count is 0."""
+    """Return relu(layer(factor * images[take])) and its means of 2x2 squares; zero images if count is 0.
+
+    The layer is a convolution of 5x5 with stride 2, a padding of 2 and a bias.
+    """
     dtype = layer.weight.dtype
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
     squares = kernels.select(images_NCHW, take_N, count_1, factor, dtype)
     x = F.conv2d(squares, squares_weight(layer.weight, squares.shape[1]), padding=1)
-    return end_block(kernels, x, layer.bias)
+    return end_block(kernels, x, cast(Tensor, layer.bias))
 
 
 def squares_weight(weight_OC55: Tensor, wide: int) -> Tensor:
@@ -63,7 +67,7 @@ def squares_weight(weight_OC55: Tensor, wide: int) -> Tensor:
     return F.pad(inner, (0, 0, 0, 0, 0, wide - 4 * inputs)).contiguous(memory_format=torch.channels_last)
 
 
-def end_block(kernels: ModuleType, a_NCHW: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
+def end_block(kernels: ModuleType, a_NCHW: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return relu(a + b) and its means of 2x2 squares; b is [N,C,H,W] or [C]."""
     out, pooled = _EndBlock.apply(kernels, a_NCHW, b)
     return out, pooled

@@ -18,7 +18,7 @@ import numpy as np
 
 from deiii.model.prediction.predictor import STREAM_HOP_S, Predictor
 from deiii.model.prediction.windows.moments import Moment
-from deiii.model.prediction.windows.newest import SLACK_S, newest_moments
+from deiii.model.prediction.windows.newest import NEWEST_SLACK_S, newest_moments
 from deiii.model.prediction.windows.units import check_window
 from deiii.pipeline.streaming.live import LiveStream
 
@@ -41,7 +41,8 @@ class LiveMoments:
         delays: delay of each prediction in s, from the arrival of its newest frame to the result.
 
     Raises:
-        ConfigError: the network reads a stage that needs the whole recording.
+        ConfigError: the network reads a stage that needs the whole recording, or ``window_s`` or ``hop_s``
+            cannot be used.
         LiveError: the source cannot be opened.
     """
 
@@ -97,7 +98,7 @@ class LiveMoments:
     def _draw(self) -> None:
         if self._overlay is not None and (pictures := self.features.settled_pictures()):
             begin = pictures[0].time_s
-            self._overlay.add(pictures, self.features.arrays(begin, self.features.ready_s + SLACK_S))
+            self._overlay.add(pictures, self.features.arrays(begin, self.features.ready_s + NEWEST_SLACK_S))
 
     def summary(self) -> dict[str, Any]:
         """Return a summary of the source so far, as text and for JSON."""

@@ -51,8 +51,10 @@ def predict_live(
         the summary; see `LiveMoments.summary`.
 
     Raises:
-        LiveError: the source cannot be opened.
+        LiveError: the source cannot be opened, or ``overlay`` is a folder.
+        ConfigError: the windows or the name of the overlay video are not possible.
         ValueError: the overlay would replace the source.
+        Others: errors of `deiii.model.prediction.loading.load`.
     """
     check_window(window_s, hop_s)
     if overlay is not None:
@@ -60,7 +62,7 @@ def predict_live(
         writable_folder(Path(overlay).parent)
         if Path(overlay).is_dir():
             raise LiveError(f"--overlay {overlay} is a folder; with --live, name the file to write: live.mp4")
-        check_video_name(overlay)
+        check_video_name(overlay, folder=False)
     path = writable_folder(out) / LINES
     always = print if report is say else report  # printed even with --quiet
     network = load(list(runs), **options)

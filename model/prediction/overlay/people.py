@@ -42,7 +42,7 @@ class PeoplePanel:
         self.people = [p for p in people if any(p is one for one in longest)]
         self.more = len(people) - len(self.people)
         self.width = width
-        self.height = EDGE // 2 * 2 + ROW * len(self.people) + 16
+        self.height = EDGE + ROW * len(self.people) + 16
         self.left, self.right = EDGE + TILE + WORDS, width - EDGE
         self._still = self._draw_still(ranges)
         self._words: dict[int, tuple[str, np.ndarray]] = {}
@@ -69,7 +69,6 @@ class PeoplePanel:
     def _draw_still(self, ranges: Sequence[tuple[float, float]]) -> np.ndarray:
         image = Image.new("RGB", (self.width, self.height), BACK)
         draw = ImageDraw.Draw(image)
-        canvas = np.asarray(image).copy()
         for i, one in enumerate(self.people):
             top = EDGE + i * ROW
             if one.person is None:

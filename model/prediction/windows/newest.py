@@ -16,7 +16,7 @@ from deiii.model.prediction.settings import stages_by_speaker
 from deiii.model.prediction.windows.moments import Job, Moment, Scored, moment_of
 from deiii.pipeline.streaming.live import LiveStream
 
-SLACK_S = 1e-4  # tolerance, so that a window contains the row at its end
+NEWEST_SLACK_S = 1e-4  # tolerance, so that a window contains the row at its end
 
 Features = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -46,7 +46,7 @@ def newest_moments(
         advanced()
         if end < due:
             continue
-        job = Job(max(0.0, end - window_s), end + SLACK_S, 0)
+        job = Job(max(0.0, end - window_s), end + NEWEST_SLACK_S, 0)
         arrays = source.arrays(job.begin, job.end)
         own = source.levels(LEAST_DB) if by_speaker else None
         levels = None if own is None else {LOGMEL.name: own}

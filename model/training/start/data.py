@@ -65,7 +65,10 @@ def read_data(
         features: the features of these settings, opened and checked before; opened here if ``None``.
 
     Raises:
-        ConfigError: the settings, the caches and the split do not allow a training.
+        ConfigError: the settings or the clips of the split do not allow a training.
+        CacheError: the features are not in the cache, or are damaged.
+        SplitError, SpeakerLeak: the clips cannot be divided, or a speaker is in two parts.
+        RunError: the run to be resumed has other settings, or its features are not in the cache.
     """
     if ranks.local:  # one process of each machine checks every byte, the others wait for it
         ranks.wait()

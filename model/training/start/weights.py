@@ -69,7 +69,7 @@ def copy_start(
     line = f"{copied:,} of {total:,} weights are copied from {config.train.start}, trained on {corpus}"
     if other:
         line += f"; none for {', '.join(other)}: the frozen encoder is another one"
-    return line + (f"; at least in part random: {describe(new)}" if new else "")
+    return line + (f"; at least in part with new initial weights: {describe(new)}" if new else "")
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """The weights of matrix products in bfloat16, all of them cast together.
 
-Autocast casts each weight and each bias by itself, and each gradient back: two launches for each of them, 392
-of the 3,058 of a step of the preset ``base``. Here a few launches cast all of them, with the same results.
+Autocast casts each weight and each bias by itself, and each gradient back: two launches for each of them.
+These were 392 of the 3,058 launches of a step of the preset ``base`` before this module existed. Here a few
+launches cast all of them, with the same results.
 """
 
 from __future__ import annotations

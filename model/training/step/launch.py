@@ -12,7 +12,8 @@ from deiii.model.distributed.ranks import Ranks
 def choose_launch(settings: TrainConfig, device: torch.device, ranks: Ranks) -> str:
     """Return ``eager``, ``compile`` or ``graph`` for ``train.launch`` on a device.
 
-    ``auto`` is a graph on one NVIDIA GPU, else eager; the network is compiled first where `compiles` says so.
+    ``auto`` is a graph on one NVIDIA GPU, else eager. With ``train.compile`` all of them but ``graph`` are
+    ``compile``; the graph then records the compiled network.
 
     Raises:
         ConfigError: the launch is not possible on this device or with several processes.
@@ -49,5 +50,5 @@ def launch_note(settings: TrainConfig, device: torch.device, ranks: Ranks) -> st
 
 
 def compiles(settings: TrainConfig) -> bool:
-    """Return whether the network is compiled; a graph then records the compiled step."""
+    """Return whether the network is compiled, by ``train.compile`` or ``train.launch=compile``."""
     return settings.compile or settings.launch == "compile"

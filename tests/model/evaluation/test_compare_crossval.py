@@ -137,6 +137,10 @@ def test_messages(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "run")]) == 1
     assert "compare runs with runs, or cross-validations with" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "onne")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+    with pytest.raises(RunError, match=r"run is not a finished cross-validation; compare"):
+        compare_crossvals([tmp_path / "run", tmp_path / "run"], tmp_path / "out")
     assert main(["compare", str(tmp_path / "one")]) == 1
     assert "name two runs or more" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "one/../one")]) == 1

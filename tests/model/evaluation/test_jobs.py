@@ -73,5 +73,5 @@ def test_the_first_run_is_measured_where_runs_share_a_gpu(calls, monkeypatch, gp
 
 
 def test_a_run_on_a_cpu_reports_no_memory(monkeypatch):
-    monkeypatch.setattr(many_runs, "finished", lambda config: True)
+    monkeypatch.setattr(many_runs, "finished", lambda config, scored: True)
     assert many_runs.run_one("{}") == GpuMemory()

@@ -43,7 +43,7 @@ def test_scores_common_classes_and_counts_the_rest(seen_run, other, capsys):
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "5 of 6 clips of table-rest" in said
-    assert "1 clip left out: they have no label that the network predicts" in said
+    assert "1 clip left out: they have no label or rating that the network predicts" in said
     folder = seen_run / "run/on-table-rest"
     metrics = json.loads((folder / "metrics.json").read_text())
     with open(folder / "predictions.csv", newline="") as file:

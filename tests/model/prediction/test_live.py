@@ -17,8 +17,10 @@ import pytest
 from deiii import load
 from deiii.__main__ import main
 from deiii.data.cache.flow_codec import encode_flow
+from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.network.task import Task
 from deiii.model.prediction.live.moments import LiveMoments
+from deiii.model.prediction.live.show import predict_live
 from deiii.model.prediction.overlay import live as live_overlay
 from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming import live
@@ -268,6 +270,11 @@ def test_an_overlay_that_cannot_be_written_is_refused_before_work(seen_run, face
     assert "is an input file" in capsys.readouterr().err and Path(face).read_bytes() == before
     assert main([*words, "--overlay", str(tmp_path)]) == 1
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_name_without_a_suffix_of_mp4_gets_advice_that_live_sources_take(tmp_path):
+    with pytest.raises(ConfigError, match=r"write --overlay .*boxes\.mp4$"):
+        predict_live(["runs/gone"], "0", tmp_path, overlay=str(tmp_path / "boxes"))
 
 
 def test_frames_that_cannot_be_drawn_in_time_are_counted(monkeypatch, tmp_path):
