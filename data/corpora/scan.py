@@ -34,6 +34,9 @@ ADAPTERS = {
 LONGEST_PART = 220  # bytes of a table's or corpus's name in that of its cache folder; file systems allow 255
 NAMED_ALIKE = ("table", "pattern")  # corpora of different people whose speakers may have the same names
 WITH_RATERS = ("crema_d",)  # corpora with several kinds of labels
+# Raised when corrupted copies of a kind are made in another way, so that their features get a new folder.
+# compress 2: x264 without the macroblock tree, with which the same clip had different bytes now and then.
+COPY_VERSIONS = {"compress": 2}
 PUBLISHED_AS_ARCHIVES = ("ravdess", "crema_d", "msp_improv")  # some of which may still be packed
 _log = logging.getLogger(__name__)
 
@@ -101,9 +104,13 @@ def cache_name(config: CorpusConfig) -> str:
     'ravdess-audio-only-speech'
     >>> cache_name(CorpusConfig(name="crema_d", corrupt="speed=0.9"))
     'crema_d-speed-0_9'
+    >>> cache_name(CorpusConfig(name="crema_d", corrupt="compress=40"))
+    'crema_d-compress-40-v2'
     """
     if config.corrupt:
-        return f"{cache_name(replace(config, corrupt=''))}-{_plain(config.corrupt.replace('=', '-'))}"
+        version = COPY_VERSIONS.get(config.corrupt.partition("=")[0], 1)
+        words = config.corrupt.replace("=", "-") + (f"-v{version}" if version > 1 else "")
+        return f"{cache_name(replace(config, corrupt=''))}-{_plain(words)}"
     if config.name == "synthetic":
         return f"synthetic-{config.synthetic.task}"
     if config.name == "ravdess":

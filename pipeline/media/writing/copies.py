@@ -23,6 +23,9 @@ from deiii.pipeline.media.container import open_media
 CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
 BLOCK = 4096  # audio samples in a packet
 LOSSLESS = {"crf": "0", "preset": "ultrafast"}
+# With x264's macroblock tree, about one of ten calls encoded the same frames to other bytes (widths of 96 and
+# 200 px, also with one thread). Without it all calls gave the same bytes; the cause within x264 is not known.
+REPRODUCIBLE = {"x264-params": "mbtree=0"}
 
 
 class EncoderError(RuntimeError):
@@ -52,7 +55,7 @@ def add_video(
         raise EncoderError(
             f"this build of FFmpeg has no {name}; install PyAV from PyPI: pip install av"
         ) from None
-    options = LOSSLESS if crf is None else {"crf": f"{crf:g}", "preset": preset}
+    options = LOSSLESS if crf is None else {"crf": f"{crf:g}", "preset": preset, **REPRODUCIBLE}
     stream = out.add_stream(name, rate=25, options=options)
     even = 1 if crf is None else 2
     stream.height, stream.width = height - height % even, width - width % even
