@@ -22,6 +22,7 @@ MODULES = sorted(
 COMMON = {"np": np, "torch": torch}  # names that every example may use
 
 
+@pytest.mark.usefixtures("own_signals")  # examples of commands change the reactions to signals
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, tmp_path, monkeypatch):
     module = import_module(name)

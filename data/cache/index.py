@@ -108,6 +108,16 @@ class StageIndex:
         """Each clip's row, by clip id."""
         return {row.id: row for shard in self.shards for row in shard.clips}
 
+    @property
+    def content_digest(self) -> str:
+        """SHA-256 over the names and content digests of all shards, as 64 hex digits.
+
+        It changes if arrays or outcomes of clips are computed anew with another result, and if the clips are
+        divided into other shards.
+        """
+        names = sorted((shard.name, shard.digest) for shard in self.shards)
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
 
 def corpus_folder(cache: str | Path, corpus_name: str) -> Path:
     """Return the folder of a corpus in a cache: ``cache/<corpus>``."""

@@ -50,6 +50,8 @@ class FeatureSet:
         resident: large fields of all clips in memory, by stage, which the loaders of this feature set share;
             ``None`` where each loader has copies of its own clips. See `deiii.data.loader.residency`.
         part: int64 [N], for a mixture the number of each clip's corpus; ``None`` for a single corpus.
+        digests: SHA-256 of the content of each opened stage
+            (`deiii.data.cache.index.StageIndex.content_digest`); of a mixture, those of its corpora in a row.
     """
 
     corpus: Corpus
@@ -60,6 +62,7 @@ class FeatureSet:
     left_out: Mapping[str, str]
     resident: dict[str, Any] | None = field(default=None, repr=False)
     part: np.ndarray | None = field(default=None, repr=False)
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False)
     _row: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -146,7 +149,8 @@ class FeatureSet:
                     f"{ids[odd[0]]}: {stream.length[odd[0]]} rows of {stage} for {above.length[odd[0]]} "
                     f"{above.field}; run `deiii preprocess` to rebuild the {stage}"
                 )
-        return cls(corpus, kept, keys, streams, outcomes, left_out)
+        digests = {stage: index.content_digest for stage, index in indices.items()}
+        return cls(corpus, kept, keys, streams, outcomes, left_out, digests=digests)
 
     @classmethod
     def mix(
@@ -183,6 +187,7 @@ class FeatureSet:
             outcomes={stage: _merged(front, [s.outcomes.get(stage, {}) for s in sets]) for stage in stages},
             left_out=_merged(front, [s.left_out for s in sets]),
             part=np.repeat(np.arange(len(sets)), [len(s.clips) for s in sets]),
+            digests={stage: "+".join(s.digests.get(stage, "-") for s in sets) for stage in stages},
         )
 
     def __len__(self) -> int:

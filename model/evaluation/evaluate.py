@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ from deiii.model.network.hide_streams import further_hidden, hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.monitor import TrainingState
-from deiii.model.training.origin import check_origin, keys_of_training
+from deiii.model.training.origin import OTHER_FEATURES, check_origin, keys_of_training, other_features
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, average, in_full_precision, score
 from deiii.model.training.trained import TrainedNetwork, load_network
@@ -52,6 +53,8 @@ EVALUATE_REMEDY = (
     "Its figures would be those of other data than its training data. To go on, train a new run, or put back "
     "what it was trained on and run `deiii preprocess`"
 )
+
+SCORED = "the scores are those of the new features"
 
 
 def evaluate(
@@ -133,6 +136,8 @@ def _evaluate(
         "evaluations": len(earlier) + 1,
         "training": state.record(),
     }
+    if changed := other_features(run, features):
+        metrics["other_features"] = changed
     write_predictions(run.predictions, prediction_table(test, features, task))
     report = write_report(run, metrics, info, features, worst_mistakes(test, features, task))
     write_json(run.metrics_json, metrics)  # last: with it the run counts as scored
@@ -308,6 +313,8 @@ def open_features(
             f"{run.path} was trained on caches with the keys {info['keys']}, but {config.cache} has "
             f"{dict(features.keys)}; name the right folder with cache=..., or train again"
         )
+    if changed := other_features(run, features):
+        print(OTHER_FEATURES.format(", ".join(changed), run.path, SCORED), file=sys.stderr)
     if Task.of(features, config) != task:
         raise RunError(
             f"{run.path} was trained with the classes {list(task.classes)} and the attributes "

@@ -20,12 +20,21 @@ from deiii.data.config.load import changed_settings
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
+from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import media_digests
 from deiii.data.tools.atomic_files import write_json
 from deiii.data.tools.counts import examples
 from deiii.model.training.run_folder import RunError, RunFolder
 
 MEDIA = "media.json"
+OTHER_FEATURES = (
+    "note: the caches of {} were computed anew since the training of {}: their content, or its division into "
+    "shards, has changed; {}"
+)
+CONTINUED = (
+    "the rest of the training uses the new features, so the result differs from that of an uninterrupted "
+    "training. run.json records this under `features`"
+)
 DIGESTS = {"clip_digest": clip_digest, "label_digest": label_digest}  # in run.json and in the clip table
 
 
@@ -68,6 +77,34 @@ def check_origin(run: RunFolder, corpus: Corpus, remedy: str, cache: str | Path 
             f"{run.path} was trained on other recordings of {corpus.title}: {len(other)} media "
             f"file{'s were' if len(other) > 1 else ' was'} replaced since ({examples(other)}). {remedy}"
         )
+
+
+def other_features(run: RunFolder, features: FeatureSet) -> list[str]:
+    """Return the stages whose features are not those with which a run was last trained, byte for byte.
+
+    Caches that are computed again under their old keys may have other features: computed on another machine,
+    or of clips that could not be used before. A run of an earlier version recorded nothing to compare.
+
+    Args:
+        run: the run.
+        features: the features that are to be used.
+    """
+    trained = run.read_info().get("features", []) if run.info.exists() else []
+    before = trained[-1] if trained else {}
+    return [stage for stage, digest in features.digests.items() if before.get(stage, digest) != digest]
+
+
+def record_features(run: RunFolder, features: FeatureSet) -> str:
+    """Record in ``run.json`` the digests of the features that a training uses from now on.
+
+    Returns:
+        a note for the user if the run was trained on other features before; else an empty string.
+    """
+    changed = other_features(run, features)
+    recorded = run.read_info().get("features", [])
+    if changed or not recorded:
+        run.add(features=[*recorded, dict(features.digests)])
+    return OTHER_FEATURES.format(", ".join(changed), run.path, CONTINUED) if changed else ""
 
 
 def keys_of_training(run: RunFolder, config: Config) -> dict[str, str] | None:

@@ -35,7 +35,7 @@ from deiii.model.network.hide_streams import check_hidden, hide_in_scoring
 from deiii.model.network.inputs.network import Network
 from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
-from deiii.model.training.origin import check_origin, save_origin
+from deiii.model.training.origin import check_origin, record_features, save_origin
 from deiii.model.training.parts import check_without_validation, class_weights
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.start.data import TrainingData, read_data
@@ -199,6 +199,8 @@ def _write_run_folder(
     run.create(config, {**data.info, **provenance(), **origin, "processes": world}, resume)
     data.split.save(run.split)
     save_origin(run, data.features.corpus, config.cache)
+    if note := record_features(run, data.features):
+        print(note, file=sys.stderr)
     if not run.state.exists():
         save_histories(run, past)
 
