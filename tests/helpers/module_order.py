@@ -113,7 +113,7 @@ ORDER = {
     "pipeline/media/formats": ["delays ogg", "links"],
     "pipeline/media/samples": ["track"],
     "pipeline/media/writing": ["copies", "video_writer"],
-    "pipeline/media/streaming": ["address audio live_clock", "used_streams", "live"],
+    "pipeline/media/streaming": ["address audio live_clock mono", "played presentation used_streams", "live"],
     "pipeline/faces": [
         "face grid motion quality",
         "mouth",

@@ -11,22 +11,37 @@ import av.filter
 
 def deinterlaced(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     """Yield one full frame for each frame; interlaced ones are deinterlaced, others pass unchanged."""
-    graph: av.filter.Graph | None = None
-    kind: tuple[int, int, str] | None = None
+    deinterlacer = Deinterlacer()
     for frame in frames:
+        yield from deinterlacer.push(frame)
+    yield from deinterlacer.push(None)
+
+
+class Deinterlacer:
+    """Deinterlaces frames that come one at a time; an interlaced frame comes out after the next one."""
+
+    def __init__(self) -> None:
+        self._graph: av.filter.Graph | None = None
+        self._kind: tuple[int, int, str] | None = None
+
+    def push(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
+        """Take a frame (``None`` at the end) and yield the full frames that are known by now."""
+        if frame is None:
+            if self._graph is not None:
+                yield from _drain(self._graph, None)
+                self._graph = None
+            return
         now = frame.width, frame.height, frame.format.name
-        if graph is not None and now != kind:
-            yield from _drain(graph, None)
-            graph = None
-        if graph is None and frame.interlaced_frame:
-            graph = _bwdif(frame)
-            kind = now
-        if graph is None:
+        if self._graph is not None and now != self._kind:
+            yield from _drain(self._graph, None)
+            self._graph = None
+        if self._graph is None and frame.interlaced_frame:
+            self._graph = _bwdif(frame)
+            self._kind = now
+        if self._graph is None:
             yield frame
         else:
-            yield from _drain(graph, frame)
-    if graph is not None:
-        yield from _drain(graph, None)
+            yield from _drain(self._graph, frame)
 
 
 def _bwdif(frame: av.VideoFrame) -> av.filter.Graph:

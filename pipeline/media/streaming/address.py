@@ -145,6 +145,8 @@ def why(source: str, error: Exception) -> str:
     words = getattr(error, "strerror", None) or "not a source that FFmpeg can read"
     if network:
         return f"{words}; is the name of the host right, and is the server on?"
+    if os.path.isfile(source):
+        return f"{words}; the file is damaged, cut off or no recording: play it with ffplay to see which"
     if isinstance(error, FileNotFoundError):
         return "there is no such camera; `ls /dev/video*` lists those of Linux"
     return f"{words}; does another program use the camera? ffplay reports the same"

@@ -27,6 +27,7 @@ import numpy as np
 from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.container import audio_stream, video_stream
 from deiii.pipeline.media.frame import DecodedFrame
+from deiii.pipeline.media.opening.versions import LENIENT
 from deiii.pipeline.media.streaming.address import (
     OPEN_S,
     READ_S,
@@ -36,6 +37,9 @@ from deiii.pipeline.media.streaming.address import (
     shown,
 )
 from deiii.pipeline.media.streaming.live_clock import LiveClock
+from deiii.pipeline.media.streaming.mono import ToMono
+from deiii.pipeline.media.streaming.played import played
+from deiii.pipeline.media.streaming.presentation import DECODING_ORDER, Presentation, decoded
 from deiii.pipeline.media.streaming.used_streams import useless_audio_streams, useless_video_streams
 from deiii.pipeline.media.survey import open_surveyed
 from deiii.pipeline.media.video import Views
@@ -70,7 +74,7 @@ class LiveReader:
     Args:
         source: source as for `deiii.pipeline.media.streaming.address.address`.
         audio, video: whether audio and video are wanted.
-        report: receives a line where a connection is lost, and where it is there again.
+        report: receives a line where a connection is lost or there again, and on each defect of a file.
 
     Attributes:
         name: the source without its password.
@@ -110,7 +114,8 @@ class LiveReader:
         self._begin = 0.0  # value of time.monotonic at the start
         self._last_s = -1.0  # time of the newest video frame
         self._streams: dict[str, Any] = {}  # the streams that are read, by kind
-        self._zeros: dict[int, float] = {}  # timestamp of a file's time 0, by index of the stream, s
+        self._is_surveyed = False  # whether the source is a file that preprocessing reads
+        self._useless_audio: tuple[int, ...] = ()  # indices of a file's audio streams that are not used
         self._pieces = 0  # number of audio pieces that arrived
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -171,9 +176,8 @@ class LiveReader:
     def _open(self) -> Any:
         where, began = self.address, time.monotonic()
         try:
-            container = av.open(
-                where.url, format=where.form, options=dict(where.options), timeout=(OPEN_S, READ_S)
-            )
+            options, limits = dict(where.options), (OPEN_S, READ_S)
+            container = av.open(where.url, format=where.form, options=options, timeout=limits, **LENIENT)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             # FFmpeg has no one error for this: RTSP that is given up looks like damaged data.
             raise cannot_open(self.source, error, time.monotonic() - began >= OPEN_S) from None
@@ -197,17 +201,17 @@ class LiveReader:
     def _choose(self, container: Any) -> dict[str, Any]:
         """Return the video and the audio stream to read, None where there is none; cover art is no video.
 
-        Those of a file are the ones that preprocessing uses, and times count from the same time 0.
+        Those of a file are the ones that preprocessing uses.
         """
         useless: tuple[int, ...] = ()
         if self.address.is_file:
             with contextlib.suppress(ClipError):
                 useless += useless_video_streams(self.address.url)
             with contextlib.suppress(ClipError):
-                useless += useless_audio_streams(self.address.url, USUAL_RATE)
+                self._useless_audio = useless_audio_streams(self.address.url, USUAL_RATE)
+                useless += self._useless_audio
             with contextlib.suppress(ClipError), open_surveyed(self.address.url, useless=useless) as opened:
-                each = (opened.times.video, opened.times.audio)
-                self._zeros = {times.index: times.zero + times.offset for times in each if times}
+                self._is_surveyed = bool(opened.times.video or opened.times.audio)
         found: dict[str, Any] = {"video": None, "audio": None}
         for kind, choose in (("video", video_stream), ("audio", audio_stream)):
             with contextlib.suppress(ClipError):
@@ -233,6 +237,10 @@ class LiveReader:
                 if self._stopped.is_set():
                     container.close()
                     return
+            if self._is_surveyed:
+                container.close()
+                self._play()
+                return
             self._begin = time.monotonic()
         while True:
             before = self.frames + self._pieces
@@ -256,6 +264,30 @@ class LiveReader:
                     ended = str(error)
             self._report(f"{self.name}: connected again")
 
+    def _play(self) -> None:
+        """Play a file that preprocessing reads, with the frames and the times of preprocessing."""
+        items = played(
+            self.address.url, self.has_video, self.has_audio, self._useless_audio, self._report_of_file
+        )
+        try:
+            for number, (time_s, item) in enumerate(items):
+                if not number:
+                    self._begin = time.monotonic()
+                due = self._begin + max(0.0, time_s)
+                if self._stopped.wait(max(0.0, due - time.monotonic())):
+                    return
+                if isinstance(item, DecodedFrame):
+                    self.frames += 1
+                    self._put(Picture(item, time_s, due))
+                else:
+                    self._pieces += 1
+                    self._put(AudioPiece(item.samples, item.rate, time_s))
+        except ClipError as error:
+            raise LiveError(f"live source {self.name} cannot be played: {error.outcome.reason}") from None
+
+    def _report_of_file(self, text: str) -> None:
+        self._report(f"{self.name}: {text}")
+
     def _read(self, container: Any) -> str | None:
         """Read a connection to its end; returns why it is lost, ``None`` where it ended as declared."""
         forms = set(container.format.name.split(","))
@@ -271,36 +303,33 @@ class LiveReader:
                 views.follow(wanted[0])
             if self.has_audio:
                 wanted.append(self._streams["audio"])
-            to_mono = _ToMono()
+            to_mono = ToMono()
+            order = Presentation(bool(forms & DECODING_ORDER))
             opened_s = 0.0 if self.address.is_file else time.monotonic() - self._begin
-            clock = LiveClock(opened_s, zero=0.0 if self._zeros else None)
-            for packet in container.demux(wanted):
-                if self._stopped.is_set():
-                    return None
-                arrived, zero = time.monotonic(), self._zeros.get(packet.stream_index, 0.0)
-                for frame in _decoded(packet):
-                    stamp = None if forms & UNTIMED else frame.time
-                    if played and stamp is not None:
-                        stamp = clock.joined(stamp, type(frame).__name__) - zero
-                    at = clock.time(stamp, arrived - self._begin, self.address.is_file)
-                    latest_s = max(latest_s, at - opened_s)
-                    if played:
-                        due = self._begin + at
-                        self._stopped.wait(max(0.0, due - time.monotonic()))
-                        arrived = due if self.address.is_file else max(arrived, due)
-                    if isinstance(frame, av.VideoFrame):
-                        self._put_video(frame, views, at, arrived)
-                    else:
-                        self._pieces += 1
-                        early_s = max(0.0, -(stamp or 0.0)) if self._zeros else 0.0  # silence of the encoder
-                        for piece in to_mono.convert(frame):
-                            samples = piece.to_ndarray().ravel()[round(early_s * piece.sample_rate) :]
-                            if len(samples):
-                                self._put(AudioPiece(samples, piece.sample_rate, at))
+            clock = LiveClock(opened_s)
+            for frame, stamp, arrived in decoded(container, wanted, order, self._stopped):
+                stamp = None if forms & UNTIMED else stamp
+                if played and stamp is not None:
+                    stamp = clock.joined(stamp, type(frame).__name__)
+                at = clock.time(stamp, arrived - self._begin, self.address.is_file)
+                latest_s = max(latest_s, at - opened_s)
+                if played:
+                    due = self._begin + at
+                    self._stopped.wait(max(0.0, due - time.monotonic()))
+                    arrived = due if self.address.is_file else max(arrived, due)
+                if isinstance(frame, av.VideoFrame):
+                    for one in views.noted(iter([frame])):
+                        self._put_video(one, views, at, arrived)
+                else:
+                    self._pieces += 1
+                    for samples in to_mono.convert(frame):
+                        self._put(AudioPiece(samples, to_mono.rate, at))
         except av.error.ExitError:
             return f"nothing arrived for {READ_S:g} s"
         except (av.error.FFmpegError, OSError, ClipError) as error:
             return getattr(error, "strerror", None) or str(error)
+        if self._stopped.is_set():
+            return None
         if container.duration and self.address.is_network:
             self.lost = _cut_short(latest_s, container.duration / av.time_base)
         return None if recorded or forms & IN_PIECES else "the server ended it"
@@ -311,34 +340,6 @@ class LiveReader:
         if time_s > self._last_s:
             self._last_s = time_s
             self._put(Picture(views.view(frame), time_s, arrived))
-
-
-def _decoded(packet: av.Packet) -> list[Any]:
-    """Return the frames of a packet; none where it is damaged, as after a lost packet of the network."""
-    try:
-        return packet.decode()
-    except (av.error.FFmpegError, ValueError):
-        return []
-
-
-class _ToMono:
-    """Convert audio frames to mono float32 samples at the rate of the first frame.
-
-    A stream may change its channels or its rate; the output keeps its rate.
-    """
-
-    def __init__(self) -> None:
-        self._resampler: Any = None
-        self._form: tuple[str, str, int] | None = None  # sample format, channel layout, rate of the input
-        self._rate = 0  # of the output, Hz
-
-    def convert(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        """Return the frames of mono audio that are complete after ``frame``."""
-        form = frame.format.name, frame.layout.name, frame.sample_rate
-        if form != self._form:
-            self._form, self._rate = form, self._rate or frame.sample_rate
-            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
-        return self._resampler.resample(frame)
 
 
 def _cut_short(found_s: float, whole_s: float) -> str:

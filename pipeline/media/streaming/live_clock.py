@@ -19,12 +19,11 @@ class LiveClock:
 
     Args:
         begin: when this connection was made, s since the beginning.
-        zero: the timestamp of that time, s; by default the first one.
     """
 
-    def __init__(self, begin: float, zero: float | None = None):
+    def __init__(self, begin: float):
         self._begin = begin
-        self._zero = zero  # the timestamp that is `_begin`
+        self._zero: float | None = None  # the timestamp that is `_begin`: the first one
         self._newest: dict[str, float] = {}  # timestamp of each stream
         self._joins: dict[str, int] = {}  # how often those of each stream began again
         self._shifts = [0.0]  # of the timestamps after each join, s
