@@ -193,7 +193,9 @@ class Trainer:
         if self.ranks.first:
             self.run.write_history(self.history)
         if progress:
-            tqdm.write(describe(row, best=epoch == self.best_epoch))
+            # With train.monitor=last, every epoch replaces the one before, whether it is better or not.
+            chosen = self.settings.monitor != "last"
+            tqdm.write(describe(row, best=chosen and epoch == self.best_epoch))
 
     def _train_epoch(self, epoch: int, stop: threading.Event, progress: bool) -> None:
         """Do the training steps of an epoch that are not done yet."""

@@ -119,8 +119,10 @@ def from_layout(paths: Sequence[str], layout: Layout, notes: Sequence[str] = ())
         )
     said = list(notes)
     if unfit:
+        it, row = ("it", "its row") if len(unfit) == 1 else ("them", "their rows")
         said.append(
-            f"{counted(len(unfit), 'recording')} left out, not in layout {layout.words}: {examples(unfit)}"
+            f"{counted(len(unfit), 'recording')} left out, not in layout {layout.words}: {examples(unfit)}; "
+            f"move {it} into the layout and run the command again with --force, or add {row} to clips.csv"
         )
     return Found(f"layout {layout.words}", tuple(rows), notes=tuple(said))
 

@@ -73,7 +73,7 @@ def write(found: Found, folder: Path, config: Path, preset: str, force: bool = F
         write_text(table, text)
     write_text(config, settings)  # last: it names the table
     wrote = ", ".join(str(path) for path in (table, config) if path is not None)
-    return [*_about(found, corpus), f"wrote {wrote}", *_next(config, preset)]
+    return [*_about(found, corpus), f"wrote {wrote}", *_next(config, preset, _speakers_short(found, corpus))]
 
 
 def _table_path(root: Path, config: Path, sources: Sequence[Path]) -> Path:
@@ -170,9 +170,12 @@ def _about(found: Found, corpus: Corpus) -> list[str]:
             f"speakers: {len(known)} ({with_counts((c.speaker for c in clips if c.speaker in known), 3)})"
         )
         if len(each) < 3:
+            remedy = "add clips of other people to the folder"
+            if _speakers_short(found, corpus) == 2:
+                remedy += ", or train on one speaker and test on the other, without validation, as below"
             lines.append(
                 f"note: {counted(len(each), 'speaker')} cannot be divided into training, validation and "
-                "test; three are needed, ten or more are usual"
+                f"test; three are needed, ten or more are usual; {remedy}"
             )
     labels = [clip.label for clip in clips if clip.label is not None]
     if labels:
@@ -184,13 +187,22 @@ def _about(found: Found, corpus: Corpus) -> list[str]:
     return lines + [f"note: {note}" for note in (*corpus.notes, *found.notes)]
 
 
-def _next(config: Path, preset: str) -> list[str]:
+def _speakers_short(found: Found, corpus: Corpus) -> int:
+    """Return the number of speakers if there are fewer than three in a table; else 0.
+
+    The corpora that deiii knows have published splits, to which the settings for few speakers do not apply.
+    """
+    speakers = len({clip.speaker for clip in corpus.clips})
+    return speakers if speakers < 3 and not found.config else 0
+
+
+def _next(config: Path, preset: str, short: int) -> list[str]:
+    """Return the commands to type next, of which none fails because there are too few speakers."""
     name = shlex.quote(str(config))
     words = f"{name} {preset}".strip()
     run = shlex.quote(f"runs/{config.stem}")
-    return [
-        "next:",
-        f"  deiii preprocess {words}",
-        f"  deiii train {words} train.run={run}",
-        f"  deiii evaluate {run}",
-    ]
+    lines = ["next:", f"  deiii preprocess {words}"]
+    if short == 1:
+        return lines
+    few = " split.val_share=0 train.monitor=last" if short == 2 else ""
+    return [*lines, f"  deiii train {words}{few} train.run={run}", f"  deiii evaluate {run}"]

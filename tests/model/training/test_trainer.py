@@ -230,6 +230,14 @@ def test_the_monitored_figure():
     assert "val UAR 0.400" in line and line.endswith("best")
 
 
+@pytest.mark.parametrize("monitor", ["auto", "last"])
+def test_no_epoch_is_called_best_where_the_last_one_is_kept(monitor, tmp_path, capfd):
+    trainer(tmp_path, epochs=2, monitor=monitor).fit(progress=True)
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("epoch   ")]
+    assert len(lines) == 2 and lines[0].endswith("best") == (monitor == "auto")
+    assert monitor == "auto" or not lines[1].endswith("best")
+
+
 def test_statuses_are_read_together_whatever_their_sizes():
     pending = [(3, torch.tensor([1, 7, -1])), (4, torch.tensor([0, 2])), (5, torch.tensor([1]))]
     assert read_together(pending) == [(3, [1, 7, -1]), (4, [0, 2]), (5, [1])]

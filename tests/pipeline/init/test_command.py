@@ -61,6 +61,27 @@ def test_the_written_files_are_read_by_deiii_and_the_printed_commands_parse(here
     assert load_config(train[:2], train[2:]).train.run == "runs/my_clips"
 
 
+@pytest.mark.parametrize("people", [1, 2])
+def test_too_few_speakers_get_a_remedy_and_a_training_that_can_start(people, here, capsys):
+    names = ("anna", "ben")[:people]
+    clips = touch(
+        here / "few", *[f"{p}/{e}/{n}.mp4" for p in names for e in ("happy", "sad") for n in (1, 2)]
+    )
+    assert main(["init", str(clips), "--yes", "--layout", "speaker/label/clip"]) == 0
+    out = capsys.readouterr().out
+    assert "add clips of other people to the folder" in out
+    train = re.search(r"deiii (train .*)", out)
+    assert (train is not None) == (people == 2)
+    if train is None:
+        assert "deiii evaluate" not in out
+        return
+    words = train[1].split()[1:]
+    assert {"split.val_share=0", "train.monitor=last"} <= set(words)
+    config = load_config(words[:2], words[2:])
+    split = make_split(scan(config.corpus), config.split)
+    assert len(split.speakers("train")) == 1 and len(split.speakers("test")) == 1
+
+
 def test_sound_alone_asks_for_log_mel_alone(here):
     clips = touch(here / "voices", *every("{p}/{e}/{n}.wav"))
     assert main(["init", str(clips), "--yes"]) == 0

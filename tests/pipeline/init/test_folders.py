@@ -138,6 +138,11 @@ def test_recordings_elsewhere_are_named_and_many_of_them_are_refused(tmp_path):
     paths = every("{p}/{e}/{n}.mp4")
     found = look(touch(tmp_path, *paths, "intro.mp4"))
     assert len(found.rows) == len(paths) and "left out" in found.notes[0] and "intro.mp4" in found.notes[0]
+    assert "move it into the layout" in found.notes[0] and "add its row to clips.csv" in found.notes[0]
+    several = look(touch(tmp_path / "more", *paths, "intro.mp4", "outro.mp4"))
+    assert (
+        "move them into the layout" in several.notes[0] and "add their rows to clips.csv" in several.notes[0]
+    )
     with pytest.raises(InitError, match="do not fit the layout"):
         look(touch(tmp_path, *[f"{n}.mp4" for n in range(9)]))
 
