@@ -36,8 +36,8 @@ def _add_splits(commands: argparse._SubParsersAction) -> None:
         help="list split protocols; import one that others published",
         description="Read or list split protocols. `splits list` prints those that come with deiii, with "
         "their sources. `splits import` reads published lists of file names (train, val, test) and writes "
-        "them as a protocol (YAML) for split.protocol=FILE. The lists are a folder of CSV, text, JSON or "
-        "JSON Lines files, or one table with a column that names the part. "
+        "them as a protocol (YAML) for split.protocol=FILE. The lists are a folder of CSV, text, JSON, JSON "
+        "Lines or wav.scp (Kaldi) files, or one table with a column that names the part. "
         "Audit the protocol before you train (`deiii audit`).",
         when_stopped=NOTHING_DONE,
         examples=["splits list", "splits import EmoBox/data/cremad --out cremad-emobox.yaml"],

@@ -6,7 +6,8 @@ of at most half a second. `LIKE_AUDIO` lies between the correlation of different
 one take in two codecs.
 
 A face print is the movement in the aligned crops: the differences between 32 grey images of 8 x 8 px. What
-stays the same in a clip, such as the person and the room, does not affect it.
+stays the same in a clip, such as the person and the room, does not affect it. A mirrored copy of a
+video is found, too.
 
 Axes: N clips, D numbers of a coarse or face print, T steps, F bands.
 """
@@ -131,9 +132,17 @@ def same_audio(
 def same_face(
     here: Mapping[str, np.ndarray], there: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, str, float]]:
-    """Yield the pairs of clips with the same movement of the face, and their correlation."""
-    for a, b in _candidates(here, there, LIKE_FACE):
-        yield a, b, float(here[a] @ there[b])
+    """Yield the pairs of clips with the same movement of the face, also mirrored, and their correlation."""
+    found: dict[tuple[str, str], float] = {}
+    for others in (there, {name: mirrored(print_D) for name, print_D in there.items()}):
+        for a, b in _candidates(here, others, LIKE_FACE):
+            found[a, b] = max(found.get((a, b), -1.0), float(here[a] @ others[b]))
+    yield from ((a, b, likeness) for (a, b), likeness in found.items())
+
+
+def mirrored(print_D: np.ndarray) -> np.ndarray:
+    """Return the face print of the mirrored video, float32 [D]."""
+    return print_D.reshape(-1, SIDE, SIDE)[:, :, ::-1].ravel()
 
 
 def _candidates(

@@ -3,56 +3,42 @@
 Two forms are read: a folder of lists, one for each part and fold (``fold_1/train.csv``,
 ``split01/test.csv``, ``cremad_test_fold_1.jsonl``); or a table with a column that names the part
 (``FileName, ..., Split_Set``), one table for each fold or with a column ``fold``. Lists are CSV with any
-separator, with or without a header, plain text, JSON or JSON Lines. Nothing else of a list is used but names,
-parts and folds; labels come from the corpus.
+separator, with or without a header, plain text, JSON, JSON Lines or Kaldi's ``wav.scp``. Nothing else of a
+list is used but names, parts and folds; labels come from the corpus.
 
->>> part_of("cremad_train_fold_1.jsonl"), fold_of("data/fold_1/cremad_train_fold_1.jsonl")
-('train', 1)
+>>> fold_of("data/fold_1/cremad_train_fold_1.jsonl")
+1
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
+import logging
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deiii.data.audit.list_rows import SPLITS, list_rows
 from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, clip_key
-from deiii.data.corpora.protocol import SUFFIXES as OF_CLIPS
 from deiii.data.tools.atomic_files import write_text
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, examples
+from deiii.data.tools.text.decoding import decode
+from deiii.data.tools.text.part_names import part_of, part_of_folders
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list", ".json", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list", ".json", ".jsonl", ".scp")
+KALDI = ("wav.scp", "video.scp")
 MAX_BYTES = 256_000_000
-NAMES = (
-    "filename", "file_name", "file", "filepath", "file_path", "path", "wav", "wav_path", "audio",
-    "audio_path", "video", "video_path", "clip", "clip_id", "utterance", "utt", "utt_id", "key", "name", "id",
-)  # fmt: skip
-SPLITS = ("split_set", "split", "set", "subset", "part", "partition", "phase", "usage")
-FOLDS = ("fold", "fold_id", "cv", "session_fold")
-WORDS = {
-    "train": "train", "training": "train", "trn": "train",
-    "val": "val", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "devel": "val",
-    "development": "val",
-    "test": "test", "testing": "test", "tst": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
 _FOLD = re.compile(r"(?:fold|split|cv|set|session|consensus|partition)[-_ ]?(\d{1,3})(?!\d)", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"[-_](\d{1,3})$")
 _CELL = re.compile(r"\D*?(\d+)(?:\.0+)?")  # a fold in a table: 1, 1.0 (of pandas), fold1, Session_2
-_CLIP = re.compile(rf"\s*(.+?(?:{'|'.join(map(re.escape, sorted(OF_CLIPS)))}))(?=\s|$)", re.IGNORECASE)
+_log = logging.getLogger(__name__)
+LEFT_OUT = 4  # values and files that a line names
 
 Entry = tuple[int | None, str, str]  # fold, part and name of a clip
-
-
-def part_of(text: str) -> str | None:
-    """Return the part that a file's name, or a cell, names; ``None`` if it names none, or several."""
-    found = {WORDS[word] for word in re.split(r"[^a-z]+", Path(text).stem.lower()) if word in WORDS}
-    return found.pop() if len(found) == 1 else None
 
 
 def fold_of(path: str) -> int | None:
@@ -81,9 +67,10 @@ def read_lists(path: str | Path, name: str | None = None) -> Protocol:
     origin: dict[tuple[int | None, str], Path] = {}
     digest = hashlib.sha256()
     used: list[Path] = []
+    left_out: list[str] = []
     for file in files:
         found: dict[tuple[int | None, str], list[str]] = defaultdict(list)
-        for fold, part, clip in _entries(file, root):
+        for fold, part, clip in _entries(file, root, left_out):
             found[fold, part].append(clip)
         for (fold, part), clips in found.items():
             before = folds[fold].setdefault(part, clips)
@@ -97,12 +84,21 @@ def read_lists(path: str | Path, name: str | None = None) -> Protocol:
             digest.update(file.read_bytes())
             used.append(file)
     if not folds:
-        looked = f"{len(files)} lists" if files else "no lists"
-        raise SplitError(
-            f"{root} has {looked} ({', '.join(SUFFIXES)}) that name a part of a split: call the files train, "
-            f"val and test, or use a table with a column {', '.join(SPLITS[:3])}"
-        )
+        raise SplitError(_nothing_found(root, left_out))
+    if left_out:
+        number = counted(len(left_out), "file names", "files name")
+        _log.warning("%s: %s no part and left out: %s", root, number, examples(left_out, LEFT_OUT))
     return _protocol(root, name or root.stem, folds, used, digest.hexdigest())
+
+
+def _nothing_found(root: Path, left_out: Sequence[str]) -> str:
+    """Return the message for lists that name no part."""
+    looked = f"none of {counted(len(left_out), 'file')} ({examples(left_out, LEFT_OUT)}) names"
+    found = looked if left_out else f"there is no list ({', '.join(SUFFIXES)}) that names"
+    return (
+        f"{root}: {found} a part of a split: call the files train, val and test, or use a table "
+        f"with a column {', '.join(SPLITS[:3])}"
+    )
 
 
 def write_protocol(path: str | Path, protocol: Protocol) -> None:
@@ -158,31 +154,74 @@ def _files(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise SplitError(f"there is no folder and no file {root}")
-    found = [p for p in root.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES]
+    found = [p for p in root.rglob("*") if p.is_file() and _is_list(p)]
     return sorted(p for p in found if not any(piece.startswith(".") for piece in p.relative_to(root).parts))
 
 
-def _entries(file: Path, root: Path) -> Iterator[Entry]:
-    """Yield the clips of one file with their parts and folds; nothing from a file that names no part."""
+def _is_list(file: Path) -> bool:
+    """Return whether a file's name is that of a list; of Kaldi's tables, those of recordings are lists."""
+    suffix = file.suffix.lower()
+    return suffix in SUFFIXES and (suffix != ".scp" or file.name.lower() in KALDI)
+
+
+def _entries(file: Path, root: Path, left_out: list[str]) -> list[Entry]:
+    """Return the clips of one file with their parts and folds; none of a file that names no part.
+
+    Args:
+        file: the list.
+        root: the folder of all lists, or the file.
+        left_out: gets the reason if the file names no part.
+    """
     if file.stat().st_size > MAX_BYTES:
         raise SplitError(f"{file} is larger than {MAX_BYTES} bytes, the limit for a list")
     relative = file.name if file == root else file.relative_to(root).as_posix()
-    part, fold = part_of(file.name), fold_of(relative)
-    if part is None and file != root:
-        part = next((p for piece in reversed(Path(relative).parts[:-1]) if (p := part_of(piece))), None)
+    part, fold = part_of(file.name) or part_of_folders(relative), fold_of(relative)
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        json_file = file.suffix.lower() in (".json", ".jsonl")
-        rows = list(_json_rows(text, file.suffix.lower()) if json_file else _table_rows(text))
-    except (UnicodeDecodeError, ValueError, csv.Error, RecursionError) as error:
+        text, encoding = decode(file.read_bytes())
+        rows = list_rows(text, file.suffix.lower())
+    except (ValueError, csv.Error, RecursionError) as error:
+        if part is None and file != root:
+            left_out.append(f"{relative} (no list: {error})")
+            return []
         raise SplitError(f"{file} cannot be read as a list: {error}") from None
+    if encoding == "Windows-1252":
+        _log.warning("%s is not UTF-8 and was read as Windows-1252; check letters such as é and ü", file)
     # Where a column names parts, a row without one (holdout, unused) is in none, whatever the file's name.
-    if any(part_of(row.get("part", "")) for row in rows):
+    if any(part_of(row.part) for row in rows):
         part = None
+    elif part is None:
+        left_out.append(relative)
+        return []
+    found: list[Entry] = []
+    words: dict[str | None, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        own_part = part_of(row.get("part", "")) or part
-        if own_part and row["name"]:
-            yield _fold(row["fold"], file) if row.get("fold") else fold, own_part, row["name"]
+        own_part = part_of(row.part) or part
+        words[own_part if row.name else None][row.part if row.name else "no name"] += 1
+        if own_part and row.name:
+            found.append((_fold(row.fold, file) if row.fold else fold, own_part, row.name))
+    _log_parts(file, words)
+    return found
+
+
+def _log_parts(file: Path, words: Mapping[str | None, Mapping[str, int]]) -> None:
+    """Log the words of a column that are joined to one part, and those that name no part.
+
+    Args:
+        file: the list.
+        words: the number of rows for each cell, by part; ``None`` for rows that are in no part.
+    """
+    for part in PARTS:
+        joined = [f"{word} {number}" for word, number in sorted(words.get(part, {}).items())]
+        if len({word.casefold() for word in words.get(part, {})}) > 1:
+            _log.warning(
+                "%s: %s are joined to one part, %s; remove the rows of those that you do not use",
+                file,
+                examples(joined, LEFT_OUT),
+                part,
+            )
+    if left := words.get(None):
+        named = examples([f"{word or 'blank'} {number}" for word, number in sorted(left.items())], LEFT_OUT)
+        _log.warning("%s: %s left out, in no part: %s", file, counted(sum(left.values()), "row"), named)
 
 
 def _fold(cell: str, file: Path) -> int:
@@ -191,63 +230,3 @@ def _fold(cell: str, file: Path) -> int:
     if not found:
         raise SplitError(f"{file}: the fold {cell!r} is not a number; number the folds in that column")
     return int(found[1])
-
-
-def _table_rows(text: str) -> Iterator[dict[str, str]]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        return
-    separator = next((s for s in "\t;," if s in lines[0]), None)
-    if separator is None:
-        cells = [line.split() for line in lines]
-    else:
-        cells = [
-            [c.strip() for c in row] for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)
-        ]
-    header = {name.strip().lower(): i for i, name in enumerate(cells[0])}
-    columns = {
-        key: next((header[name] for name in names if name in header), None)
-        for key, names in (("name", NAMES), ("part", SPLITS), ("fold", FOLDS))
-    }
-    if columns["name"] is None:  # no header, or none that is known: the first column
-        columns = {"name": 0, "part": None, "fold": None}
-        if separator is None:  # names may hold blanks
-            cells = [[found[1]] if (found := _CLIP.match(line)) else line.split() for line in lines]
-    else:
-        cells = cells[1:]
-    for row in cells:
-        yield {key: row[i] if i is not None and i < len(row) else "" for key, i in columns.items()}
-
-
-def _json_rows(text: str, suffix: str) -> Iterator[dict[str, str]]:
-    if suffix == ".jsonl":
-        tree: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
-    else:
-        tree = json.loads(text)
-    if isinstance(tree, dict):
-        by_part = {
-            key: value for key, value in tree.items() if key.lower() in WORDS and isinstance(value, list)
-        }
-        if by_part:
-            for part, items in by_part.items():
-                for row in _items(items):
-                    yield {**row, "part": part}
-            return
-        tree = [{"key": key, **value} if isinstance(value, dict) else key for key, value in tree.items()]
-    yield from _items(tree)
-
-
-def _items(items: Any) -> Iterator[dict[str, str]]:
-    if not isinstance(items, list):
-        raise ValueError("it holds neither a list nor an object of clips")
-    for item in items:
-        if isinstance(item, str):
-            yield {"name": item}
-        elif isinstance(item, dict):
-            lower = {str(key).lower(): value for key, value in item.items()}
-            name = next((lower[key] for key in NAMES if isinstance(lower.get(key), str)), "")
-            part = next((str(lower[key]) for key in SPLITS if lower.get(key) is not None), "")
-            fold = next((str(lower[key]) for key in FOLDS if lower.get(key) is not None), "")
-            yield {"name": name, "part": part, "fold": fold}
-        else:
-            raise ValueError(f"{item!r} is neither a name nor an object")

@@ -13,7 +13,15 @@ from deiii.data.cache.identity import find_corpus
 from deiii.data.cache.index import CacheError
 from deiii.data.config.schema import Config, SplitConfig
 from deiii.data.corpora.clips import Corpus, CorpusError
-from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, load_protocol, match_clips, some
+from deiii.data.corpora.protocol import (
+    PARTS,
+    Protocol,
+    SplitError,
+    clip_key,
+    load_protocol,
+    match_clips,
+    some,
+)
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import Split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
@@ -64,7 +72,7 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
         own = _parts(protocol, corpus, config, replace(settings, fold=number))
         found = audit_parts(own, prints)
         again = _tested_again(own["test"], number, tested)
-        looked = [*found.looked, *_missing(protocol, number, own), *_in_no_part(corpus, own)]
+        looked = [*found.looked, *_missing(protocol, number, corpus), *_in_no_part(corpus, own)]
         if len(numbers) > 1 and number == numbers[-1]:
             looked += _never_tested(corpus, tested)
         yield number, Audit((*found.findings, *again), tuple(looked))
@@ -77,9 +85,14 @@ def check_foreign(split: Split, features: FeatureSet, config: Config) -> str:
         SplitError: it leaks, and ``split.leaks`` is ``refuse``.
     """
     name = features.corpus.protocol if config.split.protocol == "auto" else config.split.protocol
-    if not load_protocol(name).foreign:
+    protocol = load_protocol(name)
+    if not protocol.foreign:
         return ""
     found = audit_split(split, features, config.corpus.name)
+    held = {clip_id for part in PARTS for clip_id in getattr(split, part)}
+    own = features.corpus.divided or features.corpus
+    more = [*_missing(protocol, split.fold, own), *_without_place(own, held, "in no part")]
+    found = replace(found, looked=(*found.looked, *more))
     if found.leaks and config.split.leaks != "allow":
         raise SplitError(
             f"the split {split.protocol} leaks, so nothing was trained:\n{found.text()}\n"
@@ -108,12 +121,16 @@ def _parts(
     return {part: [facts_of_clip(by_id[i], name) for i in getattr(split, part)] for part in PARTS}
 
 
-def _missing(protocol: Protocol, fold: int, parts: Mapping[str, Sequence[Facts]]) -> list[str]:
+def _missing(protocol: Protocol, fold: int, corpus: Corpus) -> list[str]:
+    """Return a sentence on the names in lists that no clip of the corpus has."""
     if not protocol.foreign:
         return []
-    listed = sum(len(names) for names in protocol.parts[fold].values())
-    found = sum(len(clips) for clips in parts.values())
-    return [f"{listed - found} of {listed} listed names have no clip in the corpus"] if found < listed else []
+    known = {clip_key(name) for clip in corpus.clips for name in (clip.id, clip.path)}
+    listed = [name for names in protocol.parts[fold].values() for name in names]
+    lacking = [name for name in listed if clip_key(name) not in known]
+    if not lacking:
+        return []
+    return [f"{len(lacking)} of {len(listed)} listed names have no clip in the corpus: {some(lacking)}"]
 
 
 def _tested_again(test: Sequence[Facts], fold: int, tested: dict[str, int]) -> list[Finding]:

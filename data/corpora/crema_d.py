@@ -28,7 +28,15 @@ from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, nothing_there, only_one, root_folder
+from deiii.data.corpora.files import (
+    AUDIO,
+    VIDEO,
+    corpus_files,
+    log_left_out,
+    nothing_there,
+    only_one,
+    root_folder,
+)
 from deiii.data.corpora.targets.classes import winner
 from deiii.data.tools.counts import counted
 
@@ -179,7 +187,8 @@ def _summary(row: dict[str, str]) -> Row:
 
 
 def _one_file_each(paths: list[str]) -> dict[str, str]:
-    """Return the file of each clip: the first of the formats in `VIDEO`, or audio if there is no video."""
+    """Return the file of each clip: the first of the formats in `VIDEO`, or audio if no clip has a video."""
+    strange: list[str] = []
     by_format: dict[str, dict[str, str]] = {suffix: {} for suffix in VIDEO + AUDIO}
     for path in paths:
         file = PurePosixPath(path)
@@ -188,12 +197,19 @@ def _one_file_each(paths: list[str]) -> dict[str, str]:
             level = "XX" if match[4].upper() == "X" else match[4].upper()  # the release has 1040_ITH_SAD_X
             clip_id = "_".join([match[1], match[2].upper(), match[3].upper(), level])
             only_one(by_format[file.suffix.lower()], clip_id, path, "crema_d")
+        else:
+            strange.append(path)
     video: dict[str, str] = {}
     for suffix in reversed(VIDEO):
         video |= by_format[suffix]
     audio: dict[str, str] = {}
     for suffix in reversed(AUDIO):
         audio |= by_format[suffix]
+    if video or audio:
+        log_left_out("crema_d", strange, f"with names unlike {PurePosixPath(EXAMPLE).name}")
+    if video:
+        alone = [audio[clip_id] for clip_id in sorted(audio.keys() - video.keys())]
+        log_left_out("crema_d", alone, "audio of clips without a video, while other clips have one")
     return video or audio
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from deiii.data.corpora.clips import CorpusError
-from deiii.data.tools.counts import examples
+from deiii.data.tools.counts import counted, examples
 
 # All suffixes that count as recordings, for every corpus and for prediction. Where a corpus has a clip in
 # several formats, the first in this order is taken.
@@ -22,6 +23,7 @@ AUDIO = (
     ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma",
     ".aif", ".aiff", ".aifc", ".au", ".sph", ".amr", ".caf",
 )  # fmt: skip
+_log = logging.getLogger(__name__)
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -120,6 +122,18 @@ def passed_over(root: Path) -> str:
     others.sort(key=lambda pair: pair[0] not in ARCHIVES)
     words = [f"{n} {s}{' (unpack them first)' if s in ARCHIVES else ''}" for s, n in others]
     return f"also there: {examples(words, 5)}" if words else ""
+
+
+def log_left_out(corpus: str, paths: Sequence[str], why: str) -> None:
+    """Log the files below a corpus root that are no clips; nothing without any.
+
+    Args:
+        corpus: the adapter's name.
+        paths: the files, relative to the root.
+        why: the reason, as it follows the number of files.
+    """
+    if paths:
+        _log.warning("%s: %s left out, %s: %s", corpus, counted(len(paths), "file"), why, examples(paths))
 
 
 def holds_archives(root: Path) -> bool:

@@ -33,8 +33,16 @@ from statistics import fmean, variance
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, nothing_there, only_one, root_folder
-from deiii.data.tools.counts import examples
+from deiii.data.corpora.files import (
+    AUDIO,
+    VIDEO,
+    corpus_files,
+    log_left_out,
+    nothing_there,
+    only_one,
+    root_folder,
+)
+from deiii.data.tools.counts import counted, examples
 
 LETTERS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
 CLASSES = tuple(LETTERS.values())
@@ -52,6 +60,7 @@ TABLES = ("Evalution.txt", "Evaluation.txt")
 _ID = r"S\d{2}[AHNS]-[FM]\d{2}-[PRST]-[FM]{2}\d{2,3}"
 _NAME = re.compile(rf"(?:MSP|UTD)-IMPROV-({_ID})", re.IGNORECASE)
 _LINE = re.compile(rf"(?:MSP|UTD)-IMPROV-({_ID})\.(?:avi|mp4|wav)\s*;(.*)", re.IGNORECASE)
+_LOOKS_ALIKE = re.compile(r"(?:MSP|UTD)-IMPROV", re.IGNORECASE)
 _log = logging.getLogger(__name__)
 
 
@@ -76,15 +85,22 @@ def scan(config: CorpusConfig) -> Corpus:
     paths = corpus_files(root, VIDEO + AUDIO)
     video: dict[str, str] = {}
     audio: dict[str, str] = {}
+    strange: list[str] = []
     for path in paths:
         match = _NAME.fullmatch(PurePosixPath(path).stem)
         if match:
             kind = video if path.lower().endswith(VIDEO) else audio
             only_one(kind, match[1].upper(), path, "msp_improv")
+        else:
+            strange.append(path)
     files = video or audio
     if not files:
         there = nothing_there(root, paths)
         raise CorpusError(f"msp_improv: no files such as {EXAMPLE} under {config.root}; {there}")
+    log_left_out("msp_improv", strange, f"with names unlike {PurePosixPath(EXAMPLE).name}")
+    if video:
+        alone = [audio[clip_id] for clip_id in sorted(audio.keys() - video.keys())]
+        log_left_out("msp_improv", alone, "audio of clips without a video, while other clips have one")
     table = _find_table(root)
     ratings = read_ratings(table)
     if not ratings.keys() & files.keys():
@@ -93,6 +109,12 @@ def scan(config: CorpusConfig) -> Corpus:
     absent = {i for i in ratings.keys() - files.keys() if _session(i) in sessions}
     if absent:
         _log.warning("msp_improv: %d rated clips have no file: %s", len(absent), examples(sorted(absent)))
+    if others := sorted(ratings.keys() - files.keys() - absent):
+        _log.warning(
+            "msp_improv: %s left out, because their sessions have no file at all: %s",
+            counted(len(others), "rated clip"),
+            examples(others),
+        )
     files |= {i: _expected_path(i) for i in absent}
     turned, words = activation_direction(ratings)
     clips = tuple(_clip(i, path, ratings.get(i), turned) for i, path in sorted(files.items()))
@@ -108,10 +130,13 @@ def read_ratings(path: Path) -> dict[str, Rating]:
         CorpusError: for a malformed table; the message names the line.
     """
     ratings: dict[str, Rating] = {}
+    unread: list[str] = []
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             match = _LINE.match(line.strip())
             if match is None:
+                if _LOOKS_ALIKE.match(line.strip()):
+                    unread.append(f"line {number} ({line.strip()[:40]})")
                 continue  # a rater's line or a blank one
             try:
                 rating = _rating(match[2])
@@ -125,6 +150,9 @@ def read_ratings(path: Path) -> dict[str, Rating]:
             f"{path} holds no line such as "
             "'UTD-IMPROV-S01A-F01-P-FM01.avi; A; A:2.250000; V:2.500000; D:2.750000 ; N:3.000000;'"
         )
+    if unread:
+        lines = counted(len(unread), "line names", "lines name")
+        _log.warning("%s: %s no clip of the corpus and left out: %s", path, lines, examples(unread))
     return ratings
 
 

@@ -30,17 +30,14 @@ import yaml
 
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.files import AUDIO, VIDEO
-from deiii.data.corpora.spelling import spelling_key
+from deiii.data.corpora.spelling import name_key
 from deiii.data.tools.counts import counted, examples
+from deiii.data.tools.text.part_names import WORDS, part_of_folders
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 KINDS = ("fixed", "parts", "clips", "column", "speakers")
 VALIDATION = ("speakers", "folds", "given")
 PARTS = ("train", "val", "test")
-PART_WORDS = frozenset({
-    "train", "training", "val", "valid", "validation", "dev", "devel", "development", "test", "testing",
-    "eval", "evaluation",
-})  # fmt: skip
 MAX_BYTES = 64_000_000  # lists of a million clips in five folds would be larger than any protocol
 # Suffixes of clips in published lists.
 SUFFIXES = frozenset((*VIDEO, *AUDIO, ".npy", ".npz", ".pt", ".h5", ".pkl"))
@@ -213,6 +210,8 @@ def match_clips(corpus: Corpus, protocol: Protocol, fold: int) -> dict[str, list
             fitting = list(known.get(clip_key(name), {}).values())
             if len(fitting) > 1:
                 fitting = _closest(name, fitting)
+            if len(fitting) > 1:  # train/a.mp4 and test/a.mp4 are other clips
+                fitting = [c for c in fitting if part_of_folders(c.path) == part] or fitting
             if len(fitting) > 1:
                 raise SplitError(
                     f"{protocol.name}: {name!r} fits several clips of {corpus.title}: "
@@ -290,9 +289,9 @@ def as_spelled(names: Sequence[str], corpus: Corpus) -> tuple[str, ...]:
     here = set(corpus.speakers)
     if here.issuperset(names):
         return tuple(names)
-    count = Counter(map(spelling_key, here))
-    by_key = {spelling_key(s): s for s in here if count[spelling_key(s)] == 1}
-    return tuple(name if name in here else by_key.get(spelling_key(name), name) for name in names)
+    count = Counter(map(name_key, here))
+    by_key = {name_key(s): s for s in here if count[name_key(s)] == 1}
+    return tuple(name if name in here else by_key.get(name_key(name), name) for name in names)
 
 
 def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
@@ -326,7 +325,7 @@ def _column_folds(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
 def _refuse_parts(corpus: str, folds: Iterable[str]) -> None:
     """Refuse a column ``fold`` that names parts; each of them would be tested in turn."""
     names = sorted(folds)
-    if {name.casefold() for name in names} <= PART_WORDS:
+    if {name.casefold() for name in names} <= WORDS.keys():
         raise SplitError(
             f"the column fold of {corpus} names parts ({', '.join(names)}); it is for the folds of a "
             "cross-validation. Rename it to split, let `deiii splits import TABLE --out parts.yaml` read it, "

@@ -7,13 +7,20 @@ statement, repetition and actor of a clip. Files may lie in any folders (``Actor
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, nothing_there, only_one, root_folder
+from deiii.data.corpora.files import (
+    AUDIO,
+    VIDEO,
+    corpus_files,
+    log_left_out,
+    nothing_there,
+    only_one,
+    root_folder,
+)
 from deiii.data.tools.counts import examples
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -24,7 +31,6 @@ EXAMPLE = "Actor_12/01-01-06-01-02-01-12.mp4"
 
 _LOOKS_ALIKE = re.compile(r"\d+(?:-\d+){4,}")
 _ACTOR_FOLDER = re.compile(r"Actor_(\d{2})", re.IGNORECASE)
-_log = logging.getLogger(__name__)
 
 
 def scan(config: CorpusConfig) -> Corpus:
@@ -45,25 +51,29 @@ def scan(config: CorpusConfig) -> Corpus:
     found: dict[str, str] = {}
     clips: list[Clip] = []
     odd: list[str] = []
+    strange: list[str] = []
+    unpublished: list[str] = []
     others: set[tuple[str, str]] = set()
     for path in paths:
         fields = parse_name(path)
         if fields is None:
-            odd += [path] if _LOOKS_ALIKE.fullmatch(PurePosixPath(path).stem) else []
+            (odd if _LOOKS_ALIKE.fullmatch(PurePosixPath(path).stem) else strange).append(path)
             continue
         _check_folder(path, fields[6])
         if fields[0] != modality or fields[1] not in channels:
             others.add((_name(MODALITIES, fields[0]), "speech" if fields[1] == 1 else "song"))
             continue
         if not path.lower().endswith(suffixes):
-            continue  # not a published file, for example audio that somebody extracted from a video
+            unpublished.append(path)  # for example audio that somebody extracted from a video
+            continue
         clip_id = PurePosixPath(path).stem
         only_one(found, clip_id, path, "ravdess")
         clips.append(Clip(clip_id, path, f"actor-{fields[6]:02d}", CLASSES[fields[2] - 1]))
     if not clips:
         raise CorpusError(_nothing_found(config, paths, odd, others))
-    if odd:
-        _log.warning("ravdess: %d files left out, their fields are out of range: %s", len(odd), examples(odd))
+    log_left_out("ravdess", odd, "with fields out of range")
+    log_left_out("ravdess", strange, f"with names unlike {PurePosixPath(EXAMPLE).name}")
+    log_left_out("ravdess", unpublished, f"in other formats than those of {config.modality}")
     clips.sort(key=lambda c: c.id)
     return Corpus("ravdess", str(root), CLASSES, tuple(clips), protocol="ravdess-6fold")
 

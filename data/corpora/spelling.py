@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from deiii.data.corpora.clips import CorpusError
-from deiii.data.tools.counts import examples
+from deiii.data.tools.counts import counted, examples
 
 # Words that programs write for a missing value.
 MISSING = {
     "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "nat", "inf", "-inf", "undefined",
     "#value!", "#ref!", "#name?", "#div/0!", "#null!", "#num!",
 }  # fmt: skip
+# What corpora write where the speaker of a clip is not known (MSP-Podcast: Unknown).
+UNKNOWN_SPEAKERS = {"unknown", "unknown speaker", "unk", "?", "??", "???", "-", "--"}
 JOINERS = "\u200c\u200d"  # invisible, but part of the spelling in Persian and Indian scripts and in emoji
 # Invisible characters that Unicode does not class as format characters (Cf).
 BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
@@ -48,6 +50,7 @@ AS_TEXT = re.compile(r"=\"(.*)\"|'([-+]?\d[\d.,]*)")  # how spreadsheets keep a 
 # Between words, at least one of them of letters: very happy, very_happy, very-happy.
 SEPARATORS = re.compile(r"(?<=[^\W\d_])[ _-]+(?=[^\W_])|(?<=[^\W_])[ _-]+(?=[^\W\d_])")
 LAST_SIGNS = re.compile(r"(?<=[\w\"'])[.,;:]+$")  # happy. and happy; but not happy?, which may mean a doubt
+_ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")  # of s01, which is s1
 SEVERAL = re.compile(r"\s*[;|/,+&]\s*")  # between the labels of a cell that holds several
 SEGMENT_COLUMNS = ("start", "begin", "onset", "from", "end", "stop", "offset", "to", "duration")
 MOST_NAMED = 4
@@ -94,6 +97,34 @@ def spelling_key(text: str) -> str:
     return SEPARATORS.sub(" ", key)
 
 
+def name_key(text: str) -> str:
+    """Return a text that is equal for all spellings of a speaker or fold, also with zeros before numbers.
+
+    >>> name_key("Actor_01") == name_key("actor 1"), name_key("s10") == name_key("s1")
+    (True, False)
+    """
+    return _ZEROS.sub("", spelling_key(text))
+
+
+def is_unknown_speaker(text: str) -> bool:
+    """Return whether the name of a speaker states that nobody knows who it is.
+
+    >>> is_unknown_speaker("Unknown"), is_unknown_speaker("anna")
+    (True, False)
+    """
+    return spelling_key(text) in UNKNOWN_SPEAKERS
+
+
+def unknown_speakers(speakers: Iterable[str]) -> list[str]:
+    """Return a line for each name that stands for unknown speakers; one speaker for each clip is given."""
+    number = Counter(filter(is_unknown_speaker, speakers))
+    return [
+        f"speaker {name!r} ({counted(clips, 'clip')}) counts as one person; if these are several people, or "
+        "others of the table, remove the rows, or let `deiii init` give each such clip a speaker of its own"
+        for name, clips in number.items()
+    ]
+
+
 def refuse_spellings(what: str, names: Iterable[str], remedy: str) -> None:
     """Refuse two names that differ in spelling alone.
 
@@ -108,8 +139,9 @@ def refuse_spellings(what: str, names: Iterable[str], remedy: str) -> None:
     >>> refuse_spellings("classes", ["happy", "sad"], "rename one")
     """
     seen: dict[str, str] = {}
+    key_of = name_key if what == "speakers" else spelling_key
     for name in names:
-        other = seen.setdefault(spelling_key(name), name)
+        other = seen.setdefault(key_of(name), name)
         if other != name:
             raise CorpusError(f"the {what} {other!r} and {name!r} differ in spelling alone; {remedy}")
 
@@ -204,7 +236,7 @@ def check_spellings(what: str, names: Mapping[str, int]) -> None:
     """
     seen: dict[str, str] = {}
     for name in sorted(names, key=lambda name: names[name]):
-        other = seen.setdefault(spelling_key(name), name)
+        other = seen.setdefault(name_key(name), name)
         if other != name:
             raise CorpusError(
                 f"{what} {other!r} (row {names[other]}) and {name!r} (row {names[name]}) differ in spelling "

@@ -35,6 +35,7 @@ from deiii.data.corpora.spelling import (
     fold_labels,
     require_values,
     segment_hint,
+    unknown_speakers,
 )
 
 REQUIRED = ("path", "speaker", "label")
@@ -94,6 +95,7 @@ def scan(config: CorpusConfig, media: bool = True) -> Corpus:
     name = "table-" + re.sub(r"[^A-Za-z0-9_-]+", "_", table.stem)  # each table gets a cache of its own
     ranges = attribute_ranges(clips, table)
     said = [f"{table}: label {note}" for note in notes] + [f"{table}: sex {note}" for note in unknown]
+    said += [f"{table}: {words}" for words in unknown_speakers(clip.speaker for clip in clips)]
     plain = {clip.speaker for _, clip, given in numbered if not given}
     cleaned = _first_rows(
         (row, f"{given!a} is read as {clip.speaker!r}")

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files
 from deiii.data.tools.atomic_files import short_name
 from deiii.data.tools.counts import counted, examples
+from deiii.data.tools.text.decoding import DecodeError, decode
 from deiii.pipeline.init.foreign_table import Media
 from deiii.pipeline.init.found import InitError
-from deiii.pipeline.init.table_text import decode, read_table
+from deiii.pipeline.init.table_text import read_table
 from deiii.pipeline.init.vocabulary import COLUMNS, column_of
 
 BEGIN = ("begin", "start", "onset", "from", "in", "anfang")
@@ -113,7 +114,7 @@ def read_segments(table: Path, root: Path | None = None, recording: str | None =
         find = _finder(folder, recording)
         found = [_segment(at, cells, columns, find) for at, cells in enumerate(rows[1:], 2)]
         _check_names(found)
-    except (InitError, SegmentError, csv.Error) as error:
+    except (InitError, SegmentError, DecodeError, csv.Error) as error:
         raise SegmentError(f"{table}: {error}") from None
     if not found:
         raise SegmentError(f"{table} has no rows below its header; a table of segments looks like\n{EXAMPLE}")

@@ -22,8 +22,9 @@ from pathlib import PurePosixPath
 
 from deiii.data.corpora.files import AUDIO, VIDEO
 from deiii.data.tools.counts import counted, examples
+from deiii.data.tools.text.part_names import part_of
 from deiii.pipeline.init.found import Found, InitError, Row, with_counts
-from deiii.pipeline.init.vocabulary import PARTS, SPEAKER, is_emotion
+from deiii.pipeline.init.vocabulary import SPEAKER, is_emotion
 
 SIGNS = re.compile(r"[_\-. ]+")
 LONG_SPEAKER = re.compile(r"(?:speaker|spk|actor|actress|subj|subject|participant|person)[-_ ]?\d+", re.I)
@@ -142,7 +143,7 @@ def guess(paths: Sequence[str]) -> Found:
     usual = [path for path in paths if len(PurePosixPath(path).parts) - 1 == depth]
     folders = {level: [PurePosixPath(path).parts[level] for path in usual] for level in range(depth)}
     notes = []
-    parts = [level for level, words in folders.items() if {w.casefold() for w in words} <= PARTS]
+    parts = [level for level, words in folders.items() if all(map(part_of, words))]
     if parts:
         shown = ", ".join(sorted(set(folders[parts[0]])))
         notes.append(

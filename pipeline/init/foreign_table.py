@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import re
 import shlex
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from deiii.data.audit.lists import part_of
+from deiii.data.audit.list_rows import with_meld_names
 from deiii.data.corpora.spelling import segment_hint
 from deiii.data.tools.counts import counted, examples
+from deiii.data.tools.text.decoding import DecodeError, decode
+from deiii.data.tools.text.part_names import part_of
 from deiii.pipeline.init.found import Found, InitError, Row
-from deiii.pipeline.init.table_text import decode, read_table
+from deiii.pipeline.init.media import Media
+from deiii.pipeline.init.table_text import read_table
 from deiii.pipeline.init.vocabulary import COLUMNS, column_of, is_emotion
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
@@ -23,54 +25,6 @@ MOST_DEEP = 2  # folders above a table
 NUMBERS = ("valence", "arousal", "dominance")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?\d+,\d+")
-
-
-class Media:
-    """Finds the recording that a cell of a table means.
-
-    Args:
-        paths: the recordings below the corpus's folder, relative to it.
-        root: the corpus's folder.
-    """
-
-    def __init__(self, paths: Sequence[str], root: Path):
-        self.root = root
-        self.paths = set(paths)
-        self._by_key: dict[str, list[str]] = defaultdict(list)
-        for path in paths:
-            pure = PurePosixPath(path)
-            stem = pure.with_suffix("").as_posix()
-            for key in {path, stem, pure.name, pure.stem}:
-                self._by_key[key.casefold()].append(path)
-
-    def find(self, cell: str, folder: str = "") -> str | None:
-        """Return the recording, or ``None`` where there is none.
-
-        The cell is a path relative to the corpus's folder or to the table's, an absolute one below the
-        corpus's folder or from another machine, or a name with or without suffix; with ``/`` or ``\\``.
-
-        Raises:
-            InitError: a name that several recordings have.
-        """
-        text = cell.replace("\\", "/").removeprefix("./")
-        root = f"{self.root.as_posix().rstrip('/')}/"
-        if text.startswith(root):
-            text = text[len(root) :]
-        pieces = [piece for piece in text.split("/") if piece and not re.fullmatch(r"[A-Za-z]:", piece)]
-        tries = ([[*folder.split("/"), *pieces]] if folder else []) + [pieces[n:] for n in range(len(pieces))]
-        for words in tries:
-            if found := self._one("/".join(words), cell):
-                return found
-        return None
-
-    def _one(self, key: str, cell: str) -> str | None:
-        if key in self.paths:
-            return key
-        found = self._by_key.get(key.casefold(), [])
-        stems = {PurePosixPath(path).with_suffix("") for path in found}
-        if len(stems) > 1:
-            raise InitError(f"{cell!r} may be {examples(sorted(found))}; write the folders of each file too")
-        return found[0] if found else None
 
 
 class RowError(InitError):
@@ -103,11 +57,12 @@ def read_foreign(table: Path, media: Media) -> Found:
         raise InitError(f"{table} is larger than {MAX_BYTES} bytes, the limit for a table of clips")
     try:
         text, encoding = decode(table.read_bytes())
-        rows = read_table(text)
+        rows = with_meld_names(read_table(text))
+        media = media.of_part(part_of(table.name))
         folder = table.parent.relative_to(media.root).as_posix() if _below(table, media.root) else ""
         folder = "" if folder == "." else folder
         columns, start = _columns(rows, media, folder)
-    except (InitError, csv.Error) as error:
+    except (InitError, DecodeError, csv.Error) as error:
         raise InitError(f"{table}: {error}") from None
     try:
         hint = segment_hint(map(column_of, rows[0]), table) if start else ""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from deiii.data.corpora.spelling import is_unknown_speaker
+
 UNKNOWN = "unknown-"
 NO_SPEAKER = (
     "the speaker of a clip is not known, so each clip counts as a speaker of its own: one person's clips may "
@@ -73,6 +75,7 @@ def with_speakers(found: Found, speaker_of: Callable[[str], str | None] | None) 
                 "the regular expression so that it fits all of them"
             )
         rows = tuple(named)
+    rows = tuple(replace(row, speaker="") if is_unknown_speaker(row.speaker) else row for row in rows)
     unknown = [row for row in rows if not row.speaker]
     if not unknown:
         return replace(found, rows=rows)

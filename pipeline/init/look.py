@@ -20,9 +20,10 @@ from deiii.data.corpora.files import (
     root_folder,
 )
 from deiii.pipeline.init.folders import from_layout, guess, one_file_each, read_layout
-from deiii.pipeline.init.foreign_table import Media, read_best, read_foreign, tables_in
+from deiii.pipeline.init.foreign_table import read_best, read_foreign, tables_in
 from deiii.pipeline.init.found import Found, InitError, with_speakers
 from deiii.pipeline.init.known import known_corpus
+from deiii.pipeline.init.media import Media
 
 
 def look(

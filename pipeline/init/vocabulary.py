@@ -18,9 +18,6 @@ EMOTIONS = frozenset(
     """.split()
 )
 SHORT_FORMS = frozenset("an ha sa di fe su ne hp sd ag fr sp dg".split())
-PARTS = frozenset(
-    "train training trn val valid validation dev devel test testing tst eval evaluation".split()
-)  # names of the parts of a split
 # s1, spk-03, speaker12, Actor_01, subject 4, F07, id10270
 SPEAKER = re.compile(
     r"(?:s|sp|spk|spkr|speaker|actor|actress|act|sub|subj|subject|p|pid|part|participant|person|per|user|"
@@ -39,16 +36,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "speaker", "speaker_id", "speakerid", "spk", "spk_id", "spkid", "actor", "actor_id", "actorid",
         "actress", "subject", "subject_id", "subjectid", "subj", "participant", "participant_id", "person",
         "person_id", "personid", "talker", "talker_id", "user", "user_id", "client_id", "performer",
-        "sprecher", "proband", "vp",
+        "sprecher", "proband", "vp", "spkr", "spkr_id",
     ),
     "label": (
         "label", "labels", "emotion", "emotions", "emotion_label", "emotion_name", "emotional_state", "emo",
         "class", "class_name", "category", "target", "affect", "expression", "mood", "y", "klasse",
-        "annotation",
+        "annotation", "emo_class",
     ),
-    "valence": ("valence", "val", "v", "pleasure", "evaluation", "valence_mean", "mean_valence"),
-    "arousal": ("arousal", "aro", "a", "act", "activation", "arousal_mean", "mean_arousal"),
-    "dominance": ("dominance", "dom", "d", "power", "control", "dominance_mean", "mean_dominance"),
+    "valence": ("valence", "val", "v", "pleasure", "evaluation", "emo_val", "valence_mean", "mean_valence"),
+    "arousal": ("arousal", "aro", "a", "act", "activation", "emo_act", "arousal_mean", "mean_arousal"),
+    "dominance": ("dominance", "dom", "d", "power", "emo_dom", "control", "dominance_mean", "mean_dominance"),
     "fold": ("fold", "folds", "fold_id", "cv_fold"),
     "sex": ("sex", "gender", "speaker_sex", "speaker_gender", "actor_sex", "actor_gender", "geschlecht"),
 }  # fmt: skip

@@ -19,14 +19,14 @@ ORDER = {
     "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit sharing"],
     "data/sharing": ["clips licences", "card formats hub_metadata", "archive export"],
     "data/command_line": ["missing numbers", "entry", "completion"],
-    "data/audit": ["copies fingerprints lists names", "audit", "run"],
+    "data/audit": ["copies fingerprints list_rows names", "audit lists", "run"],
     "data/tools": [
         "counts machine os_errors pictures processes progress row_times text",
         "atomic_files devices shapes temporary_files writer_lock",
         "compilation fetch",
         "weights",
     ],
-    "data/tools/text": ["canonical_json columns csv_text figure_text"],
+    "data/tools/text": ["canonical_json columns csv_text decoding figure_text part_names"],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
     "data/config": [
@@ -145,7 +145,7 @@ ORDER = {
     "pipeline/overview": ["choice figures", "page", "command"],
     "pipeline/init": [
         "found vocabulary",
-        "table_text",
+        "media table_text",
         "folders foreign_table known",
         "look write",
         "command",

@@ -25,7 +25,7 @@ def test_a_leaking_split_is_refused_unless_allowed(tmp_path, capsys):
     clean, leaking = tmp_path / "clean.yaml", tmp_path / "leaking.yaml"
     assert main(["splits", "import", str(lists), "--out", str(clean)]) == 0
     (lists / "test.txt").write_text("s3/c0\ns2/c1")
-    (lists / "val.txt").write_text("s2/c0")
+    (lists / "val.txt").write_text("s2/c0\ns9/gone")
     assert main(["splits", "import", str(lists), "--out", str(leaking)]) == 0
     capsys.readouterr()
     assert main(["audit", str(leaking), *words]) == 1
@@ -36,7 +36,8 @@ def test_a_leaking_split_is_refused_unless_allowed(tmp_path, capsys):
     assert "split.leaks=allow" in capsys.readouterr().err
     assert not (run / "run.json").exists()
     assert main(["train", *words, f"split.protocol={leaking}", "split.leaks=allow", "--quiet"]) == 0
-    assert "LEAK" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "LEAK" in told and "1 of 8 listed names have no clip in the corpus: s9/gone" in told
     assert json.loads((run / "split.json").read_text())["leaks"] is True
     capsys.readouterr()
     assert main(["evaluate", str(run)]) == 0

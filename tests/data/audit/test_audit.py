@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -245,3 +246,29 @@ def test_ravdess_takes_are_found_by_sound(test_data):
     assert found.kind == "sound" and found.count == 3
     for pair in ("video = sound", "video2 = sound2", "happy 1 = happy 2"):
         assert pair in found.text
+
+
+def test_listed_names_without_a_clip_are_named(tmp_path):
+    of_lists(tmp_path, {"train": "ab", "test": "cd"})
+    (tmp_path / "lists/fold_0/train.txt").write_text("a0.wav\ngone.wav", encoding="utf-8")
+    config = load_config("table", [f"corpus.root={tmp_path / 'clips'}", f"cache={tmp_path / 'cache'}"])
+    ((_, found),) = audit(str(tmp_path / "lists"), config)
+    assert "1 of 6 listed names have no clip in the corpus: gone.wav" in found.looked
+
+
+def test_a_mirrored_video_is_found():
+    rng = np.random.default_rng(0)
+
+    def video() -> np.ndarray:
+        moments = cv2.resize(rng.normal(0, 40, (12, 12 * 12)).astype(np.float32), (144, 60))
+        return np.clip(128 + moments.reshape(60, 12, 12, 1), 0, 255).astype(np.uint8).repeat(3, axis=3)
+
+    here, other = video(), video()
+    valid = np.ones(60, bool)
+    prints = {
+        "1": face_print(here, valid),
+        "3": face_print(here[:, :, ::-1], valid),
+        "4": face_print(other, valid),
+    }
+    (found,) = audit_parts({"train": A, "test": B}, Prints({}, prints)).leaks
+    assert (found.kind, found.count) == ("face", 1) and "1 = 3" in found.text

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from deiii.data.audit.lists import fold_of, part_of, read_lists, write_protocol
+from deiii.data.audit.lists import fold_of, read_lists, write_protocol
 from deiii.data.corpora.protocol import SplitError, load_protocol
+from deiii.data.tools.text.part_names import part_of
 
 TRAIN, VAL, TEST = ["a-1", "a-2", "b-1"], ["c-1"], ["d-1", "d-2"]
 
@@ -104,8 +105,8 @@ def test_two_forms_of_one_list_agree_or_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "has no lists"),
-        ({"readme.txt": "hello"}, "1 lists .* name a part"),
+        ({}, "there is no list"),
+        ({"readme.txt": "hello"}, r"none of 1 file \(readme.txt\) names a part"),
         ({"train.csv": "a\n"}, "no test part"),
         ({"train.csv": "a\n", "test.csv": ""}, "no test part"),
         ({"train.json": "{", "test.csv": "a\n"}, "train.json cannot be read as a list"),

@@ -217,3 +217,16 @@ def test_acted_labels_need_no_table_and_keep_the_votes_of_one(tmp_path, caplog):
     corpus = scan(config(tmp_path))
     assert corpus.clips[0].soft is None
     assert corpus.clips[0].votes["face"] == (0, 1, 0, 0, 0, 0)
+
+
+def test_recordings_that_are_no_clips_are_named(tmp_path, caplog):
+    for path in (
+        "1001_DFA_ANG_XX.flv",
+        "1001_DFA_ANG_XX (1).flv",
+        "1001_DFA_ANG_XX.wav",
+        "1002_DFA_ANG_XX.wav",
+    ):
+        place(tmp_path, path)
+    assert len(scan(config(tmp_path)).clips) == 1
+    assert "1 file left out, with names unlike 1001_DFA_ANG_XX.flv: 1001_DFA_ANG_XX (1).flv" in caplog.text
+    assert "audio of clips without a video, while other clips have one: 1002_DFA_ANG_XX.wav" in caplog.text

@@ -200,3 +200,21 @@ def test_a_small_table_says_that_nothing_was_checked(tmp_path):
     build(tmp_path, {"S01A-F01-P-FM01": line("S01A-F01-P-FM01")})
     (note,) = scan(config(tmp_path)).notes
     assert "is not checked, because it rates only 1 angry or happy and 0 sad clips" in note
+
+
+def test_files_and_ratings_that_are_no_clips_are_named(tmp_path, caplog):
+    first, sound, elsewhere = "S01A-F01-P-FM01", "S01H-F01-P-FM01", "S01A-F05-P-FM02"
+    build(tmp_path, {first: line(first), elsewhere: line(elsewhere)})
+    (tmp_path / path_of(elsewhere)).unlink()
+    place(tmp_path, path_of(first).replace(".avi", "_2.avi"))
+    place(tmp_path, path_of(sound).replace(".avi", ".wav"))
+    with (tmp_path / "Evalution.txt").open("a") as file:
+        file.write(line("S01Q-F01-P-FM01"))
+    assert [clip.id for clip in scan(config(tmp_path)).clips] == [first]
+    assert "1 file left out, with names unlike MSP-IMPROV-S01A-F01-P-FM01.avi: " in caplog.text
+    assert (
+        f"audio of clips without a video, while other clips have one: session1/S01H/P/MSP-IMPROV-{sound}"
+        in (caplog.text)
+    )
+    assert f"1 rated clip left out, because their sessions have no file at all: {elsewhere}" in caplog.text
+    assert "1 line names no clip of the corpus and left out: line 9 (UTD-IMPROV-S01Q-F01" in caplog.text

@@ -129,3 +129,14 @@ def test_the_published_speech_recordings(test_data):
     counts = Counter((c.speaker, c.label) for c in corpus.clips)
     assert set(counts.values()) == {4, 8}
     assert all((n == 4) == (label == "neutral") for (_, label), n in counts.items())
+
+
+def test_recordings_that_are_no_clips_are_named(tmp_path, caplog):
+    place(tmp_path, "01-01-03-01-01-01-01.mp4")
+    for name in ("01-01-03-01-01-01-01 (1).mp4", "01-01-03-01-01-02-01_copy.mp4", "01-01-04-01-01-01-01.wav"):
+        place(tmp_path, name)
+    assert len(scan(config(tmp_path)).clips) == 1
+    assert "2 files left out, with names unlike 01-01-06-01-02-01-12.mp4: " in caplog.text
+    assert (
+        "1 file left out, in other formats than those of audio-video: 01-01-04-01-01-01-01.wav" in caplog.text
+    )

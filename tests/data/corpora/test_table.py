@@ -263,3 +263,21 @@ def test_segments_of_one_recording_are_refused_with_the_remedy(root, column):
 def test_control_characters_in_a_path_are_refused_with_the_remedy(root):
     with pytest.raises(CorpusError, match=r"row 3: path 'a\\nb.mp4' holds control .*; rename the file"):
         scan_text(root, 'path,speaker,label\n"a\nb.mp4",anna,happy\n')
+
+
+def test_an_unknown_speaker_is_named(root):
+    (note,) = scan_text(root, "path,speaker,label\na/one.mp4,Unknown,x\na/two.flac,Unknown,x\n").notes
+    assert "speaker 'Unknown' (2 clips) counts as one person" in note
+
+
+@pytest.mark.parametrize(("one", "other"), [("s01", "s1"), ("Actor_1", "actor 01"), ("1-002", "01-2")])
+def test_a_speaker_with_and_without_zeros_before_the_number_is_refused(root, one, other):
+    with pytest.raises(CorpusError, match="differ in spelling alone"):
+        scan_text(root, f"path,speaker,label\na/one.mp4,{one},x\na/two.flac,{other},x\n")
+
+
+@pytest.mark.parametrize(("one", "other"), [("s10", "s1"), ("s100", "s1"), ("1.05", "1.5"), ("x0", "x")])
+def test_other_zeros_in_the_names_of_speakers_count(root, one, other):
+    assert (
+        len(scan_text(root, f"path,speaker,label\na/one.mp4,{one},x\na/two.flac,{other},x\n").speakers) == 2
+    )

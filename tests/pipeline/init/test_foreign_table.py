@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deiii.pipeline.init.foreign_table import Media, read_foreign
+from deiii.data.tools.text.decoding import DecodeError, decode
+from deiii.pipeline.init.foreign_table import read_foreign
 from deiii.pipeline.init.found import UNKNOWN, InitError
 from deiii.pipeline.init.look import look
-from deiii.pipeline.init.table_text import decode, read_table
+from deiii.pipeline.init.media import Media
+from deiii.pipeline.init.table_text import read_table
 from tests.pipeline.init.test_folders import touch
 
 CLIPS = [
@@ -195,7 +197,7 @@ def test_marks_are_not_confused():
     for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF32_LE):
         name = "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-32-le"
         assert decode(mark + "pfad".encode(name))[0] == "pfad"
-    with pytest.raises(InitError, match="zero bytes"):
+    with pytest.raises(DecodeError, match="zero bytes"):
         decode(b"abc\0def and more text that is Latin")
 
 
@@ -264,3 +266,40 @@ def test_segments_of_a_recording_are_refused_with_the_command_that_cuts_them(tmp
     )
     with pytest.raises(InitError, match=r"row 3 names talk.mp4 again; .*`deiii cut .*segments.csv OUT`"):
         read_foreign(table, Media(["talk.mp4"], tmp_path))
+
+
+def test_meld_names_a_file_by_dialogue_and_utterance(tmp_path):
+    """The files of the parts have the same names, in folders of their own."""
+    paths = [f"{part}_splits/dia0_utt{n}.mp4" for part in ("dev", "test", "train") for n in (0, 1)]
+    touch(tmp_path, *paths)
+    for part in ("train", "dev", "test"):
+        rows = [(n, "Oh", ("Joey", "Ross")[n], ("joy", "anger")[n], 0, n) for n in (0, 1)]
+        head = ("Sr No.", "Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
+        (tmp_path / f"{part}_sent_emo.csv").write_text(table([head, *rows]), encoding="utf-8")
+    wanted = [
+        (path, "Ross" if "utt1" in path else "Joey", "anger" if "utt1" in path else "joy") for path in paths
+    ]
+    assert triples(look(tmp_path)) == wanted
+
+
+def test_folders_of_parts_are_no_labels(tmp_path):
+    touch(tmp_path, "train_splits/dia0_utt0.mp4", "dev_splits/dia0_utt0.mp4", "testSet/dia0_utt0.mp4")
+    with pytest.raises(InitError, match="it is not clear which part of the paths is the label"):
+        look(tmp_path)
+
+
+def test_the_columns_and_unknown_speakers_of_msp_podcast(root):
+    rows = [
+        ("1.mp4", "A", "3.5", "2.0", "4.0", "12", "Train"),
+        ("2.mp4", "X", "3", "2", "4", "Unknown", "Test1"),
+        ("3.mp4", "N", "3", "2", "4", "12", "Test2"),
+        ("4.mp4", "N", "3", "2", "4", "Unknown", "Test2"),
+    ]
+    head = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Split_Set")
+    (root / "labels_consensus.csv").write_text(table([head, *rows]), encoding="utf-8")
+    found = look(root)
+    assert [row.label for row in found.rows] == ["A", "X", "N", "N"]
+    assert found.rows[0].more == {"valence": "2.0", "arousal": "3.5", "dominance": "4.0"}
+    speakers = [row.speaker for row in found.rows]
+    assert speakers[0] == speakers[2] == "12" and len(set(speakers)) == 3
+    assert all(name.startswith(UNKNOWN) for name in speakers[1::2])

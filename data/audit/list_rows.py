@@ -1,0 +1,200 @@
+"""Read the rows of a published list of clips: text, CSV, JSON, JSON Lines, or Kaldi's ``wav.scp``.
+
+A row has the name of a clip and the cells that name its part and fold; a cell that the list lacks is empty.
+
+>>> table_rows("video;audio.wav;3;training\\nother;other.wav;1;testing\\n")
+[ListRow(name='video', part='training', fold=''), ListRow(name='other', part='testing', fold='')]
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from deiii.data.corpora.protocol import SUFFIXES as OF_CLIPS
+from deiii.data.tools.text.part_names import WORDS, part_of
+
+PATHS = (
+    "filename", "file_name", "file", "filepath", "file_path", "path", "wav", "wav_path", "audio",
+    "audio_path", "video", "video_path", "clip", "clip_id",
+)  # fmt: skip
+NAMES = (*PATHS, "utterance", "utt", "utt_id", "key", "name", "id")
+SPLITS = ("split_set", "split", "set", "subset", "part", "partition", "phase", "usage")
+FOLDS = ("fold", "fold_id", "cv", "session_fold")
+MELD = ("dialogue_id", "utterance_id")  # MELD's columns that make the names of its files
+_CLIP = re.compile(rf"\s*(.+?(?:{'|'.join(map(re.escape, sorted(OF_CLIPS)))}))(?=\s|$)", re.IGNORECASE)
+_LINE_END = re.compile(
+    r"\r\n|\r|\n"
+)  # str.splitlines divides at characters that texts may hold, such as U+2028
+_FOLD_KEY = re.compile(r"(?:[a-z]+[-_ ]?)?(\d{1,3})", re.IGNORECASE)  # 1, fold1, Session_2
+
+
+@dataclass(frozen=True)
+class ListRow:
+    """One clip of a list.
+
+    Attributes:
+        name: name or path of its file.
+        part, fold: the cells that name them; empty where there are none.
+    """
+
+    name: str
+    part: str = ""
+    fold: str = ""
+
+
+def list_rows(text: str, suffix: str) -> list[ListRow]:
+    """Return the rows of a list.
+
+    Args:
+        text: content of the file.
+        suffix: suffix of its name, in small letters.
+
+    Raises:
+        ValueError: the text is not such a list.
+        csv.Error: a cell is too long.
+    """
+    if suffix == ".jsonl":
+        return list(_items([json.loads(line) for line in _lines(text)]))
+    if suffix == ".json":
+        return list(_json_rows(json.loads(text)))
+    if suffix == ".scp":
+        return list(map(_kaldi_row, _lines(text)))
+    return table_rows(text)
+
+
+def table_rows(text: str) -> list[ListRow]:
+    """Return the rows of a CSV with any separator or of plain text, with or without a header."""
+    lines = _lines(text)
+    if not lines:
+        return []
+    separator = next((s for s in "\t;," if s in lines[0]), None)
+    if separator is None:
+        cells = [line.split() for line in lines]
+    else:
+        cells = [
+            [cell.strip() for cell in row]
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            if any(cell.strip() for cell in row)
+        ]
+    cells = with_meld_names(cells)
+    header = {column_name(name): number for number, name in reversed(list(enumerate(cells[0])))}
+    columns = {
+        key: next((header[name] for name in names if name in header), None)
+        for key, names in (("name", NAMES), ("part", SPLITS), ("fold", FOLDS))
+    }
+    if columns["name"] is None:  # no header, or none that is known: the first column
+        if separator is None:  # names may hold blanks
+            cells = [
+                [found[1], *line[found.end() :].split()] if (found := _CLIP.match(line)) else line.split()
+                for line in lines
+            ]
+        columns = {"name": 0, "part": _column_of_parts(cells), "fold": None}
+    else:
+        cells = cells[1:]
+    return [
+        ListRow(*(row[i] if i is not None and i < len(row) else "" for i in columns.values()))
+        for row in cells
+    ]
+
+
+def with_meld_names(cells: list[list[str]]) -> list[list[str]]:
+    """Return the rows of a table, after a column ``file_name`` if it has MELD's columns.
+
+    Args:
+        cells: the rows, header first.
+
+    >>> with_meld_names([["Utterance", "Dialogue_ID", "Utterance_ID"], ["Hi", "0", "3"]])[1]
+    ['dia0_utt3', 'Hi', '0', '3']
+    """
+    header = [column_name(name) for name in cells[0]]
+    if not all(name in header for name in MELD) or set(header) & set(PATHS):
+        return cells
+    dialogue, utterance = map(header.index, MELD)
+    names = [f"dia{row[dialogue]}_utt{row[utterance]}" if len(row) > max(dialogue, utterance) else ""
+             for row in cells[1:]]  # fmt: skip
+    return [["file_name", *cells[0]], *([name, *row] for name, row in zip(names, cells[1:], strict=True))]
+
+
+def column_name(name: str) -> str:
+    """Return the name of a column without case, blanks and signs.
+
+    >>> column_name(" Split Set ")
+    'split_set'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")
+
+
+def _column_of_parts(cells: list[list[str]]) -> int | None:
+    """Return the last column that names a part in each row of a list without a header; else ``None``."""
+    width = min(map(len, cells))
+    return next((n for n in range(width - 1, 0, -1) if all(part_of(row[n]) for row in cells)), None)
+
+
+def _kaldi_row(line: str) -> ListRow:
+    """Return the file in a line of Kaldi, or its first word where no file is named.
+
+    The line is ``utterance path`` or ``utterance command path |``.
+    """
+    key, *words = line.split()
+    paths = [word for word in words if f".{word.rpartition('.')[2].lower()}" in OF_CLIPS]
+    return ListRow(paths[-1] if paths else key)
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in _LINE_END.split(text) if line.strip()]
+
+
+def _json_rows(tree: Any) -> Iterator[ListRow]:
+    """Yield the clips of a list, of an object of parts or folds, or of an object of clips by name."""
+    if isinstance(tree, list) and tree and all(isinstance(item, dict) and _parts_in(item) for item in tree):
+        tree = {str(number): item for number, item in enumerate(tree)}
+    if not isinstance(tree, dict):
+        yield from _items(tree)
+    elif _parts_in(tree):
+        for part, items in tree.items():
+            if isinstance(items, (list, dict)):
+                yield from (replace(row, part=part) for row in _json_rows(items))
+    elif folds := {
+        key: (found[1], item)
+        for key, item in tree.items()
+        if isinstance(item, dict) and _parts_in(item) and (found := _FOLD_KEY.fullmatch(key))
+    }:
+        if left := sorted(tree.keys() - folds.keys()):
+            raise ValueError(f"{left[0]!r} stands beside folds and is none; remove it")
+        for number, item in folds.values():
+            yield from (replace(row, fold=number) for row in _json_rows(item))
+    elif tree and all(isinstance(value, str) and part_of(value) for value in tree.values()):
+        yield from (ListRow(name, part) for name, part in tree.items())
+    else:
+        yield from _items(
+            [{"key": key, **value} if isinstance(value, dict) else key for key, value in tree.items()]
+        )
+
+
+def _parts_in(tree: Mapping[str, Any]) -> bool:
+    """Return whether an object has a list or an object under the name of a part."""
+    return any(key.lower() in WORDS and isinstance(value, (list, dict)) for key, value in tree.items())
+
+
+def _items(items: Any) -> Iterator[ListRow]:
+    if not isinstance(items, list):
+        raise ValueError("it holds neither a list nor an object of clips")
+    for item in items:
+        if isinstance(item, str):
+            yield ListRow(item)
+        elif isinstance(item, dict):
+            lower = {column_name(str(key)): value for key, value in item.items()}
+            name = next((lower[key] for key in NAMES if isinstance(lower.get(key), str)), "")
+            if all(key in lower for key in MELD) and not set(PATHS) & lower.keys():
+                name = f"dia{lower[MELD[0]]}_utt{lower[MELD[1]]}"
+            part = next((str(lower[key]) for key in SPLITS if lower.get(key) is not None), "")
+            fold = next((str(lower[key]) for key in FOLDS if lower.get(key) is not None), "")
+            yield ListRow(name, part, fold)
+        else:
+            raise ValueError(f"{item!r} is neither a name nor an object")

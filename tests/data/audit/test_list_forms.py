@@ -1,0 +1,146 @@
+"""Published forms of lists: each gives its parts, and what is left out of a split is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deiii.data.audit.lists import read_lists
+from deiii.data.config.schema import CorpusConfig
+from deiii.data.corpora.protocol import SplitError, match_clips
+from deiii.data.corpora.scan import scan
+from deiii.data.tools.text.part_names import part_of
+
+MELD = "Sr No.,Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID\n"
+
+
+def write(path, text, encoding="utf-8"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def short(protocol, fold=0):
+    """The stems of the names in each part."""
+    return {
+        part: [name.split("/")[-1].split(".")[0] for name in names]
+        for part, names in protocol.parts[fold].items()
+    }
+
+
+PARTS = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{0}_face.npy;{0}_voice.wav;3;{1}\n",  # OpenDR's annotations.txt
+        "/my clips/{0}.mp4 3 {1}\n",
+        "{0}.mp4,{1}\n",
+        "{0}\t{1}\tsad\n",
+    ],
+)
+def test_a_column_of_parts_without_a_header(text, tmp_path):
+    words = {"train": "training", "val": "validation", "test": "testing"}
+    lines = [text.format(name, words[part]) for part, names in PARTS.items() for name in names]
+    found = short(read_lists(write(tmp_path / "annotations.txt", "".join(lines))))
+    assert {part: [name[0] for name in names] for part, names in found.items()} == PARTS
+
+
+JSON = {
+    "folds by name": {f"fold{k}": PARTS for k in (1, 2)},
+    "folds in order": [PARTS, PARTS],
+    "the part of each clip": {name: part for part, names in PARTS.items() for name in names},
+    "objects of clips": {part: {name: {"emo": "sad"} for name in names} for part, names in PARTS.items()},
+}
+
+
+@pytest.mark.parametrize("form", JSON)
+def test_forms_of_json(form, tmp_path):
+    found = read_lists(write(tmp_path / "lists.json", json.dumps(JSON[form])))
+    assert len(found.parts) == (2 if form.startswith("folds") else 1)
+    assert short(found, -1) == PARTS
+
+
+def test_what_stands_beside_folds_is_refused(tmp_path):
+    file = write(tmp_path / "lists.json", json.dumps({"fold1": PARTS, "extra": ["z"]}))
+    with pytest.raises(SplitError, match="'extra' stands beside folds"):
+        read_lists(file)
+
+
+def test_kaldi_lists_its_recordings_in_wav_scp(tmp_path):
+    for part, lines in {
+        "train": "a /x/a.wav\nb sph2pipe -f wav /x/b.sph |\n", "test": "d\td.wav\n",
+    }.items():  # fmt: skip
+        write(tmp_path / part / "wav.scp", lines)
+        write(tmp_path / part / "feats.scp", "z /x/raw.1.ark:13\n")
+        write(tmp_path / part / "utt2spk", "a anna\n")
+    assert short(read_lists(tmp_path)) == {"train": ["a", "b"], "test": ["d"]}
+
+
+def test_meld_names_a_file_by_dialogue_and_utterance_and_its_part_by_the_folder(tmp_path):
+    for part in ("train", "dev", "test"):
+        write(tmp_path / f"{part}_sent_emo.csv", f'{MELD}1,"Oh,\nno",Joey,joy,0,3\n')
+        write(tmp_path / f"{part}_splits/dia0_utt3.mp4", "")
+    rows = "".join(f"{part}_splits/dia0_utt3.mp4,{part},joy\n" for part in ("train", "dev", "test"))
+    write(tmp_path / "all/clips.csv", f"path,speaker,label\n{rows}")
+    found = read_lists(tmp_path)
+    assert short(found) == dict.fromkeys(("train", "val", "test"), ["dia0_utt3"])
+    config = CorpusConfig(name="table", root=str(tmp_path), table=str(tmp_path / "all/clips.csv"))
+    clips = match_clips(scan(config), found, 0)
+    assert [[c.speaker for c in clips[part]] for part in ("train", "val", "test")] == [
+        ["train"], ["dev"], ["test"],
+    ]  # fmt: skip
+
+
+def test_a_line_of_json_may_hold_unicode_line_separators(tmp_path):
+    for part in ("train", "test"):
+        line = json.dumps({"file_name": f"{part}.wav", "text": "a\u2028b\u0085c"}, ensure_ascii=False)
+        write(tmp_path / part / "metadata.jsonl", f"{line}\r\n")
+    assert short(read_lists(tmp_path)) == {"train": ["train"], "test": ["test"]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "cp1252"])
+def test_encodings_of_spreadsheets(encoding, tmp_path, caplog):
+    file = write(tmp_path / "l.csv", "\n\nFile Name;Split Set\né.wav;Train\nb.wav;Test\n", encoding)
+    assert short(read_lists(file)) == {"train": ["é"], "test": ["b"]}
+    assert ("Windows-1252" in caplog.text) == (encoding == "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"PK\x03\x04\x14\0\x80", "workbook.* as CSV UTF-8"), (b"PAR1\x80\0", "Parquet")]
+)
+def test_a_workbook_is_named_with_the_remedy(data, words, tmp_path):
+    (tmp_path / "l.xlsx").write_bytes(data)
+    with pytest.raises(SplitError, match=words):
+        read_lists(tmp_path / "l.xlsx")
+
+
+def test_files_and_rows_in_no_part_are_named(tmp_path, caplog):
+    write(tmp_path / "stats.json", "[1, 2]")
+    write(tmp_path / "trainval.txt", "a\nb")
+    write(tmp_path / "all.csv", "file,set\na,train\nb,holdout\nc,Test\nd,\n")
+    assert short(read_lists(tmp_path)) == {"train": ["a"], "test": ["c"]}
+    assert "2 rows left out, in no part: blank 1, holdout 1" in caplog.text
+    assert "2 files name no part and left out: stats.json (no list: 1 is neither" in caplog.text
+    assert "trainval.txt" in caplog.text
+
+
+def test_parts_that_are_joined_are_named(tmp_path, caplog):
+    """MSP-Podcast has Test1 to Test3, on which scores are published separately."""
+    rows = "a,Train\nb,Test1\nc,Test2\nd,Test2\n"
+    file = write(tmp_path / "labels_consensus.csv", f"FileName,Split_Set\n{rows}")
+    assert short(read_lists(file))["test"] == ["b", "c", "d"]
+    assert "Test1 1, Test2 2 are joined to one part, test" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("trainlist01.txt", "train"), ("TestSet.csv", "test"), ("devFiles.csv", "val"), ("Test2", "test"),
+        ("trainval.txt", None), ("train_val.txt", None), ("dataset.csv", None), ("x\\train.csv", "train"),
+    ],
+)  # fmt: skip
+def test_names_of_parts_in_one_word(name, part):
+    assert part_of(name) == part
