@@ -169,7 +169,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
             "export runs/latest exported --onnx",
             "export runs/a runs/b exported  # an ensemble",
         ],
-        when_stopped="the exported folder is not complete: run the same command again",
+        when_stopped="the export is not complete: run the same command again",
     )
     sub.add_argument(
         "members", metavar="RUN", nargs="+", help="run folder, e.g. runs/latest; several are one ensemble"
@@ -287,7 +287,7 @@ def _export(args: argparse.Namespace) -> int:
     from deiii.model.prediction.ensemble.folder import export_ensemble
     from deiii.model.prediction.export import export
 
-    options = (args.folder, not args.no_program, args.onnx, args.licence)
+    options = (args.folder, not args.no_program, args.onnx, args.licence, True)
     if len(members) > 1:
         folder = export_ensemble(args.members, *options)
     else:

@@ -2,8 +2,8 @@
 
 A row has the name of a clip and the cells that name its part and fold; a cell that the list lacks is empty.
 
->>> table_rows("video;audio.wav;3;training\\nother;other.wav;1;testing\\n")
-[ListRow(name='video', part='training', fold=''), ListRow(name='other', part='testing', fold='')]
+>>> table_rows("a.mp4;a.wav;3;training\\nb.mp4;b.wav;1;testing\\n")
+[ListRow(name='a.mp4', part='training', fold=''), ListRow(name='b.mp4', part='testing', fold='')]
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def _curves(history: History, names: dict[str, str], title: str, best: int) -> F
             axes.plot(*zip(*points, strict=True), marker=dot, label=label, lw=1.8, **styles[i % len(styles)])
     axes.axvline(best, color=INK, lw=1.2, ls=DOTTED)
     axes.set_title(title, color=INK, fontsize=11, loc="left")
-    axes.set_xlabel("epoch (dotted: the chosen one)", color=INK, fontsize=10)
+    axes.set_xlabel("epoch (dotted: the one that counts)", color=INK, fontsize=10)
     axes.tick_params(colors=INK, labelsize=10)
     axes.grid(color=GRID, lw=0.6)
     show_spines(axes, "left", "bottom")

@@ -12,7 +12,7 @@ Mitchell et al., arXiv 1810.03993, with the figures of the run and the licence o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from deiii.data.loader.stage_arrays import LEAST_DB, LEAST_DEVIATION
 from deiii.data.pages.rendering import plain, render
 from deiii.data.sharing.hub_metadata import front_matter
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
+from deiii.data.tools.progress import progress_bar
 from deiii.model.calibration import stored_temperature
 from deiii.model.corpus_title import corpus_title
 from deiii.model.intervals import kind_of_interval
@@ -100,7 +101,12 @@ class Program(nn.Module):
 
 
 def export(
-    run: str | Path, folder: str | Path, program: bool = True, onnx: bool = False, licence: str | None = None
+    run: str | Path,
+    folder: str | Path,
+    program: bool = True,
+    onnx: bool = False,
+    licence: str | None = None,
+    progress: bool = False,
 ) -> Path:
     """Write a run's best network into a folder.
 
@@ -111,6 +117,7 @@ def export(
         onnx: whether to write ``model.onnx``, which takes longer.
         licence: licence under which the corpus may be used; by default that of RAVDESS, CREMA-D or MSP-IMPROV
             if the corpus is one of them, else the card states that it is not known.
+        progress: whether to show a bar.
 
     Returns:
         the folder.
@@ -146,12 +153,18 @@ def export(
         manifest["start"] = info["start"]
     for name in (MANIFEST, PROGRAM):  # an export that is stopped must not look complete
         (folder / name).unlink(missing_ok=True)
+    programs: list[tuple[str, str, Callable[[nn.Module, Config, Path], float]]] = []
     if program:
-        manifest["program_difference"] = write_program(network.eval(), config, folder / PROGRAM)
+        programs.append((PROGRAM, "program_difference", write_program))
     if onnx:
-        manifest["onnx_difference"] = write_onnx_program(network.eval(), config, folder / ONNX)
+        programs.append((ONNX, "onnx_difference", write_onnx_program))
     else:
         (folder / ONNX).unlink(missing_ok=True)
+    with progress_bar(desc="export", unit="program", total=len(programs), leave=False, shown=progress) as bar:
+        for name, difference, write in programs:
+            bar.set_postfix_str(f"{name} is written and checked")
+            manifest[difference] = write(network.eval(), config, folder / name)
+            bar.update()
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({n: t.contiguous().clone() for n, t in network.state_dict().items()}, str(temporary))
     write_text(folder / CARD, model_card(manifest, metrics, corpus_title(config, info)))

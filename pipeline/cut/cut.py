@@ -170,7 +170,7 @@ def _cut(segments: Sequence[Segment], call: _Call) -> CutResult:
             todo[segment.recording].append(segment)
     todo = {name: some for name, some in todo.items() if some}
     total = sum(max(s.end for s in some) for some in todo.values())
-    with progress_bar(desc="cut", unit="s", total=round(total)) as bar:
+    with progress_bar(desc="cut", unit="s of media", total=round(total)) as bar:
         for name, some in todo.items():
             done = cut_recording(folder / name, some, out, call.crf, _advance(bar.update))
             for segment in some:

@@ -204,5 +204,7 @@ def _next(config: Path, preset: str, short: int) -> list[str]:
     lines = ["next:", f"  deiii preprocess {words}"]
     if short == 1:
         return lines
-    few = " split.val_share=0 train.monitor=last" if short == 2 else ""
-    return [*lines, f"  deiii train {words}{few} train.run={run}", f"  deiii evaluate {run}"]
+    train = f"  deiii train {words} train.run={run}"
+    if short == 2:
+        train += " split.val_share=0 train.monitor=last"
+    return [*lines, train, f"  deiii evaluate {run}"]

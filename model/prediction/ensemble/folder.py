@@ -40,13 +40,14 @@ def export_ensemble(
     program: bool = True,
     onnx: bool = False,
     licence: str | None = None,
+    progress: bool = False,
 ) -> Path:
     """Write the networks of several runs or exports into one folder.
 
     Args:
         names: run folders or exported folders, or a name that stands for several (`deiii.model.members`).
-        folder, program, onnx, licence: arguments of `deiii.model.prediction.export.export`; members that are
-            exported folders are copied as they are.
+        folder, program, onnx, licence, progress: arguments of `deiii.model.prediction.export.export`; members
+            that are exported folders are copied as they are.
 
     Returns:
         the folder.
@@ -72,7 +73,7 @@ def export_ensemble(
         if (member / MANIFEST).is_file():
             copy_export(member, target)
         else:
-            export(member, target, program, onnx, licence)
+            export(member, target, program, onnx, licence, progress)
     manifest, metrics = _manifest(folder, len(members)), _metrics(names)
     title = _title(members) or manifest["corpus"]
     manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")

@@ -14,6 +14,8 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.data.loader.loader import Loader
+from deiii.data.tools import progress
+from deiii.model.prediction import export as export_module
 from deiii.model.prediction.export import ExportError, describe_inputs, export, model_card, read_export
 from deiii.model.prediction.manifest import copy_export
 from deiii.model.training import checkpoint
@@ -181,3 +183,15 @@ def test_outputs_that_are_not_numbers_are_a_difference(seen_run, tmp_path):
             parameter.fill_(float("nan"))
     with pytest.raises(ExportError, match="differs from the network by nan"):
         write_program(trained.network.eval(), trained.config, tmp_path / "a.pt2")
+
+
+def test_the_programs_are_reported_while_they_are_written(seen_run, tmp_path, monkeypatch, capsys):
+    """Writing model.onnx takes up to minutes, in which the command said nothing."""
+    monkeypatch.setattr(progress, "LINE_S", 0.0)  # a line for each
+    for name in ("write_program", "write_onnx_program"):
+        monkeypatch.setattr(export_module, name, lambda network, config, path: 0.0)
+    export_module.export(seen_run / "run", tmp_path / "quiet", onnx=True)
+    assert capsys.readouterr().err == ""
+    export_module.export(seen_run / "run", tmp_path / "told", onnx=True, progress=True)
+    told = capsys.readouterr().err
+    assert "1/2" in told and "2/2" in told and "model.onnx is written and checked" in told
