@@ -12,7 +12,7 @@ Mitchell et al., arXiv 1810.03993, with the figures of the run and the licence o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +151,10 @@ def export(
     }  # fmt: skip
     if "start" in info:
         manifest["start"] = info["start"]
-    for name in (MANIFEST, PROGRAM):  # an export that is stopped must not look complete
+    for name in (MANIFEST, PROGRAM, ONNX):  # an export that is stopped must not look complete
         (folder / name).unlink(missing_ok=True)
-    programs: list[tuple[str, str, Callable[[nn.Module, Config, Path], float]]] = []
-    if program:
-        programs.append((PROGRAM, "program_difference", write_program))
-    if onnx:
-        programs.append((ONNX, "onnx_difference", write_onnx_program))
-    else:
-        (folder / ONNX).unlink(missing_ok=True)
+    programs = [(PROGRAM, "program_difference", write_program)] if program else []
+    programs += [(ONNX, "onnx_difference", write_onnx_program)] if onnx else []
     with progress_bar(desc="export", unit="program", total=len(programs), leave=False, shown=progress) as bar:
         for name, difference, write in programs:
             bar.set_postfix_str(f"{name} is written and checked")
