@@ -82,6 +82,8 @@ def table_rows(text: str) -> list[ListRow]:
             for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
             if any(cell.strip() for cell in row)
         ]
+    if not cells:  # rows of empty cells
+        return []
     cells = with_meld_names(cells)
     header = {column_name(name): number for number, name in reversed(list(enumerate(cells[0])))}
     columns = {

@@ -86,17 +86,19 @@ def read_lists(path: str | Path, name: str | None = None) -> Protocol:
     if not folds:
         raise SplitError(_nothing_found(root, left_out))
     if left_out:
-        number = counted(len(left_out), "file names", "files name")
-        _log.warning("%s: %s no part and left out: %s", root, number, examples(left_out, LEFT_OUT))
+        number = counted(len(left_out), "file")
+        _log.warning(
+            "%s: left out %s without clips in a part: %s", root, number, examples(left_out, LEFT_OUT)
+        )
     return _protocol(root, name or root.stem, folds, used, digest.hexdigest())
 
 
 def _nothing_found(root: Path, left_out: Sequence[str]) -> str:
-    """Return the message for lists that name no part."""
-    looked = f"none of {counted(len(left_out), 'file')} ({examples(left_out, LEFT_OUT)}) names"
-    found = looked if left_out else f"there is no list ({', '.join(SUFFIXES)}) that names"
+    """Return the message for lists without clips in a part."""
+    looked = f"none of {counted(len(left_out), 'file')} ({examples(left_out, LEFT_OUT)}) has"
+    found = looked if left_out else f"there is no list ({', '.join(SUFFIXES)}) that has"
     return (
-        f"{root}: {found} a part of a split: call the files train, val and test, or use a table "
+        f"{root}: {found} clips in a part of a split: call the files train, val and test, or use a table "
         f"with a column {', '.join(SPLITS[:3])}"
     )
 
@@ -165,12 +167,12 @@ def _is_list(file: Path) -> bool:
 
 
 def _entries(file: Path, root: Path, left_out: list[str]) -> list[Entry]:
-    """Return the clips of one file with their parts and folds; none of a file that names no part.
+    """Return the clips of one file with their parts and folds.
 
     Args:
         file: the list.
         root: the folder of all lists, or the file.
-        left_out: gets the reason if the file names no part.
+        left_out: gets the file if it names no part or has no clips.
     """
     if file.stat().st_size > MAX_BYTES:
         raise SplitError(f"{file} is larger than {MAX_BYTES} bytes, the limit for a list")
@@ -196,10 +198,13 @@ def _entries(file: Path, root: Path, left_out: list[str]) -> list[Entry]:
     words: dict[str | None, Counter[str]] = defaultdict(Counter)
     for row in rows:
         own_part = part_of(row.part) or part
-        words[own_part if row.name else None][row.part if row.name else "no name"] += 1
+        word = row.part if own_part is None or part_of(row.part) else ""
+        words[own_part if row.name else None][word if row.name else "no name"] += 1
         if own_part and row.name:
             found.append((_fold(row.fold, file) if row.fold else fold, own_part, row.name))
     _log_parts(file, words)
+    if not found:
+        left_out.append(f"{relative} (no clips)")
     return found
 
 

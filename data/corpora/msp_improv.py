@@ -151,8 +151,8 @@ def read_ratings(path: Path) -> dict[str, Rating]:
             "'UTD-IMPROV-S01A-F01-P-FM01.avi; A; A:2.250000; V:2.500000; D:2.750000 ; N:3.000000;'"
         )
     if unread:
-        lines = counted(len(unread), "line names", "lines name")
-        _log.warning("%s: %s no clip of the corpus and left out: %s", path, lines, examples(unread))
+        lines = counted(len(unread), "line that names", "lines that name")
+        _log.warning("%s: left out %s no clip of the corpus: %s", path, lines, examples(unread))
     return ratings
 
 

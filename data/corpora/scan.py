@@ -108,7 +108,7 @@ def cache_name(config: CorpusConfig) -> str:
     'crema_d-compress-40-v2'
     """
     if config.corrupt:
-        version = COPY_VERSIONS.get(config.corrupt.partition("=")[0], 1)
+        version = copy_version(config.corrupt.partition("=")[0])
         words = config.corrupt.replace("=", "-") + (f"-v{version}" if version > 1 else "")
         return f"{cache_name(replace(config, corrupt=''))}-{_plain(words)}"
     if config.name == "synthetic":
@@ -120,6 +120,15 @@ def cache_name(config: CorpusConfig) -> str:
     if config.name == "pattern":
         return f"pattern-{_plain(config.title)}"
     return config.name
+
+
+def copy_version(kind: str) -> int:
+    """Return the version of the way in which corrupted copies of a kind are made.
+
+    >>> copy_version("compress"), copy_version("blur")
+    (2, 1)
+    """
+    return COPY_VERSIONS.get(kind, 1)
 
 
 def title_of(config: CorpusConfig, name: str = "", root: str = "") -> str:

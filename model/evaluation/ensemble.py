@@ -14,16 +14,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, writable_folder, write_json, write_text
 from deiii.data.tools.devices import use_device
 from deiii.data.tools.writer_lock import writer_lock
-from deiii.model.evaluation.evaluate import Scorer, now, open_features, require_finished, score_parts
+from deiii.model.evaluation.evaluate import (
+    Scorer,
+    now,
+    open_features,
+    require_finished,
+    say_other_features,
+    score_parts,
+)
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import write_report
 from deiii.model.evaluation.results import prediction_table
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from deiii.model.members import MEMBERS, EnsembleError, check_members, find_members, own_members
-from deiii.model.training.origin import MEDIA
+from deiii.model.training.origin import MEDIA, other_features
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.trained import TrainedNetwork, load_network
 
@@ -89,10 +97,12 @@ def evaluate_ensemble(
         first = networks[0]
         target = use_device(device or first.config.train.device)
         features = open_features(RunFolder(members[0]), first.config, first.task, dict(first.info))
+        for member in members[1:]:
+            say_other_features(RunFolder(member), features)
         split = RunFolder(members[0]).read_split()
         split.check(features.corpus)
         metrics, test = score_parts(Scorer(networks, features, split, target, progress), folder.path)
-        parts = _member_records(members, networks)
+        parts = _member_records(members, networks, features)
         metrics |= {
             "epoch": [part["epoch"] for part in parts],
             MEMBERS: parts,
@@ -165,16 +175,23 @@ def _scored_before(members: Sequence[Path], last: dict[str, Any]) -> RunError:
     )
 
 
-def _member_records(members: Sequence[Path], networks: Sequence[TrainedNetwork]) -> list[dict[str, Any]]:
-    """Return folder, epoch, seed and SHA-256 of the weights of each member, for ``metrics.json``."""
+def _member_records(
+    members: Sequence[Path], networks: Sequence[TrainedNetwork], features: FeatureSet
+) -> list[dict[str, Any]]:
+    """Return folder, epoch, seed and SHA-256 of the weights of each member, for ``metrics.json``.
+
+    A member that was trained on other features also has their stages, as ``other_features``.
+    """
+    changed = [other_features(RunFolder(member), features) for member in members]
     return [
         {
             "run": str(member),
             "epoch": network.epoch,
             "seed": network.config.train.seed,
             "weights": file_sha256(RunFolder(member).best),
+            **({"other_features": others} if others else {}),
         }
-        for member, network in zip(members, networks, strict=True)
+        for member, network, others in zip(members, networks, changed, strict=True)
     ]
 
 

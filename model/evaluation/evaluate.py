@@ -313,11 +313,16 @@ def open_features(
             f"{run.path} was trained on caches with the keys {info['keys']}, but {config.cache} has "
             f"{dict(features.keys)}; name the right folder with cache=..., or train again"
         )
-    if changed := other_features(run, features):
-        print(OTHER_FEATURES.format(", ".join(changed), run.path, SCORED), file=sys.stderr)
+    say_other_features(run, features)
     if Task.of(features, config) != task:
         raise RunError(
             f"{run.path} was trained with the classes {list(task.classes)} and the attributes "
             f"{list(task.attributes)}, but {features.corpus.title} in {config.cache} has others; train again"
         )
     return features
+
+
+def say_other_features(run: RunFolder, features: FeatureSet) -> None:
+    """Print a note if a run was trained on other features than those with which it is scored."""
+    if changed := other_features(run, features):
+        print(OTHER_FEATURES.format(", ".join(changed), run.path, SCORED), file=sys.stderr)

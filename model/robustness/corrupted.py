@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ import numpy as np
 from deiii.data.cache.stages import FACES, get_stage, stage_of_stream
 from deiii.data.config.load import to_yaml
 from deiii.data.corpora.clips import Clip
+from deiii.data.corpora.scan import copy_version
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import file_sha256, write_json
@@ -112,7 +114,8 @@ def evaluate_corrupted(
             table = test.predict(pool, corruption, bar)
             write_predictions(folder / f"{corruption.name}.csv", table)
             run.add_evaluation({"time": now(), "epoch": trained.epoch, "corruption": str(corruption)})
-            result["conditions"][str(corruption)] = condition_figures(corruption, table, clean)
+            figures = condition_figures(corruption, table, clean)
+            result["conditions"][str(corruption)] = {**figures, "copies": copy_version(corruption.kind)}
             result["notes"] = list(network.notes)
             write_report(folder, result, clean)
             write_json(folder / RESULT, result)  # last: with it the corruption counts as scored
@@ -232,10 +235,25 @@ def _check_media(features: FeatureSet, clips: Sequence[tuple[int, Clip]], run: R
 
 
 def _earlier(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """Return the stored result of the same weights and seed, else an empty one."""
+    """Return the stored result of the same weights and seed, else an empty one.
+
+    Conditions of which the copies are made in another way now are left out, with a note.
+    """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if all(stored[name] == value for name, value in identity.items()):
+            conditions = stored["conditions"]
+            stored["conditions"] = {
+                word: figures
+                for word, figures in conditions.items()
+                if figures.get("copies", 1) == copy_version(figures["kind"])
+            }
+            if left := [word for word in conditions if word not in stored["conditions"]]:
+                print(
+                    f"note: {path} loses the results for {', '.join(left)} of an earlier version, because "
+                    "copies of this kind are made in another way now; name it again to score it anew",
+                    file=sys.stderr,
+                )
             return stored
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing was scored, or by other weights

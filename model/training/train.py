@@ -199,7 +199,9 @@ def _write_run_folder(
     run.create(config, {**data.info, **provenance(), **origin, "processes": world}, resume)
     data.split.save(run.split)
     save_origin(run, data.features.corpus, config.cache)
-    if note := record_features(run, data.features):
+    # A finished training uses no features any more: its record stays.
+    goes_on = not (run.state.exists() and run.training_state(config).finished)
+    if goes_on and (note := record_features(run, data.features)):
         print(note, file=sys.stderr)
     if not run.state.exists():
         save_histories(run, past)

@@ -93,7 +93,7 @@ def _audio(path: str, useless: Sequence[int], report: Callable[[str], None]) -> 
         parts = track.place(block, time)
         piece = track.pieces[-1]
         at = piece.start + (piece.total - sum(map(len, parts))) / piece.rate
-        for samples in parts:
+        for samples in filter(len, parts):  # a part may be empty: AudioTrack.place
             frame = av.AudioFrame.from_ndarray(samples[None], "flt", "mono")
             frame.sample_rate = block.rate
             for part in to_mono.convert(frame):

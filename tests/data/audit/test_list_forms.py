@@ -123,7 +123,7 @@ def test_files_and_rows_in_no_part_are_named(tmp_path, caplog):
     write(tmp_path / "all.csv", "file,set\na,train\nb,holdout\nc,Test\nd,\n")
     assert short(read_lists(tmp_path)) == {"train": ["a"], "test": ["c"]}
     assert "2 rows left out, in no part: blank 1, holdout 1" in caplog.text
-    assert "2 files name no part and left out: stats.json (no list: 1 is neither" in caplog.text
+    assert "left out 2 files without clips in a part: stats.json (no list: 1 is neither" in caplog.text
     assert "trainval.txt" in caplog.text
 
 
@@ -133,6 +133,26 @@ def test_parts_that_are_joined_are_named(tmp_path, caplog):
     file = write(tmp_path / "labels_consensus.csv", f"FileName,Split_Set\n{rows}")
     assert short(read_lists(file))["test"] == ["b", "c", "d"]
     assert "Test1 1, Test2 2 are joined to one part, test" in caplog.text
+
+
+def test_words_that_name_no_part_are_not_taken_for_parts_that_are_joined(tmp_path, caplog):
+    """The folder names the part; the column ``phase`` says something else."""
+    for part in ("train", "test"):
+        write(tmp_path / f"{part}.csv", f"file,phase\n{part}1,acted\n{part}2,spontaneous\n")
+    assert short(read_lists(tmp_path)) == {"train": ["train1", "train2"], "test": ["test1", "test2"]}
+    assert "joined" not in caplog.text
+
+
+@pytest.mark.parametrize("text", [",,\n,,\n", ";\n", "file,split\n", "\n"])
+def test_a_table_without_a_cell_or_with_a_header_alone_has_no_clips(text, tmp_path, caplog):
+    """Exports of an empty sheet; rows of empty cells ended the command with an IndexError."""
+    write(tmp_path / "val.csv", text)
+    with pytest.raises(SplitError, match=r"none of 1 file \(val.csv \(no clips\)\) has clips in a part"):
+        read_lists(tmp_path)
+    write(tmp_path / "train.csv", "a\n")
+    write(tmp_path / "test.csv", "b\n")
+    assert short(read_lists(tmp_path)) == {"train": ["a"], "test": ["b"]}
+    assert "left out 1 file without clips in a part: val.csv (no clips)" in caplog.text
 
 
 @pytest.mark.parametrize(

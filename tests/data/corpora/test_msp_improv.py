@@ -217,4 +217,4 @@ def test_files_and_ratings_that_are_no_clips_are_named(tmp_path, caplog):
         in (caplog.text)
     )
     assert f"1 rated clip left out, because their sessions have no file at all: {elsewhere}" in caplog.text
-    assert "1 line names no clip of the corpus and left out: line 9 (UTD-IMPROV-S01Q-F01" in caplog.text
+    assert "left out 1 line that names no clip of the corpus: line 9 (UTD-IMPROV-S01Q-F01" in caplog.text

@@ -95,6 +95,17 @@ def test_evaluation_scores_the_mean_of_the_members(runs, evaluated, tmp_path, se
     assert "the mean of 3 networks" in page and "fold0-seed10" in page
 
 
+def test_each_member_that_was_trained_on_other_features_is_named(runs, tmp_path, capsys):
+    """The caches were computed anew between the trainings of the members."""
+    own = json.loads((runs[1] / "run.json").read_text())["features"][-1]
+    other = sibling_run(runs[1], tmp_path / "other", 3, features=[{**own, "logmel": "0" * 64}])
+    metrics, _ = evaluate_ensemble([runs[0], other], tmp_path / "out")
+    said = capsys.readouterr().err
+    assert said.count("computed anew") == 1
+    assert f"the caches of logmel were computed anew since the training of {other}" in said
+    assert [member.get("other_features") for member in metrics["members"]] == [None, ["logmel"]]
+
+
 def test_an_ensemble_is_scored_once_also_under_another_name(runs, evaluated, tmp_path, capsys):
     words = ["evaluate", *map(str, runs), "--out", str(tmp_path / "again")]
     assert main(words) == 1

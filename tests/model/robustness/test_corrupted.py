@@ -13,11 +13,12 @@ from sklearn.metrics import recall_score
 
 from deiii.__main__ import main
 from deiii.data.config.load import load_stored
+from deiii.data.corpora.scan import COPY_VERSIONS
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.progress import progress_bar
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.prediction.loading import load
-from deiii.model.robustness.corrupted import _check_streams, _clips, _Test, evaluate_corrupted
+from deiii.model.robustness.corrupted import _check_streams, _clips, _earlier, _Test, evaluate_corrupted
 from deiii.model.robustness.report import condition_figures, draw, figures_of, summary, write_report
 from deiii.model.training.run_folder import RunError
 from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError
@@ -102,6 +103,19 @@ def test_messages(run, tmp_path, capsys):
     network.config.model.video = network.config.model.flow = False
     with pytest.raises(CorruptionError, match="reads no video"):
         _check_streams(network, [Corruption("blur", 2.0)])
+
+
+def test_results_on_copies_that_were_made_in_another_way_are_not_kept(tmp_path, capsys):
+    """A file of an earlier version does not name the version of the copies."""
+    path, identity = tmp_path / "robustness.json", {"seed": 0, "weights": "w"}
+    conditions = {
+        "blur=2": {"kind": "blur"}, "compress=30": {"kind": "compress"},
+        "compress=40": {"kind": "compress", "copies": COPY_VERSIONS["compress"]},
+    }  # fmt: skip
+    path.write_text(json.dumps({**identity, "conditions": conditions}))
+    assert list(_earlier(path, identity)["conditions"]) == ["blur=2", "compress=40"]
+    said = capsys.readouterr().err
+    assert "compress=30" in said and "compress=40" not in said and "name it again" in said
 
 
 def drawn(wrong: float, lost: int = 0, seed: int = 0) -> PredictionTable:

@@ -11,6 +11,7 @@ from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.training.origin import other_features, record_features
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.train import train
+from deiii.model.training.trainer import Trainer
 from tests.helpers.caches import KEYS, make_cache
 
 CLIPS = 24
@@ -32,10 +33,21 @@ def cached(tmp_path):
     return make
 
 
+class Stopped(Trainer):
+    """Stops after its first epoch, as Ctrl-C does."""
+
+    def _epoch(self, epoch, *others):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        super()._epoch(epoch, *others)
+
+
 def test_a_resumed_training_and_its_evaluation_say_that_the_features_are_others(cached, capsys):
     config, features = cached(0)
-    train(config, progress=False, features=features)
-    train(config, resume=True, progress=False, features=cached(0)[1])  # the same features, computed again
+    with pytest.raises(KeyboardInterrupt):
+        train(config, progress=False, features=features, trainer=Stopped)
+    with pytest.raises(KeyboardInterrupt):  # the same features, computed again
+        train(config, resume=True, progress=False, features=cached(0)[1], trainer=Stopped)
     run = RunFolder(config.train.run)
     assert "computed anew" not in capsys.readouterr().err
     assert run.read_info()["features"] == [features.digests] and set(features.digests) == {"logmel"}
@@ -45,13 +57,22 @@ def test_a_resumed_training_and_its_evaluation_say_that_the_features_are_others(
     told = capsys.readouterr().err
     assert f"note: the caches of logmel were computed anew since the training of {run.path}" in told
     assert run.read_info()["features"] == [features.digests, others.digests]
-    train(config, resume=True, progress=False, features=others)
-    assert "computed anew" not in capsys.readouterr().err, "the change was recorded"
 
     metrics, _ = evaluate(run.path, features=others)
     assert "other_features" not in metrics and "computed anew" not in capsys.readouterr().err
     metrics, _ = evaluate(run.path, again=True, features=cached(2)[1])
     assert metrics["other_features"] == ["logmel"] and "computed anew" in capsys.readouterr().err
+
+
+def test_a_finished_training_keeps_its_record_where_the_features_are_others_now(cached, capsys):
+    """Nothing is left to train, so no epoch uses the new features; the evaluation must say that."""
+    config, features = cached(0)
+    train(config, progress=False, features=features)
+    _, others = cached(1)
+    train(config, resume=True, progress=False, features=others)
+    assert "computed anew" not in capsys.readouterr().err
+    assert RunFolder(config.train.run).read_info()["features"] == [features.digests]
+    assert evaluate(config.train.run, features=others)[0]["other_features"] == ["logmel"]
 
 
 @pytest.mark.parametrize("change", [{"hops": [*HOPS[:-1], 0]}, {"hops": [*HOPS[:-1], 29]}, {"seed": 1}])

@@ -205,6 +205,24 @@ def test_a_file_that_is_no_recording_is_not_taken_for_a_camera(tmp_path):
     assert "camera" not in str(caught.value)
 
 
+def test_a_gap_of_whole_seconds_in_the_audio_is_played(tmp_path):
+    """A last part of the silence without samples ended the playing with an error of NumPy."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for first in (0, 1600, 3200 + 2 * 16_000):
+            frame = av.AudioFrame.from_ndarray(
+                np.full((1, 1600), 9000, np.int16), format="s16", layout="mono"
+            )
+            frame.sample_rate, frame.pts, frame.time_base = 16_000, first, Fraction(1, 16_000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    _, _, pieces = played(path)
+    samples, _, _ = read_audio(path, 16_000)
+    assert np.array_equal(np.concatenate([piece.samples for piece in pieces]), samples)
+    assert pieces[-1].time_s == pytest.approx(2.2)
+
+
 def test_an_animation_that_preprocessing_refuses_is_played(tmp_path):
     path = write_clip(tmp_path / "a.gif", numbered(5), codec="gif", pixels="rgb8", fps=25)
     with pytest.raises(ClipError, match="image"):
