@@ -95,10 +95,10 @@ def read_lists(path: str | Path, name: str | None = None) -> Protocol:
 
 def _nothing_found(root: Path, left_out: Sequence[str]) -> str:
     """Return the message for lists without clips in a part."""
-    looked = f"none of {counted(len(left_out), 'file')} ({examples(left_out, LEFT_OUT)}) has"
-    found = looked if left_out else f"there is no list ({', '.join(SUFFIXES)}) that has"
+    looked = f"none of {counted(len(left_out), 'file')} ({examples(left_out, LEFT_OUT)}) has clips"
+    found = looked if left_out else f"there is no list ({', '.join(SUFFIXES)}) that has clips"
     return (
-        f"{root}: {found} clips in a part of a split: call the files train, val and test, or use a table "
+        f"{root}: {found} in a part of a split: call the files train, val and test, or use a table "
         f"with a column {', '.join(SPLITS[:3])}"
     )
 

@@ -106,7 +106,7 @@ def test_two_forms_of_one_list_agree_or_are_refused(tmp_path):
     ("files", "message"),
     [
         ({}, "there is no list"),
-        ({"readme.txt": "hello"}, r"none of 1 file \(readme.txt\) names a part"),
+        ({"readme.txt": "hello"}, r"none of 1 file \(readme.txt\) has clips"),
         ({"train.csv": "a\n"}, "no test part"),
         ({"train.csv": "a\n", "test.csv": ""}, "no test part"),
         ({"train.json": "{", "test.csv": "a\n"}, "train.json cannot be read as a list"),
