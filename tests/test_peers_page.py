@@ -1,8 +1,9 @@
-"""The figures of the synthetic tasks in peers.md are those of the stored tables."""
+"""The figures in peers.md are those of the stored tables."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from tests.helpers.markdown_tables import table_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
-TEXT = (DOCS / "peers.md").read_text(encoding="utf-8").split("## On the tasks of the synthetic corpus", 1)[1]
+PAGE = (DOCS / "peers.md").read_text(encoding="utf-8")
+TEXT = PAGE.split("## On the tasks of the synthetic corpus", 1)[1]
 NETWORKS = {
     "DE-III": ("deiii",),
     "late fusion; equal size": ("late", "late-matched"),
@@ -41,6 +43,45 @@ def test_every_figure_is_the_stored_one():
                 spread = f" ({min(seeds):.2f} to {max(seeds):.2f})" if task == "told" else ""
                 expected.append(f"{row['uar']:.3f}{spread}")
             assert cell == "; ".join(expected), (name, task)
+
+
+COMPARISONS = {
+    "A first comparison": "emotional-av-2026-11-26",
+    "A second comparison: voices": "ravdess-speech-2026-11-28",
+    "A third comparison: from scratch": "emotional-av-scratch-2026-11-29",
+}
+NAMES = {
+    "deiii": "DE-III", "late": "late fusion", "gru": "GRU", "mult": "MulT", "vavl": "VAVL",
+    "attention": "two-stream attention", "mbt": "MBT",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", COMPARISONS)
+def test_the_figures_of_real_clips_are_the_stored_ones(title):
+    text = " ".join(PAGE.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0].split())
+    file = DOCS / f"results/peers-{COMPARISONS[title]}/table.json"
+    networks = json.loads(file.read_text(encoding="utf-8"))["networks"]
+    listed = re.search(r"UAR: (.*?)[;:] ", text)[1]
+    for key, name in NAMES.items():
+        (figure,) = re.findall(rf"{name}(?: and [A-Za-z-]+)? (\d\.\d{{3}})", listed)
+        assert figure == f"{networks[key]['uar']:.3f}", name
+    batch, alone = (networks[f"vavl-batch-axis{end}"]["uar"] for end in ("", "-alone"))
+    assert f"VAVL along the batch: {batch:.3f} in batches, {alone:.3f} one clip at a time" in text
+    smallest = min(row["p_holm"] for row in networks.values() if "p_holm" in row)
+    assert f"smallest p after Holm: {smallest:.2f}" in text
+
+
+def test_the_differences_of_the_third_comparison_are_the_stored_ones():
+    text = " ".join(PAGE.split("## A third comparison", 1)[1].split("\n## ", 1)[0].split())
+    file = DOCS / "results/peers-emotional-av-scratch-2026-11-29/table.json"
+    networks = json.loads(file.read_text(encoding="utf-8"))["networks"]
+    price = networks["vavl"]["minus_batch_axis"]
+    for row in (networks["attention"], price):
+        low, high = row["gap_ci"]
+        assert f"{row['gap']:.3f} ({low:.3f} to {high:.3f})" in text
+    assert f"p after Holm {price['p_holm']:.2f}" in text
+    other = [row["gap_ci"] for key, row in networks.items() if "gap_ci" in row and key != "attention"]
+    assert all(low < 0 < high for low, high in other)
 
 
 @pytest.mark.parametrize("task", ["told", "binding"])

@@ -17,20 +17,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deiii.data.corpora.protocol import SUFFIXES as OF_CLIPS
+from deiii.data.tools.text.meld_names import (
+    COLUMNS,
+    PATHS,
+    column_name,
+    has_meld_names,
+    meld_name,
+    with_meld_names,
+)
 from deiii.data.tools.text.part_names import WORDS, part_of
 
-PATHS = (
-    "filename", "file_name", "file", "filepath", "file_path", "path", "wav", "wav_path", "audio",
-    "audio_path", "video", "video_path", "clip", "clip_id",
-)  # fmt: skip
 NAMES = (*PATHS, "utterance", "utt", "utt_id", "key", "name", "id")
 SPLITS = ("split_set", "split", "set", "subset", "part", "partition", "phase", "usage")
 FOLDS = ("fold", "fold_id", "cv", "session_fold")
-MELD = ("dialogue_id", "utterance_id")  # MELD's columns that make the names of its files
 _CLIP = re.compile(rf"\s*(.+?(?:{'|'.join(map(re.escape, sorted(OF_CLIPS)))}))(?=\s|$)", re.IGNORECASE)
-_LINE_END = re.compile(
-    r"\r\n|\r|\n"
-)  # str.splitlines divides at characters that texts may hold, such as U+2028
+_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also divides at characters of texts, such as U+2028
 _FOLD_KEY = re.compile(r"(?:[a-z]+[-_ ]?)?(\d{1,3})", re.IGNORECASE)  # 1, fold1, Session_2
 
 
@@ -105,33 +106,6 @@ def table_rows(text: str) -> list[ListRow]:
     ]
 
 
-def with_meld_names(cells: list[list[str]]) -> list[list[str]]:
-    """Return the rows of a table, after a column ``file_name`` if it has MELD's columns.
-
-    Args:
-        cells: the rows, header first.
-
-    >>> with_meld_names([["Utterance", "Dialogue_ID", "Utterance_ID"], ["Hi", "0", "3"]])[1]
-    ['dia0_utt3', 'Hi', '0', '3']
-    """
-    header = [column_name(name) for name in cells[0]]
-    if not all(name in header for name in MELD) or set(header) & set(PATHS):
-        return cells
-    dialogue, utterance = map(header.index, MELD)
-    names = [f"dia{row[dialogue]}_utt{row[utterance]}" if len(row) > max(dialogue, utterance) else ""
-             for row in cells[1:]]  # fmt: skip
-    return [["file_name", *cells[0]], *([name, *row] for name, row in zip(names, cells[1:], strict=True))]
-
-
-def column_name(name: str) -> str:
-    """Return the name of a column without case, blanks and signs.
-
-    >>> column_name(" Split Set ")
-    'split_set'
-    """
-    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")
-
-
 def _column_of_parts(cells: list[list[str]]) -> int | None:
     """Return the last column that names a part in each row of a list without a header; else ``None``."""
     width = min(map(len, cells))
@@ -193,8 +167,8 @@ def _items(items: Any) -> Iterator[ListRow]:
         elif isinstance(item, dict):
             lower = {column_name(str(key)): value for key, value in item.items()}
             name = next((lower[key] for key in NAMES if isinstance(lower.get(key), str)), "")
-            if all(key in lower for key in MELD) and not set(PATHS) & lower.keys():
-                name = f"dia{lower[MELD[0]]}_utt{lower[MELD[1]]}"
+            if has_meld_names(lower):
+                name = meld_name(*(lower[key] for key in COLUMNS))
             part = next((str(lower[key]) for key in SPLITS if lower.get(key) is not None), "")
             fold = next((str(lower[key]) for key in FOLDS if lower.get(key) is not None), "")
             yield ListRow(name, part, fold)

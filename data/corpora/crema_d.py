@@ -32,6 +32,7 @@ from deiii.data.corpora.files import (
     AUDIO,
     VIDEO,
     corpus_files,
+    log_audio_alone,
     log_left_out,
     nothing_there,
     only_one,
@@ -207,9 +208,7 @@ def _one_file_each(paths: list[str]) -> dict[str, str]:
         audio |= by_format[suffix]
     if video or audio:
         log_left_out("crema_d", strange, f"with names unlike {PurePosixPath(EXAMPLE).name}")
-    if video:
-        alone = [audio[clip_id] for clip_id in sorted(audio.keys() - video.keys())]
-        log_left_out("crema_d", alone, "audio of clips without a video, while other clips have one")
+    log_audio_alone("crema_d", audio, video)
     return video or audio
 
 

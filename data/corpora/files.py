@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deiii.data.corpora.clips import CorpusError
@@ -134,6 +134,17 @@ def log_left_out(corpus: str, paths: Sequence[str], why: str) -> None:
     """
     if paths:
         _log.warning("%s: %s left out, %s: %s", corpus, counted(len(paths), "file"), why, examples(paths))
+
+
+def log_audio_alone(corpus: str, audio: Mapping[str, str], video: Mapping[str, str]) -> None:
+    """Log the audio of clips without a video, which is left out where other clips have one; else nothing.
+
+    Args:
+        corpus: the adapter's name.
+        audio, video: the files by clip id, relative to the root.
+    """
+    alone = [audio[clip_id] for clip_id in sorted(audio.keys() - video.keys())] if video else []
+    log_left_out(corpus, alone, "audio of clips without a video, while other clips have one")
 
 
 def holds_archives(root: Path) -> bool:

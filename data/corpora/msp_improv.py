@@ -37,6 +37,7 @@ from deiii.data.corpora.files import (
     AUDIO,
     VIDEO,
     corpus_files,
+    log_audio_alone,
     log_left_out,
     nothing_there,
     only_one,
@@ -98,9 +99,7 @@ def scan(config: CorpusConfig) -> Corpus:
         there = nothing_there(root, paths)
         raise CorpusError(f"msp_improv: no files such as {EXAMPLE} under {config.root}; {there}")
     log_left_out("msp_improv", strange, f"with names unlike {PurePosixPath(EXAMPLE).name}")
-    if video:
-        alone = [audio[clip_id] for clip_id in sorted(audio.keys() - video.keys())]
-        log_left_out("msp_improv", alone, "audio of clips without a video, while other clips have one")
+    log_audio_alone("msp_improv", audio, video)
     table = _find_table(root)
     ratings = read_ratings(table)
     if not ratings.keys() & files.keys():

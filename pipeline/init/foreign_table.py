@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deiii.data.audit.list_rows import with_meld_names
 from deiii.data.corpora.spelling import segment_hint
 from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.text.decoding import DecodeError, decode
+from deiii.data.tools.text.meld_names import with_meld_names
 from deiii.data.tools.text.part_names import part_of
 from deiii.pipeline.init.found import Found, InitError, Row
 from deiii.pipeline.init.media import Media

@@ -26,7 +26,7 @@ ORDER = {
         "compilation fetch",
         "weights",
     ],
-    "data/tools/text": ["canonical_json columns csv_text decoding figure_text part_names"],
+    "data/tools/text": ["canonical_json columns csv_text decoding figure_text meld_names part_names"],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
     "data/config": [

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -59,9 +59,7 @@ class StopHandler:
 
     def restore(self) -> None:
         """Put the handlers back that were there before `install`, in the place of `end`."""
-        for number, handler in self.before.items():
-            if handler is not None:  # None: it was not installed by Python, which cannot put it back
-                signal.signal(number, handler)
+        _put_back(self.before)
         self.before.clear()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -87,6 +85,13 @@ def _ignore_stop_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _put_back(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        # None: it was not installed by Python, which cannot put it back.
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
 @contextmanager
 def keep_stop_handlers() -> Iterator[None]:
     """Put the reactions to Ctrl-C and SIGTERM back that the block replaced, as imports of some packages do.
@@ -101,10 +106,7 @@ def keep_stop_handlers() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            # None: it was not installed by Python, which cannot put it back.
-            if handler is not None and signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
+        _put_back(before)
 
 
 @contextmanager

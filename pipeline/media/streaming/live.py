@@ -293,7 +293,7 @@ class LiveReader:
         forms = set(container.format.name.split(","))
         # A server that cannot seek in a transport stream gives its size, but no duration.
         recorded = bool(container.duration) or ("mpegts" in forms and (container.size or 0) > 0)
-        played = self.address.is_file or recorded or bool(forms & IN_PIECES)
+        in_real_time = self.address.is_file or recorded or bool(forms & IN_PIECES)
         latest_s = 0.0
         try:
             wanted: list[Any] = []
@@ -309,11 +309,11 @@ class LiveReader:
             clock = LiveClock(opened_s)
             for frame, stamp, arrived in decoded(container, wanted, order, self._stopped):
                 stamp = None if forms & UNTIMED else stamp
-                if played and stamp is not None:
+                if in_real_time and stamp is not None:
                     stamp = clock.joined(stamp, type(frame).__name__)
                 at = clock.time(stamp, arrived - self._begin, self.address.is_file)
                 latest_s = max(latest_s, at - opened_s)
-                if played:
+                if in_real_time:
                     due = self._begin + at
                     self._stopped.wait(max(0.0, due - time.monotonic()))
                     arrived = due if self.address.is_file else max(arrived, due)

@@ -23,8 +23,8 @@ from deiii.pipeline.media.container import open_media
 CLOCK = 90_000  # ticks per second; the frame times of every common frame rate are whole ticks
 BLOCK = 4096  # audio samples in a packet
 LOSSLESS = {"crf": "0", "preset": "ultrafast"}
-# With x264's macroblock tree, about one of ten calls encoded the same frames to other bytes (widths of 96 and
-# 200 px, also with one thread). Without it all calls gave the same bytes; the cause within x264 is not known.
+# With x264's macroblock tree, some calls encoded the same frames to other bytes (5 of 24 at a width of 96 px,
+# 1 of 12 at 200 px). Without it all calls gave the same bytes; the cause within x264 is not known.
 REPRODUCIBLE = {"x264-params": "mbtree=0"}
 
 

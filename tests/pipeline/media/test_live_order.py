@@ -141,14 +141,20 @@ def test_interlaced_frames_have_no_combs(tmp_path):
     assert all(np.array_equal(p.frame.rgb(), rgb) for p, rgb in zip(pictures, wanted, strict=True))
 
 
-@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
-@pytest.mark.parametrize("b_frames", [0, 1, 3])
-def test_avi_of_a_server_comes_in_the_order_of_presentation(tmp_path, codec, b_frames):
+@pytest.mark.parametrize(
+    ("name", "codec", "b_frames"),
+    [
+        ("a.avi", "libx264", 0), ("a.avi", "libx264", 1), ("a.avi", "libx264", 3),
+        ("a.avi", "mpeg4", 0), ("a.avi", "mpeg4", 1), ("a.avi", "mpeg4", 3),
+        ("a.asf", "libx264", 1), ("a.asf", "mpeg4", 0), ("a.asf", "mpeg4", 2),
+    ],
+)  # fmt: skip
+def test_a_recording_on_a_server_comes_in_the_order_of_presentation(tmp_path, name, codec, b_frames):
     """Half of the frames had the times of others and were left out."""
-    path = write(tmp_path / "a.avi", codec, "mp2", b_frames=b_frames)
+    path = write(tmp_path / name, codec, "mp2" if name == "a.avi" else "libmp3lame", b_frames=b_frames)
     wanted = list(read_video(path))
     with folder_server(tmp_path) as url:
-        reader, pictures, _ = played(f"{url}/a.avi")
+        reader, pictures, _ = played(f"{url}/{name}")
     assert reader.frames == len(pictures) == len(wanted)
     assert all(np.array_equal(p.frame.rgb(), rgb) for p, (rgb, _) in zip(pictures, wanted, strict=True))
     times = [p.time_s - pictures[0].time_s for p in pictures]
