@@ -163,7 +163,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         help="write a trained network as one folder",
         description="Write the weights of a run, its preprocessing, labels, a model card and a torch.export "
         "program into one folder that can be used without the caches. With --onnx the folder can "
-        "also be used without PyTorch.",
+        "also be used without PyTorch. Networks that are exported folders are copied as they are.",
         examples=[
             "export runs/latest exported",
             "export runs/latest exported --onnx",
@@ -286,10 +286,13 @@ def _export(args: argparse.Namespace) -> int:
 
     from deiii.model.prediction.ensemble.folder import export_ensemble
     from deiii.model.prediction.export import export
+    from deiii.model.prediction.manifest import copy_export
 
     options = (args.folder, not args.no_program, args.onnx, args.licence, True)
     if len(members) > 1:
         folder = export_ensemble(args.members, *options)
+    elif (members[0] / EXPORT).is_file():
+        folder = copy_export(members[0], Path(args.folder), args.onnx, args.licence)
     else:
         folder = export(members[0], *options)  # the name may be that of a folder with one run
     print(f"exported to {folder}; how to use it: {folder / 'README.md'}")

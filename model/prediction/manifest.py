@@ -110,12 +110,38 @@ def check_target(folder: Path) -> None:
             )
 
 
-def copy_export(source: Path, folder: Path) -> Path:
+def check_wanted(source: Path, onnx: bool = False, licence: str | None = None) -> None:
+    """Raise ExportError where a copy of an exported folder would lack what is wanted.
+
+    Args:
+        source: an exported folder.
+        onnx: whether it must have ``model.onnx``.
+        licence: the licence of the corpus that it must state; ``None`` for any.
+    """
+    if onnx and not (source / ONNX).is_file():
+        raise ExportError(
+            f"{source} is an exported folder without {ONNX}, and exported folders are copied as they "
+            "are; export its run with --onnx (in Python onnx=True)"
+        )
+    if licence is not None and licence != (stated := read_manifest(source)[1].get("licence")):
+        raise ExportError(
+            f"{source} is an exported folder that states the licence {stated!r}, and exported folders are "
+            f"copied as they are; export its run with the licence {licence!r}"
+        )
+
+
+def copy_export(source: Path, folder: Path, onnx: bool = False, licence: str | None = None) -> Path:
     """Copy an exported folder; returns the new folder.
 
+    Args:
+        source: an exported folder.
+        folder: the new folder, which is made if needed; an earlier export in it is replaced.
+        onnx, licence: what the copy must have, see `check_wanted`.
+
     Raises:
-        ExportError: the new folder holds other files.
+        ExportError: the new folder holds other files, or the exported folder lacks what is wanted.
     """
+    check_wanted(source, onnx, licence)
     if folder.exists() and folder.samefile(source):
         return folder
     check_target(folder)

@@ -261,26 +261,29 @@ class Predictor:
         """Return the levels over files, as `speaker_levels`, given what the stages computed of each."""
         return levels_of(self.by_speaker, files)
 
-    def save_pretrained(self, folder: str | Path, **options: Any) -> Path:
+    def save_pretrained(
+        self, folder: str | Path, program: bool = True, onnx: bool = False, licence: str | None = None
+    ) -> Path:
         """Write the network as an exported folder, which `deiii.load` reads and `push_to_hub` uploads.
 
         Args:
             folder: folder of the export, which is made if needed; an earlier export in it is replaced.
-            options: options of `deiii.model.prediction.export.export`, if the network comes from a run
-                folder.
+            program, onnx, licence: as for `deiii.model.prediction.export.export`. A network that was loaded
+                from an exported folder is copied as it is.
 
         Raises:
-            ExportError: the folder holds other files.
+            ExportError: the folder holds other files, or the network was loaded from an exported folder that
+                has no ``model.onnx`` or states another licence than the arguments ask for.
         """
         if self.members:
             from deiii.model.prediction.ensemble.folder import export_ensemble
 
-            return export_ensemble(self.members, folder, **options)
+            return export_ensemble(self.members, folder, program, onnx, licence)
         if (self.source / MANIFEST).is_file():
-            return copy_export(self.source, Path(folder))
+            return copy_export(self.source, Path(folder), onnx, licence)
         from deiii.model.prediction.export import export  # needs PyTorch
 
-        return export(self.source, folder, **options)
+        return export(self.source, folder, program, onnx, licence)
 
     def push_to_hub(self, name: str, private: bool = True, **options: Any) -> str:
         """Upload the network to the Hugging Face Hub as an exported folder; returns the address.

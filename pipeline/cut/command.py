@@ -26,9 +26,9 @@ def add_cut(commands: argparse._SubParsersAction) -> None:
         description="Cut recordings into one file for each row of a table of segments. The table has a "
         "column for the recording, and begin and end (or duration) in s, in ms (start_ms) or as "
         "hours:minutes:seconds; speaker, label and values are copied into OUT/clips.csv, which `deiii "
-        "preprocess` reads. Any separator and encoding, and tables that ELAN exports, are read. OUT/cut.csv "
-        "has the outcome of every row. The exit status is 1 if more than a tenth of the segments have no "
-        "file.",
+        "preprocess` reads. Any separator and encoding, and tables that ELAN and Audacity export, are read. "
+        "OUT/cut.csv has the outcome of every row. The exit status is 1 if more than a tenth of the segments "
+        "have no file.",
         examples=[
             "cut interviews/segments.csv /clips",
             "cut annotations.txt /clips --recording interview.mp4",

@@ -17,24 +17,13 @@ from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files
 from deiii.data.tools.atomic_files import short_name
 from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.text.decoding import DecodeError, decode
+from deiii.pipeline.cut.columns import EXAMPLE, KEPT, ColumnError, segment_columns
 from deiii.pipeline.init.foreign_table import Media
 from deiii.pipeline.init.found import InitError
 from deiii.pipeline.init.table_text import read_table
-from deiii.pipeline.init.vocabulary import COLUMNS, column_of
 
-BEGIN = ("begin", "start", "onset", "from", "in", "anfang")
-END = ("end", "stop", "offset", "to", "out", "ende")
-LENGTH = ("duration", "length", "dur", "dauer")
-IN_MS = frozenset({"ms", "msec", "msecs", "millis", "millisecond", "milliseconds"})
-FRAMES = frozenset({"frame", "frames", "sample", "samples"})
-UNKNOWN = frozenset(
-    {"min", "mins", "minute", "minutes", "minuten", "h", "hour", "hours", "stunden", "us", "usec", "ns"}
-)  # units that are not read
-CLOCK_FORMS = frozenset({"hh", "mm", "ss", "s", "sec"})  # in the name of a column with hours:minutes:seconds
 SHORTEST_S = 0.02  # a segment of less than a video frame
 LONGEST_STEM = 160  # bytes of the recording's name that the names of its clips have
-KEPT = ("speaker", "label", "valence", "arousal", "dominance", "fold", "sex")
-EXAMPLE = "path,start,end,speaker,label\ninterview.mp4,12.5,15.0,anna,happy"
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
 
 
@@ -47,7 +36,7 @@ class Segment:
     """A part of a recording.
 
     Attributes:
-        row: number of its row in the table; the header is row 1.
+        row: number of its row in the table, from 1; a header is row 1.
         recording: path of the recording below the folder of recordings, with forward slashes; the path as
             the table has it if there is no such file.
         begin, end: s on the clock of the recording, whose earliest video frame or audio sample is at 0.
@@ -92,9 +81,10 @@ def read_segments(table: Path, root: Path | None = None, recording: str | None =
     """Return the segments of a table, in its order.
 
     The table may have any separator and encoding. Columns are found by their names: the recording as in
-    `deiii init`; begin and end (``start``, ``end_s``, ``onset``, ELAN's ``Begin Time - ss.msec`` and so
-    on), or begin and duration, in s, or in ms if the name says so (``start_ms``); speaker, label, attributes,
-    fold and sex.
+    `deiii init`; begin and end (``start``, ``end_s``, ``t_start``, ``onset``, ELAN's ``Begin Time - ss.msec``
+    and so on), or begin and duration, in s, or in ms if the name says so (``start_ms``); speaker, label,
+    attributes, fold and sex. A table without header that has two or three columns, the first two of them
+    times, has begin, end and label, as Audacity exports them.
 
     Args:
         table: the table.
@@ -110,59 +100,28 @@ def read_segments(table: Path, root: Path | None = None, recording: str | None =
     folder = (root or table.parent).resolve()
     try:
         rows = read_table(decode(table.read_bytes())[0])
-        columns = _columns(rows[0], recording is None)
+        header = _audacity_header(rows[0])
+        columns = segment_columns(header or rows[0], recording is None)
         find = _finder(folder, recording)
-        found = [_segment(at, cells, columns, find) for at, cells in enumerate(rows[1:], 2)]
+        found = [
+            _segment(at, cells, columns, find)
+            for at, cells in enumerate(rows if header else rows[1:], 1 if header else 2)
+        ]
         _check_names(found)
-    except (InitError, SegmentError, DecodeError, csv.Error) as error:
+    except (InitError, ColumnError, SegmentError, DecodeError, csv.Error) as error:
         raise SegmentError(f"{table}: {error}") from None
     if not found:
         raise SegmentError(f"{table} has no rows below its header; a table of segments looks like\n{EXAMPLE}")
     return found
 
 
-def _columns(header: Sequence[str], needs_path: bool) -> dict[str, tuple[int, float]]:
-    """Return number and unit (s per unit of its numbers) of each column that is used."""
-    columns: dict[str, tuple[int, float]] = {}
-    words = [column_of(name).split("_") for name in header]
-    for wanted, names in (("begin", BEGIN), ("end", END), ("length", LENGTH)):
-        fitting = [n for n, parts in enumerate(words) if parts[0] in names]
-        in_s = [n for n in fitting if not _other_unit(words[n])]
-        if fitting and not in_s:
-            unit = _other_unit(words[fitting[0]])
-            raise SegmentError(f"the column {header[fitting[0]]!r} has {unit}; give times in s")
-        if fitting := in_s:
-            # ELAN writes each time in several forms, each in a column.
-            first = min(fitting, key=lambda n: _is_in_ms(words[n]))
-            columns[wanted] = first, 0.001 if _is_in_ms(words[first]) else 1.0
-    for wanted in ("path", *KEPT):
-        places = {"_".join(parts): n for n, parts in reversed(list(enumerate(words)))}
-        if (name := next((name for name in COLUMNS[wanted] if name in places), None)) is not None:
-            columns[wanted] = places[name], 1.0
-    lacking = []
-    if "path" not in columns and needs_path:
-        lacking.append("the recording (path, or --recording FILE for all rows)")
-    lacking += [] if "begin" in columns else ["the begin (start)"]
-    lacking += [] if "end" in columns or "length" in columns else ["the end (end, or duration)"]
-    if lacking:
-        raise SegmentError(
-            f"no column for {' and '.join(lacking)} among {', '.join(header[:8])}; a table of segments looks "
-            f"like\n{EXAMPLE}"
-        )
-    return columns
-
-
-def _is_in_ms(words: Sequence[str]) -> bool:
-    """Return whether a column has times in ms, by the words of its name; ELAN's ``ss.msec`` is in s."""
-    return bool(IN_MS & set(words)) and "ss" not in words
-
-
-def _other_unit(words: Sequence[str]) -> str:
-    """Return the unit of a column that is neither s nor ms, by the words of its name; else an empty text."""
-    if FRAMES & set(words):
-        return "frame numbers"
-    unit = UNKNOWN & set(words)
-    return f"the unit {min(unit)!r}" if unit and not CLOCK_FORMS & set(words) else ""
+def _audacity_header(first: Sequence[str]) -> list[str]:
+    """Return the names of the columns of Audacity's labels, given their first row; empty for other rows."""
+    try:
+        times = [seconds(cell) for cell in first[:2]]
+    except ValueError:
+        return []
+    return ["start", "end", "label"][: len(first)] if len(times) == 2 and len(first) <= 3 else []
 
 
 def _finder(folder: Path, recording: str | None) -> Callable[[str], str]:

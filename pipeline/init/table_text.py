@@ -12,7 +12,7 @@ from collections import Counter
 
 from deiii.pipeline.init.found import InitError
 
-SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS = ("\t", ";", ",", "|")  # if two fit alike, the first: commas may be decimal, or in a text
 
 
 def read_table(text: str) -> list[list[str]]:

@@ -31,6 +31,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "wav", "wav_path", "wav_file", "audio", "audio_path", "audio_file", "video", "video_path",
         "video_file", "clip", "clip_path", "clip_name", "media", "media_path", "recording", "name",
         "clip_id", "utterance", "utterance_id", "utt_id", "utt", "id", "key", "datei", "dateiname", "pfad",
+        "audio_filepath", "audio_file_path", "video_filepath", "video_name", "video_id", "file_id",
+        "recording_id",
     ),
     "speaker": (
         "speaker", "speaker_id", "speakerid", "spk", "spk_id", "spkid", "actor", "actor_id", "actorid",

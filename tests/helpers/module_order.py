@@ -141,7 +141,7 @@ ORDER = {
         "graph",
     ],
     "pipeline/streaming": ["levels rows voice", "file", "live"],
-    "pipeline/cut": ["segments", "clip_file", "recording", "cut", "command"],
+    "pipeline/cut": ["columns", "segments", "clip_file", "recording", "cut", "command"],
     "pipeline/overview": ["choice figures", "page", "command"],
     "pipeline/init": [
         "found vocabulary",

@@ -26,6 +26,7 @@ from deiii.model.prediction.manifest import (
     SEVERAL,
     ExportError,
     check_target,
+    check_wanted,
     copy_export,
     read_manifest,
     remove_members,
@@ -47,7 +48,7 @@ def export_ensemble(
     Args:
         names: run folders or exported folders, or a name that stands for several (`deiii.model.members`).
         folder, program, onnx, licence, progress: arguments of `deiii.model.prediction.export.export`; members
-            that are exported folders are copied as they are.
+            that are exported folders are copied as they are, and must have what is wanted.
 
     Returns:
         the folder.
@@ -61,9 +62,14 @@ def export_ensemble(
     members = find_members(names)
     if inside := [member for member in members if member.resolve().parent == folder.resolve()]:
         if len(inside) == len(members) and find_members([folder]) == members:
+            for member in members:
+                check_wanted(member, onnx, licence)
             return folder  # the export itself
         raise ExportError(f"{inside[0]} would be replaced; name a folder that holds none of the members")
     _check(members)
+    for member in members:  # before anything is written
+        if (member / MANIFEST).is_file():
+            check_wanted(member, onnx, licence)
     writable_folder(folder)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)  # may be left from an earlier export of one network

@@ -158,6 +158,10 @@ def test_one_exported_folder_holds_all_members(runs, evaluated, seen_run, tmp_pa
     copied = network.save_pretrained(tmp_path / "copy")
     assert load(copied, device="cpu").predict(clip).probabilities == pytest.approx(wanted, abs=SAME)
     assert network.save_pretrained(folder) == folder  # onto itself: nothing to do
+    for target in (folder, tmp_path / "with_onnx"):  # members are copied as they are
+        with pytest.raises(ExportError, match=r"member0 is an exported folder without model\.onnx"):
+            network.save_pretrained(target, onnx=True)
+    assert not (tmp_path / "with_onnx").exists()
     export(runs[0], folder, program=False)  # a single network replaces the ensemble
     assert not list(folder.glob("member*")) and load(folder, device="cpu").members == ()
 

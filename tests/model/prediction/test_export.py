@@ -146,6 +146,15 @@ def test_figures_of_other_weights_are_not_reported(seen_run, tmp_path, capsys):
     assert "about other weights" in capsys.readouterr().err
 
 
+def test_the_command_copies_an_exported_folder(exported, tmp_path, capsys):
+    assert main(["export", str(exported), str(tmp_path / "copy")]) == 0
+    assert {p.name: p.read_bytes() for p in exported.iterdir()} == {
+        p.name: p.read_bytes() for p in (tmp_path / "copy").iterdir()
+    }
+    assert main(["export", str(exported), str(tmp_path / "copy"), "--onnx"]) == 1
+    assert "an exported folder without model.onnx" in capsys.readouterr().err
+
+
 def test_a_copy_that_is_stopped_is_no_export(exported, tmp_path, monkeypatch):
     """Otherwise the folder would have the description of one network and the weights of another."""
     copy_export(exported, tmp_path / "copy")

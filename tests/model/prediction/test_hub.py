@@ -189,6 +189,16 @@ def test_saving_replaces_exports_and_nothing_else(seen_run, tmp_path):
         p.name: p.read_bytes() for p in again.iterdir()
     }
     assert load(folder).save_pretrained(folder) == folder
+    for target in (folder, tmp_path / "c"):  # what a copy cannot have is refused before anything is written
+        with pytest.raises(ExportError, match=r"without model\.onnx.*export its run with --onnx"):
+            load(folder).save_pretrained(target, onnx=True)
+        with pytest.raises(
+            ExportError, match="states the licence '.+'.*export its run with the licence 'CC0'"
+        ):
+            load(folder).save_pretrained(target, licence="CC0")
+    with pytest.raises(TypeError, match="quantise"):
+        load(folder).save_pretrained(tmp_path / "c", quantise=True)
+    assert not (tmp_path / "c").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("keep")
     with pytest.raises(ExportError, match="holds no export"):
