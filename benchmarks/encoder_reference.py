@@ -3,7 +3,8 @@
 Each clip is the mean and the standard deviation over time of every layer of the rows of the stages in
 ``model.extra``, which the network reads, standardised and weighed by ``model.balance`` as there. Folds and
 validation speakers are the network's; the strength of the regularisation is chosen on the validation speakers
-of each fold, the test speakers are scored once.
+of each fold, or without any (``split.val_share=0``) by leaving out each training speaker in turn. The test
+speakers are scored once.
 
     python -m benchmarks.encoder_reference configs/ravdess_speech.yaml --against runs/ravdess_speech
     python -m benchmarks.encoder_reference configs/emotional_av.yaml corpus.root=/clips \\
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -77,24 +79,45 @@ def stage_factors(counts: Sequence[int], balance: float) -> np.ndarray:
 
 
 def run_fold(
-    model: str, x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray], factors: np.ndarray
+    model: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    speakers: np.ndarray,
+    rows: dict[str, np.ndarray],
+    factors: np.ndarray,
 ) -> dict[str, Any]:
     """Choose the strength on the validation rows, then score the test rows once.
+
+    Without validation rows, the strength with the largest mean UAR over the training speakers is chosen, each
+    of whom is predicted by models of the others.
 
     Args:
         model: name in `MODELS`.
         x: features, float32 [N,F].
         y: class numbers, [N].
+        speakers: names of the speakers, [N].
         rows: row numbers of each part.
         factors: factors of the standardised features, [F].
+
+    Raises:
+        ValueError: there are no validation rows, and a single training speaker.
     """
     make, strengths = MODELS[model]
     train, val, test = (rows[part] for part in PARTS)
-    x = StandardScaler().fit(x[train]).transform(x) * factors.astype(x.dtype)
-    trained = {c: make(c).fit(x[train], y[train]) for c in strengths}
-    scores = {c: uar(y[val], own.predict(x[val])) for c, own in trained.items()}
+    if len(val):
+        rounds = [(train, val)]
+    else:
+        held_out = LeaveOneGroupOut().split(train, groups=speakers[train])
+        rounds = [(train[others], train[one]) for others, one in held_out]
+
+    def guesses(c: float, fit: np.ndarray, score: np.ndarray) -> np.ndarray:
+        scaler = StandardScaler().fit(x[fit])
+        of_part = [scaler.transform(x[part]) * factors.astype(x.dtype) for part in (fit, score)]
+        return make(c).fit(of_part[0], y[fit]).predict(of_part[1])
+
+    scores = {c: float(np.mean([uar(y[b], guesses(c, a, b)) for a, b in rounds])) for c in strengths}
     best = max(scores, key=lambda c: scores[c])
-    guess = trained[best].predict(x[test])
+    guess = guesses(best, train, test)
     return {"C": best, "val_uar": round(scores[best], 4), "test_uar": round(uar(y[test], guess), 4),
             "guess": guess}  # fmt: skip
 
@@ -136,7 +159,7 @@ def main() -> None:
                 config.split.fold = fold
                 split = make_split(features.corpus, config.split)
                 rows = {part: features.rows(getattr(split, part)) for part in PARTS}
-                found = run_fold(model, values, y, rows, factors)
+                found = run_fold(model, values, y, speakers, rows, factors)
                 tested[rows["test"]] = True
                 right[name][rows["test"]] = found.pop("guess") == y[rows["test"]]
                 folds.append({"fold": fold, "split": split.digest[:12], **found})

@@ -6,9 +6,12 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks.emotional_tuning import validate
-from benchmarks.encoder_reference import run_fold, stage_factors
+from benchmarks.encoder_reference import MODELS, run_fold, stage_factors
 from deiii.data.cache.stages import ExtraInput
 from deiii.data.config.schema import ModelConfig
 from deiii.model.network.inputs.build import balance_factors
@@ -50,7 +53,24 @@ def test_the_reference_chooses_on_validation_and_uses_the_factors():
     x = np.stack([y + 0.1 * rng.normal(size=60), rng.normal(size=60)], axis=1).astype(np.float32)
     rows = {"train": np.arange(30), "val": np.arange(30, 40), "test": np.arange(40, 60)}
     for model in ("logistic_regression", "svm"):
-        good = run_fold(model, x, y, rows, np.ones(2))
-        blind = run_fold(model, x, y, rows, np.array([0.0, 1.0]))
+        good = run_fold(model, x, y, np.repeat("a", 60), rows, np.ones(2))
+        blind = run_fold(model, x, y, np.repeat("a", 60), rows, np.array([0.0, 1.0]))
         assert good["test_uar"] == good["val_uar"] == 1.0 and blind["test_uar"] < 0.8
         assert len(good["guess"]) == 20
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_without_validation_speakers_the_reference_chooses_as_a_grid_search_over_speakers(model):
+    rng = np.random.default_rng(1)
+    y, speakers = np.tile(np.repeat([0, 1, 2], 6), 5), np.repeat(list("abcde"), 18)
+    x = (0.5 * np.eye(3)[y] @ rng.normal(size=(3, 12)) + rng.normal(size=(90, 12))).astype(np.float32)
+    train, test = np.flatnonzero(speakers != "c"), np.flatnonzero(speakers == "c")
+    found = run_fold(model, x, y, speakers, {"train": train, "val": train[:0], "test": test}, np.ones(12))
+    make, strengths = MODELS[model]
+    estimator = make_pipeline(StandardScaler(), make(1.0))
+    grid = {f"{estimator.steps[1][0]}__C": strengths}
+    search = GridSearchCV(estimator, grid, scoring="balanced_accuracy", cv=LeaveOneGroupOut())
+    search.fit(x[train], y[train], groups=speakers[train])
+    assert found["C"] == next(iter(search.best_params_.values()))
+    assert found["val_uar"] == pytest.approx(search.best_score_, abs=5e-5)
+    assert (found["guess"] == search.predict(x[test])).all()
