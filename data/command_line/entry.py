@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from deiii.data.command_line.missing import missing_package
-from deiii.data.tools.os_errors import STDOUT, explain, require_current_folder
+from deiii.data.tools.os_errors import STDOUT, explain, library_words, require_current_folder
 from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 
@@ -148,12 +148,15 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
 def memory_words(error: BaseException) -> str:
     """Return the message for an error by which memory ran out; empty for another error.
 
-    PyTorch raises a plain RuntimeError on a CPU, and one of its own on a GPU.
+    PyTorch raises a plain RuntimeError on a CPU, and one of its own on a GPU. A library for which there is
+    no memory cannot be imported.
 
     >>> memory_words(MemoryError())[:26]
     'there is not enough memory'
     """
     text = str(error)
+    if words := library_words(error):
+        return words
     if not isinstance(error, MemoryError):
         of_torch = isinstance(error, RuntimeError) and NO_MEMORY.search(text)
         if not of_torch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,24 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-def has_gpu() -> bool:
-    """Return whether this onnxruntime can use a GPU; its usual package cannot."""
+def load_onnxruntime() -> Any:
+    """Return onnxruntime, imported with its reports to Microsoft switched off.
+
+    The packages of onnxruntime 1.32 send usage data by default on Linux and macOS, too. The variable that
+    forbids it counts only if it is set before the first import. A value that is set already is kept.
+
+    >>> load_onnxruntime().__name__, os.environ["ORT_DISABLE_TELEMETRY"]
+    ('onnxruntime', '1')
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def has_gpu() -> bool:
+    """Return whether this onnxruntime can use a GPU; its usual package cannot."""
+    onnxruntime = load_onnxruntime()
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
@@ -34,8 +49,7 @@ def open_session(
         threads: threads of each operation; one operation runs at a time.
         providers: what computes it, the first choice first.
     """
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     onnxruntime.set_default_logger_severity(3)  # no warning where there is no GPU
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

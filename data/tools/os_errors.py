@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import sys
 import traceback
 import unicodedata
@@ -24,6 +25,11 @@ STDOUT = "standard output"  # the file name in errors of writing to it
 
 # Errors by which a disk refuses to take more bytes; calls such as ``write`` do not name the file.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+
+# The dynamic linker's message about a library, which Python raises as an ImportError.
+NOT_MAPPED = re.compile(
+    r"([^\s:/]+): (?:failed to map segment|cannot (?:create|apply|allocate).*: Cannot allocate)"
+)
 
 # Reason and remedy by number. An empty reason is replaced by that of the system.
 EXPLAINED: dict[int, tuple[str, str]] = {
@@ -84,6 +90,27 @@ def explain(error: OSError) -> str:
         return f"{place}: {holder} belongs to the system and holds no files of users; name another folder"
     reason, remedy = EXPLAINED.get(number, ("", ""))
     return "; ".join(text for text in (f"{place}: {reason or error.strerror}", remedy) if text)
+
+
+def library_words(error: BaseException) -> str:
+    """Return the message for a library that cannot be loaded into memory; empty for another error.
+
+    >>> library_words(ImportError("/lib/libtorch.so: failed to map segment from shared object"))[:29]
+    'libtorch.so cannot be loaded:'
+    """
+    found = NOT_MAPPED.search(str(error)) if isinstance(error, (ImportError, OSError)) else None
+    if not found:
+        return ""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return (
+            f"{found[1]} cannot be loaded: memory is short, so end other programs; or the file system of the "
+            "Python packages forbids programs (noexec), so install them on another one"
+        )
+    return (
+        f"{found[1]} cannot be loaded: this process may use {limit / 2**30:.1f} GiB of address space; "
+        "allow more (ulimit -v unlimited), and in a batch system ask for more memory"
+    )
 
 
 def require_current_folder() -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from deiii.data.tools.os_errors import name_written_file
 from deiii.data.tools.processes.made_folders import LOCK, make_folder
 
 # What flock answers where a file system offers no locks: NFS without lockd, some FUSE and 9p file systems.
@@ -73,12 +74,13 @@ def writer_lock(
             if not _is_there(file):
                 continue
             try:
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}")
-                file.flush()
+                os.ftruncate(file.fileno(), 0)
+                with name_written_file(file.name):
+                    # Not through Python's buffer, which would be written once more when the file is closed.
+                    os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
                 yield
             finally:
-                file.truncate(0)
+                os.ftruncate(file.fileno(), 0)
             return
 
 

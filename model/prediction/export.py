@@ -11,6 +11,7 @@ Mitchell et al., arXiv 1810.03993, with the figures of the run and the licence o
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deiii.data.cache.stages import extra_inputs
@@ -47,6 +48,7 @@ from deiii.model.prediction.manifest import (
     ExportError,
     check_target,
     known_licence,
+    marked_unfinished,
     portable_settings,
     read_manifest,
     remove_members,
@@ -54,6 +56,7 @@ from deiii.model.prediction.manifest import (
     unusable,
 )
 from deiii.model.prediction.onnx_file import check_packages, write_onnx
+from deiii.model.training.checkpoint import save_tensors
 from deiii.model.training.loaders import evaluation_hops
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.trained import load_network, training_record
@@ -151,19 +154,17 @@ def export(
     }  # fmt: skip
     if "start" in info:
         manifest["start"] = info["start"]
-    for name in (MANIFEST, PROGRAM, ONNX):  # an export that is stopped must not look complete
-        (folder / name).unlink(missing_ok=True)
     programs = [(PROGRAM, "program_difference", write_program)] if program else []
     programs += [(ONNX, "onnx_difference", write_onnx_program)] if onnx else []
-    with progress_bar(desc="export", unit="program", total=len(programs), leave=False, shown=progress) as bar:
+    bar = progress_bar(desc="export", unit="program", total=len(programs), leave=False, shown=progress)
+    with bar, marked_unfinished(folder):
         for name, difference, write in programs:
             bar.set_postfix_str(f"{name} is written and checked")
             manifest[difference] = write(network.eval(), config, folder / name)
             bar.update()
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({n: t.contiguous().clone() for n, t in network.state_dict().items()}, str(temporary))
-    write_text(folder / CARD, model_card(manifest, metrics, corpus_title(config, info)))
-    write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
+        save_tensors(folder / WEIGHTS, {n: t.contiguous().clone() for n, t in network.state_dict().items()})
+        write_text(folder / CARD, model_card(manifest, metrics, corpus_title(config, info)))
+        write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
 
 
@@ -235,8 +236,9 @@ def write_program(network: nn.Module, config: Config, path: Path) -> float:
             for words in ("The tensor attributes .*_flat_weights", "The given buffer is not writable"):
                 warnings.filterwarnings("ignore", words, UserWarning)
             exported = torch.export.export(program, (example(config, 2),), dynamic_shapes=dynamic)
-            with open(temporary, "wb") as file:
-                torch.export.save(exported, file)
+            written = io.BytesIO()  # PyTorch's writer ends the process by a signal where a disk is full
+            torch.export.save(exported, written)
+            temporary.write_bytes(written.getbuffer())
             with open(temporary, "rb") as file:
                 again = torch.export.load(file).module()
         worst = 0.0

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ PROGRAM = "deiii.pt2"
 ONNX = "model.onnx"
 CARD = "README.md"
 FILES = (MANIFEST, WEIGHTS, PROGRAM, ONNX, CARD)
+UNFINISHED = ".deiii-unfinished"  # marks a folder that holds a part of an export
 FORMAT = 1
 SEVERAL = 2  # the format of the manifest of an ensemble; an earlier version refuses it
 MEMBER = "member"  # begins the name of a member's folder
@@ -102,12 +104,33 @@ def unusable(folder: Path, reason: Exception | str) -> ExportError:
 
 def check_target(folder: Path) -> None:
     """Raise ExportError where a folder holds files, but no export that could be replaced."""
-    if folder.exists() and not (folder / MANIFEST).is_file():
+    if folder.exists() and not any((folder / name).is_file() for name in (MANIFEST, UNFINISHED)):
         if not folder.is_dir() or any(folder.iterdir()):
             raise ExportError(
                 f"{folder} exists and holds no export (no {MANIFEST}), so its files are not overwritten; "
                 "name a new or empty folder"
             )
+
+
+@contextmanager
+def marked_unfinished(folder: Path) -> Iterator[None]:
+    """Write an export in the block: until it is complete, its folder has a mark, and holds no earlier one.
+
+    So the same command may write into the folder again after a full disk or a stop. The mark is removed if
+    nothing was written.
+
+    >>> with marked_unfinished(Path("exported")):  # doctest: +SKIP
+    ...     write_json(Path("exported") / MANIFEST, manifest)
+    """
+    mark = folder / UNFINISHED
+    mark.touch()
+    for name in (MANIFEST, PROGRAM, ONNX):  # an export that is stopped must not look complete
+        (folder / name).unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        if (folder / MANIFEST).is_file() or list(folder.iterdir()) == [mark]:
+            mark.unlink(missing_ok=True)
 
 
 def check_wanted(source: Path, onnx: bool = False, licence: str | None = None) -> None:
@@ -147,21 +170,21 @@ def copy_export(source: Path, folder: Path, onnx: bool = False, licence: str | N
     check_target(folder)
     writable_folder(folder)
     remove_members(folder)
-    (folder / MANIFEST).unlink(missing_ok=True)  # a copy that is stopped is not complete
-    for name in (*(n for n in FILES if n != MANIFEST), MANIFEST):  # last, because it marks a complete export
-        if (source / name).is_file():
-            with atomic_path(folder / name) as temporary:
-                shutil.copyfile(source / name, temporary)
-        else:
-            (folder / name).unlink(missing_ok=True)
+    with marked_unfinished(folder):
+        for name in (*(n for n in FILES if n != MANIFEST), MANIFEST):  # last: it marks a complete export
+            if (source / name).is_file():
+                with atomic_path(folder / name) as temporary:
+                    shutil.copyfile(source / name, temporary)
+            else:
+                (folder / name).unlink(missing_ok=True)
     return folder
 
 
 def remove_members(folder: Path) -> None:
     """Remove the members of an ensemble that was exported into a folder before."""
     for member in folder.glob(f"{MEMBER}[0-9]*"):
-        if (member / MANIFEST).is_file():
-            for name in FILES:
+        if any((member / name).is_file() for name in (MANIFEST, UNFINISHED)):
+            for name in (*FILES, UNFINISHED):
                 (member / name).unlink(missing_ok=True)
             if not any(member.iterdir()):
                 member.rmdir()

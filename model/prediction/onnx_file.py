@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from deiii.data.encoders.onnx_session import load_onnxruntime
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.model.prediction.manifest import ExportError
 
@@ -75,7 +75,7 @@ def write_onnx(
             raise ExportError("PyTorch returned no ONNX program")
         with atomic_path(path) as temporary:
             written.save(temporary, external_data=False)
-            session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+            session = load_onnxruntime().InferenceSession(temporary, providers=["CPUExecutionProvider"])
             worst = 0.0
             for trial in trials:
                 wanted = program(dict(trial))

@@ -11,10 +11,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 
 from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
@@ -28,6 +27,9 @@ from deiii.data.tools.machine import usable_cores
 from deiii.model.prediction.manifest import MANIFEST, ONNX, ExportError, has_torch, read_manifest
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 MOST_BATCH = 16  # intervals
 KINDS = ("probabilities", "attributes", "present")

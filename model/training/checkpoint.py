@@ -29,10 +29,20 @@ def save(path: str | Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> 
     Raises:
         OSError: the disk is full, for example; an earlier file of this name stays.
     """
-    plain = on_cpu(tensors)
+    save_tensors(path, on_cpu(tensors), {"info": json.dumps(info, allow_nan=False)})
+
+
+def save_tensors(
+    path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors on the CPU, and texts by name, atomically.
+
+    Raises:
+        OSError: the disk is full, for example; an earlier file of this name stays.
+    """
     with atomic_path(path) as temporary:
         try:
-            save_file(plain, str(temporary), metadata={"info": json.dumps(info, allow_nan=False)})
+            save_file(tensors, str(temporary), metadata=metadata)
         except SafetensorError as error:  # the error number of the system is only in its text
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None

@@ -101,9 +101,11 @@ def train(
     except OSError as error:
         if not is_machine_trouble(error) or error.filename == STDOUT:
             raise
+        # Sweeps and cross-validations resume by themselves and have no option --resume.
+        how = "run the same command again" if resume else "continue with --resume"
         raise RunError(
             f"{explain(error)}. {path} must be writable and on a disk with free space; the files in it are "
-            "complete: correct this, then continue with --resume"
+            f"complete: correct this, then {how}"
         ) from error
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.os_errors import name_written_file
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.pipeline.cut.segments import Segment
 from deiii.pipeline.media.writing.copies import BLOCK, add_audio, add_video, audio_frame, video_frame
@@ -47,6 +48,7 @@ class ClipFile:
         self.sounds = False
         self.frames = self.damaged = 0
         self._waiting: list[tuple[int, np.ndarray]] = []  # audio before the first frame
+        self._temporary = target  # the temporary name of the file, once it is open
         self._out: Any = None
         self._video: Any = None
         self._audio: Any = None
@@ -68,7 +70,7 @@ class ClipFile:
         if (rgb.shape[1], rgb.shape[0]) != self._size:
             rgb = cv2.resize(rgb, self._size, interpolation=cv2.INTER_AREA)
         frame = video_frame(self._video, rgb, max(0.0, time - self.segment.begin))
-        self._out.mux(self._video.encode(frame))
+        self._mux(self._video.encode(frame))
         self.frames += 1
         self.damaged += damaged
         self._write_waiting()
@@ -91,7 +93,7 @@ class ClipFile:
         self._write_waiting()
         for stream in (self._video, self._audio):
             if stream is not None:
-                self._out.mux(stream.encode())
+                self._mux(stream.encode())
         self._stack.close()
         self._out = self._video = self._audio = None  # the encoders take much memory
 
@@ -109,8 +111,13 @@ class ClipFile:
     def _open(self, suffix: str) -> None:
         self.path = self.target.with_name(f"{self.target.name}.{suffix}")
         make_folder(self.path.parent)
-        temporary = self._stack.enter_context(atomic_path(self.path))
-        self._out = self._stack.enter_context(av.open(str(temporary.absolute()), "w", format=suffix))
+        self._temporary = self._stack.enter_context(atomic_path(self.path)).absolute()
+        self._out = self._stack.enter_context(av.open(str(self._temporary), "w", format=suffix))
+
+    def _mux(self, packets: Any) -> None:
+        """Write packets; errors name the file, and not its temporary name."""
+        with name_written_file(self.target if self.path is None else self.path, self._temporary):
+            self._out.mux(packets)
 
     def _write_waiting(self) -> None:
         if self._audio is None or self.rate is None:
@@ -118,5 +125,5 @@ class ClipFile:
         for index, samples in self._waiting:
             for at in range(0, len(samples), BLOCK):
                 part = audio_frame(samples[at : at + BLOCK], self.rate, index - self._first + at)
-                self._out.mux(self._audio.encode(part))
+                self._mux(self._audio.encode(part))
         self._waiting = []

@@ -16,7 +16,7 @@ from deiii.data.corpora.clips import Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.table import ATTRIBUTES
-from deiii.data.tools.atomic_files import writable_folder, write_text
+from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.csv_text import csv_text
 from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, with_counts
@@ -69,9 +69,10 @@ def write(found: Found, folder: Path, config: Path, preset: str, force: bool = F
         corpus = _scan(found, config, root, trial_table if table else None, preset, Path(trial))
     settings = _settings(found, corpus, config, root, table, preset)
     writable_folder(config.parent)
-    if table is not None:
-        write_text(table, text)
-    write_text(config, settings)  # last: it names the table
+    with atomic_path(config) as unfinished:  # so that a disk without room for both files gets neither
+        write_text(unfinished, settings)
+        if table is not None:
+            write_text(table, text)
     wrote = ", ".join(str(path) for path in (table, config) if path is not None)
     return [*_about(found, corpus), f"wrote {wrote}", *_next(config, preset, _speakers_short(found, corpus))]
 

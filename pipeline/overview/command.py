@@ -10,6 +10,7 @@ from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.config.schema import Config
 from deiii.data.config.words import add_command, add_settings, read_settings
 from deiii.data.corpora.clips import Corpus
+from deiii.data.tools.os_errors import explain
 
 
 def add_overview(commands: argparse._SubParsersAction) -> None:
@@ -52,4 +53,5 @@ def print_overview(config: Config, corpus: Corpus) -> None:
     try:
         print(f"overview: {write_overview(config, own_folder(config, corpus))}")
     except Exception as error:  # the caches are complete; a page about them must not make the run fail
-        print(f"the overview was not written: {type(error).__name__}: {error}", file=sys.stderr)
+        why = explain(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        print(f"the overview was not written: {why}; `deiii overview` writes it", file=sys.stderr)

@@ -32,6 +32,7 @@ from deiii.data.tools.processes.dask_workers import (
     workers_of,
 )
 from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
+from deiii.data.tools.processes.pool import SHARED_MEMORY_FULL, shared_memory_is_full
 from deiii.data.tools.processes.signals import block_sigint
 from deiii.pipeline.preprocess.cluster_kinds import (
     FURTHER,
@@ -178,11 +179,13 @@ def _await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> N
     while (connected := len(workers_of(client))) < wanted:
         check_main_guard(mark)
         if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
-            raise ClusterError(
-                f"{wanted - connected} of {wanted} worker processes cannot be started: most likely too few "
-                "open files or processes are allowed (ulimit -n, ulimit -u), or memory is short; try fewer "
-                "workers"
+            why = (
+                "most likely too few open files or processes are allowed (ulimit -n, ulimit -u), or memory "
+                "is short; try fewer workers"
             )
+            if shared_memory_is_full():
+                why = SHARED_MEMORY_FULL
+            raise ClusterError(f"{wanted - connected} of {wanted} worker processes cannot be started: {why}")
         time.sleep(POLL_S)
 
 

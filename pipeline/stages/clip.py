@@ -28,6 +28,7 @@ from deiii.data.cache.stages import Stage, get_stage, import_function
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
 from deiii.data.tools.compilation.librosa_loading import load_parts
+from deiii.data.tools.os_errors import library_words
 from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.pipeline.stages.first_clips import MachineFault
 from deiii.pipeline.stages.limits import little_is_left, memory_of_worker, memory_ran_out
@@ -147,11 +148,12 @@ def load_models(stage: str, config: Config) -> None:
         if spec.modality == "audio":
             load_parts()
     except (ImportError, OSError, RuntimeError) as error:
-        raise MachineFault(
-            f"stage {stage} cannot start: {type(error).__name__}: {error}; this is a fault of the "
-            "installation or the machine, not of a clip: `deiii doctor` looks for it; "
-            "where no folder for compiled code can be written, set NUMBA_CACHE_DIR to one that can"
-        ) from error
+        why = library_words(error) or (
+            f"{type(error).__name__}: {error}; this is a fault of the installation or the machine, not of a "
+            "clip: `deiii doctor` looks for it; where no folder for compiled code can be written, set "
+            "NUMBA_CACHE_DIR to one that can"
+        )
+        raise MachineFault(f"stage {stage} cannot start: {why}") from error
     loaded_models(spec, config)
 
 

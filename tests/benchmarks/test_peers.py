@@ -259,9 +259,11 @@ def test_a_task_brings_the_settings_of_the_ablation(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "preprocess", lambda config, corpus: seen.update(config=config, corpus=corpus))
     monkeypatch.setattr(peers.FeatureSet, "open", Mock(side_effect=ConfigError("stop here")))
     words = ["--task", "binding", f"corpus.root={tmp_path}/raw", "train.epochs=3"]
+    words.append("corpus.synthetic.speakers=2")  # 24 in the settings, whose clips take more than a minute
     monkeypatch.setattr(sys, "argv", ["peers", *words])
     with pytest.raises(ConfigError, match="stop here"):
         peers.main()
-    assert seen["config"].train.epochs == 3 and len(seen["corpus"].clips) == 24 * 2 * 30
+    assert seen["config"].train.epochs == 3 and len(seen["corpus"].clips) == 2 * 2 * 30
     expected = read_settings([*FILES, *SETTINGS["binding"], *words[2:]])
     assert seen["config"] == expected and expected.corpus.synthetic.task == "binding"
+    assert read_settings([*FILES, *SETTINGS["binding"]]).corpus.synthetic.speakers == 24

@@ -21,7 +21,8 @@ ORDER = {
     "data/command_line": ["missing numbers", "entry", "completion"],
     "data/audit": ["copies fingerprints list_rows names", "audit lists", "run"],
     "data/tools": [
-        "counts machine os_errors pictures processes progress row_times text",
+        "counts machine os_errors pictures row_times text",
+        "processes progress",
         "atomic_files devices shapes temporary_files writer_lock",
         "compilation fetch",
         "weights",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+import traceback
+from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,14 +35,44 @@ def interpreter_fails() -> bool:
 
 
 def check_case(module: str, case: str) -> None:
-    """Run one case of a module in a process of its own: Triton reads the variable when a kernel is defined.
+    """Check one of a module's ``CASES``, which a process of their own runs.
 
     >>> check_case("tests.pipeline.flow.kernel_cases", "lookup")  # doctest: +SKIP
     """
     if case in WITH_RANGES and interpreter_fails():
         pytest.skip("the interpreter of this Triton needs NumPy before 2.5")
+    failed = failures(module)
+    assert case not in failed, failed[case]
+
+
+@cache
+def failures(module: str) -> dict[str, str]:
+    """Run all cases of a module in one process; return the traceback of each one that failed.
+
+    Triton reads the variable when a kernel is defined, so this process cannot run them. To load PyTorch and
+    Triton takes a process longer than most cases.
+    """
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", module, case]
+    command = [sys.executable, "-m", "tests.helpers.triton_interpreter", module]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    if done.returncode:  # all cases fail
+        return dict.fromkeys(import_module(module).CASES, done.stdout[-2000:] + done.stderr[-4000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Run all cases of the module that is named, and print the failures as JSON."""
+    failed = {}
+    for name, case in import_module(sys.argv[1]).CASES.items():
+        if name in WITH_RANGES and interpreter_fails():
+            continue
+        try:
+            case()
+        except Exception:  # the next case runs all the same
+            failed[name] = traceback.format_exc()[-4000:]
+    print(json.dumps(failed))
+
+
+if __name__ == "__main__":
+    main()

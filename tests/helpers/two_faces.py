@@ -15,7 +15,8 @@ from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import write
 
-REPEATABLE = {"x264-params": "asm=0"}  # the vector code of x264 does not always write the same bytes
+# The vector code of x264 does not always write the same bytes. Without it, the usual preset is very slow.
+REPEATABLE = {"x264-params": "asm=0", "preset": "ultrafast"}
 DRAWN = SyntheticConfig(speakers=8, clips_per_class=1, seconds=2.4, size=160)
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from deiii.data.tools.os_errors import FULL
 from deiii.data.tools.processes.main_guard import check_main_guard, refuse_in_worker, watch_workers
 from deiii.data.tools.processes.signals import INTERRUPTED, block_sigint
+
+SHARED_MEMORY = "/dev/shm"
+LOCK_BYTES = 4096  # a page of memory
+SHARED_MEMORY_FULL = (
+    f"{SHARED_MEMORY} has no space left, and worker processes share locks there; remove files of programs "
+    "that have ended from it, or make it larger (docker run --shm-size=64m)"
+)
 
 
 @contextmanager
@@ -43,7 +52,8 @@ def worker_pool(
     refuse_in_worker()
     before = set(multiprocessing.active_children())
     # Spawned, not forked: the calling process may have threads (PyTorch, Dask).
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
+    with shared_memory_errors():
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer, initargs)
     with watch_workers() as mark:
         try:
             yield pool
@@ -53,6 +63,37 @@ def worker_pool(
             check_main_guard(mark)
             raise
     pool.shutdown()
+
+
+@contextmanager
+def shared_memory_errors() -> Iterator[None]:
+    """State in the error of a full `SHARED_MEMORY` where the locks are that processes share, and a remedy.
+
+    >>> try:
+    ...     with shared_memory_errors():
+    ...         raise OSError(28, "No space left on device")
+    ... except OSError as error:
+    ...     print(str(error).partition(",")[0])
+    /dev/shm has no space left
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        raise OSError(SHARED_MEMORY_FULL) from error
+
+
+def shared_memory_is_full() -> bool:
+    """Return whether the file system on which processes share locks has no room for one.
+
+    >>> shared_memory_is_full()
+    False
+    """
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free < LOCK_BYTES
+    except OSError:  # a system without this folder
+        return False
 
 
 def _end(workers: set[Any], grace_s: float) -> None:

@@ -28,6 +28,7 @@ from deiii.model.prediction.manifest import (
     check_target,
     check_wanted,
     copy_export,
+    marked_unfinished,
     read_manifest,
     remove_members,
     test_scores,
@@ -74,18 +75,19 @@ def export_ensemble(
     for name in FILES:
         (folder / name).unlink(missing_ok=True)  # may be left from an earlier export of one network
     remove_members(folder)
-    for number, member in enumerate(members):
-        target = folder / f"{MEMBER}{number}"
-        if (member / MANIFEST).is_file():
-            copy_export(member, target)
-        else:
-            export(member, target, program, onnx, licence, progress)
-    manifest, metrics = _manifest(folder, len(members)), _metrics(names)
-    title = _title(members) or manifest["corpus"]
-    manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
-    manifest["scores"] = test_scores(metrics)
-    write_text(folder / CARD, model_card(manifest, metrics, title))
-    write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
+    with marked_unfinished(folder):
+        for number, member in enumerate(members):
+            target = folder / f"{MEMBER}{number}"
+            if (member / MANIFEST).is_file():
+                copy_export(member, target)
+            else:
+                export(member, target, program, onnx, licence, progress)
+        manifest, metrics = _manifest(folder, len(members)), _metrics(names)
+        title = _title(members) or manifest["corpus"]
+        manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
+        manifest["scores"] = test_scores(metrics)
+        write_text(folder / CARD, model_card(manifest, metrics, title))
+        write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
 
 

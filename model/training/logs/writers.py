@@ -59,6 +59,8 @@ class WandbWriter:
 
     def __init__(self, folder: Path, name: str, record: str, settings: Mapping[str, Any], done: int):
         os.environ.setdefault("WANDB_SILENT", "true")
+        if os.environ.get("WANDB_MODE", "offline") == "offline":
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else errors are sent to Sentry
         import wandb
 
         self._done = done

@@ -59,6 +59,7 @@ class VideoWriter:
         self.source = audio
         self._stack = contextlib.ExitStack()
         self._waiting: deque[Future[None]] = deque()
+        self._failed = False
 
     def __enter__(self) -> VideoWriter:
         make_folder(self.path.parent)
@@ -94,7 +95,20 @@ class VideoWriter:
             )
         while len(self._waiting) >= AHEAD:
             self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(self._write, rgb.copy(), time_s))
+        self._waiting.append(self._thread.submit(self._write_next, rgb.copy(), time_s))
+
+    def _write_next(self, rgb: np.ndarray, time_s: float) -> None:
+        """Write a frame, unless one before it could not be written.
+
+        FFmpeg ends the process by a signal if packets follow a header for which the disk had no room.
+        """
+        if self._failed:
+            return
+        try:
+            self._write(rgb, time_s)
+        except BaseException:
+            self._failed = True
+            raise
 
     def _write(self, rgb: np.ndarray, time_s: float) -> None:
         # OpenCV converts with the same matrix and range as FFmpeg (BT.601, limited), in less time.

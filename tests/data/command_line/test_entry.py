@@ -198,6 +198,16 @@ def test_too_little_memory_is_no_defect(error, needed, capsys):
     assert "smaller batches" in said
 
 
+@pytest.mark.parametrize(("limit", "said"), [(3 << 30, "may use 3.0 GiB"), (-1, "noexec")])
+def test_a_library_that_finds_no_memory_is_no_defect(limit, said, capsys, monkeypatch):
+    """The dynamic linker's text under ``ulimit -v``, which batch systems set."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
+    assert ending(ImportError("/v/libtorch_cpu.so: failed to map segment from shared object")) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: libtorch_cpu.so cannot be loaded: ") and line.count("\n") == 1
+    assert said in line
+
+
 @pytest.mark.parametrize(
     ("text", "needed"),
     [

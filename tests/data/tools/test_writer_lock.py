@@ -102,3 +102,20 @@ def test_both_answers_for_a_lock_that_is_held_are_waited_for(tmp_path, monkeypat
     answers.append(number)
     with pytest.raises(Locked, match="wait for it"), writer_lock(tmp_path, wait=False):
         pass
+
+
+FULL = """
+import resource, sys
+from deiii.data.tools.writer_lock import writer_lock
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    with writer_lock(sys.argv[1]):
+        pass
+except OSError as error:
+    print(error.filename)
+"""
+
+
+def test_a_full_disk_is_an_error_that_names_the_lock_file(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / '.lock'}\n"), done.stderr[-300:]

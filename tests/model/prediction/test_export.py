@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -204,3 +207,38 @@ def test_the_programs_are_reported_while_they_are_written(seen_run, tmp_path, mo
     export_module.export(seen_run / "run", tmp_path / "told", onnx=True, progress=True)
     told = capsys.readouterr().err
     assert "1/2" in told and "2/2" in told and "model.onnx is written and checked" in told
+
+
+FULL = """
+import resource, sys
+from deiii.model.prediction.export import export
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    export(sys.argv[1], sys.argv[2], program=sys.argv[3] == "deiii.pt2")
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+
+
+@pytest.mark.parametrize("file", ["deiii.pt2", "model.safetensors"])
+def test_a_disk_without_room_is_an_error_that_names_the_file(seen_run, tmp_path, file):
+    """PyTorch's writer ended the process by SIGABRT, and safetensors raised an error of its own."""
+    command = [sys.executable, "-c", FULL, str(seen_run / "run"), str(tmp_path / "out"), file]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wanted = f"{errno.EFBIG} {tmp_path / 'out' / file}\n"
+    assert (done.returncode, done.stdout) == (0, wanted), done.stderr[-300:]
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_same_command_completes_an_export_that_was_stopped(seen_run, tmp_path, monkeypatch):
+    def full(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    words = ["export", str(seen_run / "run"), str(tmp_path / "out"), "--no-program", "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr("deiii.model.prediction.export.write_json", full)
+        assert main(words) == 1
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "model.safetensors" in left and "deiii.json" not in left
+    assert main(words) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"deiii.json", "model.safetensors", "README.md"}

@@ -84,8 +84,9 @@ def test_one_seed_gives_the_same_weights_and_another_gives_others(tmp_path):
     assert not torch.equal(*(w["fused_head.classes.weight"] for w in weights[1:]))
 
 
+@pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("file", [STDOUT, "run/last.safetensors"])
-def test_a_full_disk_of_the_output_does_not_send_to_the_run_folder(tmp_path, monkeypatch, file):
+def test_a_full_disk_of_the_output_does_not_send_to_the_run_folder(tmp_path, monkeypatch, file, resume):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", file)
 
@@ -94,5 +95,9 @@ def test_a_full_disk_of_the_output_does_not_send_to_the_run_folder(tmp_path, mon
         model=ModelConfig(imagenet=False), train=TrainConfig(run=str(tmp_path / "run"), device="cpu")
     )
     with pytest.raises((OSError, RunError)) as caught:
-        train(config)
+        train(config, resume=resume)
     assert isinstance(caught.value, OSError) == (file == STDOUT)
+    if file != STDOUT:  # sweeps and cross-validations resume, and have no option --resume
+        assert str(caught.value).endswith(
+            "run the same command again" if resume else "continue with --resume"
+        )

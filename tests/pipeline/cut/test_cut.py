@@ -1,6 +1,8 @@
 """Clips that are cut out of recordings, compared with the recording itself."""
 
 import csv
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -209,3 +211,27 @@ def test_real_recordings_keep_their_sound_and_times(tmp_path, name):
     wanted_sound, _ = samples_of(source, 0.5, 1.5, rate)
     np.testing.assert_array_equal(samples_of(clip, rate=rate)[0], wanted_sound)
     np.testing.assert_allclose(clip_times - clip_times[0], times - times[0], atol=1e-4)
+
+
+FULL = """
+import pathlib, resource, sys
+import numpy as np
+from deiii.pipeline.cut.clip_file import ClipFile
+from deiii.pipeline.cut.segments import Segment
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+clip = ClipFile(Segment(2, "a.mov", 0.0, 1.0, {}), pathlib.Path(sys.argv[1]), 16000, 12)
+try:
+    for i in range(40):
+        clip.add_frame(np.random.default_rng(i).integers(0, 255, (48, 64, 3)).astype(np.uint8), i / 25)
+    clip.finish()
+except OSError as error:
+    clip.discard()
+    print(error.filename)
+"""
+
+
+def test_a_disk_without_room_is_an_error_that_names_the_clip(tmp_path):
+    command = [sys.executable, "-c", FULL, str(tmp_path / "a")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'a.mov'}\n"), done.stderr[-300:]
+    assert not list(tmp_path.iterdir())

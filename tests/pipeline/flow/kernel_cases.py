@@ -84,5 +84,7 @@ def upsample() -> None:
         np.testing.assert_allclose(convex(flow, mask), exact, atol=1e-5, rtol=1e-5)
 
 
+CASES = {"lookup": lookup, "upsample": upsample}
+
 if __name__ == "__main__":
-    {"lookup": lookup, "upsample": upsample}[sys.argv[1]]()
+    CASES[sys.argv[1]]()

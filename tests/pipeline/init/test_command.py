@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import make_split
+from deiii.data.tools.atomic_files import write_text
 from tests.helpers.tables import read_rows
 from tests.pipeline.init.test_folders import every, touch
 
@@ -132,6 +135,29 @@ def test_nothing_is_overwritten_without_force(here, capsys):
     assert (clips / "clips.csv").read_bytes() == before
     assert main(["init", str(clips), "--yes", "--layout", "speaker/label/clip", "--force"]) == 0
     assert b"dan/happy/1.mp4" in (clips / "clips.csv").read_bytes()
+
+
+def test_a_disk_with_room_for_one_file_gets_neither_and_the_same_command_works_later(
+    here, capsys, monkeypatch
+):
+    clips = touch(here / "clips", *every("{p}/{e}/{n}.mp4"))
+    written = []
+
+    def full(path, text):
+        if Path(path).parent in (clips, Path(), Path.cwd()):
+            written.append(path)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, text)
+
+    real = write_text
+    words = ["init", str(clips), "--yes"]
+    with monkeypatch.context() as patch:
+        patch.setattr("deiii.pipeline.init.write.write_text", full)
+        assert main(words) == 1
+    assert "no space left" in capsys.readouterr().err
+    assert not (clips / "clips.csv").exists() and not list((here / "work").iterdir())
+    assert main(words) == 0
 
 
 def test_a_table_that_was_read_is_never_overwritten(here):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
@@ -112,3 +115,27 @@ def test_colours_survive(tmp_path):
     for (found, _), frame in zip(read_video(tmp_path / "out.mp4"), frames, strict=True):
         away = np.abs(found.astype(int) - frame)
         assert away[:, :30].max() <= 6 and away[:, 34:].max() <= 6
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from deiii.pipeline.media.writing.video_writer import VideoWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    with VideoWriter(sys.argv[1], 64, 48) as video:
+        for i in range(40):
+            video.add(np.random.default_rng(i).integers(0, 255, (48, 64, 3)).astype(np.uint8), i / 25)
+except OSError as error:
+    print(error.filename)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 100, 5000], ids=["none", "for a part of the header", "for some frames"])
+def test_a_disk_without_room_is_an_error_that_names_the_file(tmp_path, room):
+    """FFmpeg ended the process by SIGSEGV where a frame followed a header that could not be written."""
+    path = tmp_path / "out.mp4"
+    command = [sys.executable, "-c", FULL, str(path), str(room)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{path}\n"), done.stderr[-300:]
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -64,3 +65,13 @@ def test_a_signal_ends_the_command_without_a_trace(number, whole_group, tmp_path
             _, errors = program.communicate(timeout=60)
         assert program.returncode == 130
         assert errors.startswith("\nstopped; ") and errors.count("\n") == 2, errors
+
+
+def test_a_full_folder_of_shared_locks_is_named(monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("deiii.data.tools.processes.pool.ProcessPoolExecutor", full)
+    with pytest.raises(OSError, match="^/dev/shm has no space left.*--shm-size") as caught, worker_pool(1):
+        pass
+    assert caught.value.errno is None  # `explain` shows the text as it is
