@@ -74,7 +74,7 @@ def test_wheel_has_one_top_level_name(wheel):
 
 def test_wheel_holds_every_file_of_the_packages(wheel):
     """Modules, shipped configs, protocols, templates and style sheets."""
-    expected = {f"deiii/{name}" for name in ("__init__.py", "__main__.py", "runtime.py")}
+    expected = {f"deiii/{name}" for name in ("__init__.py", "__main__.py", "runtime.py", "py.typed")}
     for package in SHIPPED:
         for path in (ROOT / package).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -82,6 +82,18 @@ def test_wheel_holds_every_file_of_the_packages(wheel):
     packed = {name for name in content(wheel) if ".dist-info/" not in name}
     assert packed == expected
     assert {"deiii/configs/ravdess.yaml", "deiii/data/corpora/protocols/ravdess-6fold.yaml"} <= packed
+
+
+def test_type_checkers_read_the_annotations_of_the_installed_package(installed):
+    """Without the marker ``py.typed`` (PEP 561), every name of an installed package has the type ``Any``."""
+    script = installed.folder / "script.py"
+    script.write_text("from deiii import load\n\nreveal_type(load('exported').predict('clip.mp4').label)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--python-executable", installed.environment / "bin" / "python",
+         "--ignore-missing-imports", "--cache-dir", "mypy-cache", script.name],
+        cwd=installed.folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert 'Revealed type is "str | None"' in done.stdout, done.stdout[-2000:]
 
 
 def test_wheel_of_the_sdist_is_the_same(source, wheel, tmp_path):
