@@ -76,11 +76,14 @@ def test_the_differences_of_the_third_comparison_are_the_stored_ones():
     file = DOCS / "results/peers-emotional-av-scratch-2026-11-29/table.json"
     networks = json.loads(file.read_text(encoding="utf-8"))["networks"]
     price = networks["vavl"]["minus_batch_axis"]
-    for row in (networks["attention"], price):
+    for row in (networks["attention"], networks["attention-matched"], price):
         low, high = row["gap_ci"]
         assert f"{row['gap']:.3f} ({low:.3f} to {high:.3f})" in text
     assert f"p after Holm {price['p_holm']:.2f}" in text
-    other = [row["gap_ci"] for key, row in networks.items() if "gap_ci" in row and key != "attention"]
+    for key in ("late", "mult", "gru", "attention"):
+        assert re.search(rf"{NAMES[key]}(?: has)? {networks[key + '-matched']['uar']:.3f}", text), key
+    assert not {"vavl-matched", "mbt-matched"} & networks.keys()
+    other = [r["gap_ci"] for key, r in networks.items() if "gap_ci" in r and not key.startswith("attention")]
     assert all(low < 0 < high for low, high in other)
 
 
