@@ -195,10 +195,12 @@ class FeatureSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The class names of the corpus; their order gives the class numbers of labels and outputs."""
         return self.corpus.classes
 
     @property
     def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The lowest and the highest value of each attribute, by its name."""
         return self.corpus.ranges
 
     def stream(self, stage: str) -> Stream:

@@ -25,12 +25,14 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.dask_workers import (
     ClusterError,
-    connect,
+    connect_to_workers,
+    no_worker,
     result_of,
     while_connected,
     workers_of,
 )
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
+from deiii.data.tools.progress import say
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.results import unfinished_training
 from deiii.model.training.origin import check_origin, check_settings
@@ -40,6 +42,8 @@ from deiii.model.training.train import train
 Name = TypeVar("Name")
 Work = Callable[..., "GpuMemory"]
 
+POLL_S = 0.2  # s between two looks for ended runs
+LOOK_S = 30.0  # s between two looks for workers that are connected
 SAVES_WITHIN = 30.0  # s that a stopped training has to end its step and save its state
 GIB = 2**30
 MEMORY_SHARE = 0.9  # share of a GPU's free memory that all runs on it may use together
@@ -211,7 +215,8 @@ def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Ite
         return
     first = next(iter(todo.values()))
     if first.scheduler is not None:
-        yield from _on_dask(first.scheduler, {name: to_yaml(config) for name, config in todo.items()}, work)
+        texts = {name: to_yaml(config) for name, config in todo.items()}
+        yield from _on_dask(first.scheduler, first, texts, work)
         return
     gpus = torch.cuda.device_count() if first.train.device in ("auto", "cuda") else 0
     if not jobs and gpus and len(todo) > gpus:
@@ -262,23 +267,48 @@ def _on_gpu(config: Config, gpu: int | None) -> Config:
     return own
 
 
-def _on_dask(address: str, texts: Mapping[Name, str], work: Work) -> Iterator[Name]:
+def _on_dask(address: str, first: Config, texts: Mapping[Name, str], work: Work) -> Iterator[Name]:
     """Run one task for each run; a worker with a GPU resource does one run at a time.
 
+    Args:
+        address: address of the scheduler.
+        first: settings of one of the runs, whose cache and folder the workers must see.
+        texts: settings of each run as YAML.
+        work: function that does one run.
+
     Raises:
-        ClusterError: no scheduler answers, or it ended.
+        ClusterError: no scheduler answers, it has no workers, a worker does not see the files of this
+            process or has other versions of the stages, or the scheduler ended.
     """
     from distributed import as_completed as finished_first
     from distributed.comm import CommClosedError
 
+    from deiii.data.cluster.shared_files import run_shared, shared_runs
+
     try:
-        with connect(address) as client:
+        with connect_to_workers(address) as client, shared_runs(client, first) as shared:
             gpu = any("GPU" in w.get("resources", {}) for w in workers_of(client).values())
             resources = {"GPU": 1} if gpu else None
-            futures = {client.submit(work, t, pure=False, resources=resources): n for n, t in texts.items()}
-            for future in finished_first(futures):
-                while_connected(client, partial(result_of, future))
-                yield futures[future]
+            futures = {
+                client.submit(run_shared, shared, work, text, pure=False, resources=resources): name
+                for name, text in texts.items()
+            }
+            ended = finished_first(futures)
+            look, told = time.monotonic() + LOOK_S, ""
+            while ended.count():
+                if client.status != "running":
+                    raise CommClosedError("the connection to the scheduler broke")
+                if ended.has_ready():
+                    future = ended.next()
+                    while_connected(client, partial(result_of, future))
+                    yield futures[future]
+                    continue
+                if time.monotonic() >= look:
+                    look, line = time.monotonic() + LOOK_S, no_worker(client, "finished runs")
+                    if line and line != told:
+                        say(line)
+                    told = line
+                time.sleep(POLL_S)
     except CommClosedError:
         raise ClusterError(
             f"the Dask scheduler at {address} is gone; finished runs are kept: start it again, with its "

@@ -25,7 +25,7 @@ from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.dask_workers import (
     ClusterError,
     closed,
-    connect,
+    connect_to_workers,
     kill_workers,
     result_of,
     while_connected,
@@ -91,7 +91,11 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
     if config.scheduler and (config.cluster.kind != "local" or config.cluster.adaptive):
         raise ConfigError("scheduler= names an existing cluster; leave out cluster.kind and cluster.adaptive")
     try:
-        with _existing_cluster(config) if config.scheduler else _new_cluster(config, tasks) as client:
+        with (
+            connect_to_workers(config.scheduler)
+            if config.scheduler
+            else _new_cluster(config, tasks) as client
+        ):
             yield client
     except CommClosedError:
         raise ClusterError(
@@ -234,19 +238,6 @@ def _await_workers(client: Client, config: Config) -> None:
             f"no worker connected within cluster.patience={config.cluster.patience:g} s; "
             f"{remedy[config.cluster.kind]}"
         ) from None
-
-
-@contextmanager
-def _existing_cluster(config: Config) -> Iterator[Client]:
-    """Connect to the configured scheduler."""
-    with connect(str(config.scheduler)) as client:
-        try:
-            while_connected(client, lambda: client.wait_for_workers(1, timeout=30))
-        except TimeoutError:
-            raise ClusterError(
-                f"the scheduler at {config.scheduler} has no workers; start some first"
-            ) from None
-        yield client
 
 
 def gpu_count(config: Config) -> int:

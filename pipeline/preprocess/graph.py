@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deiii.data.cache.index import INDEX, StageIndex, write_index, write_table
 from deiii.data.cache.stages import FLOW, get_stage, import_function
+from deiii.data.cluster.shared_files import shared_files
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
@@ -33,7 +34,6 @@ from deiii.pipeline.preprocess.cluster import (
     with_devices,
 )
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
-from deiii.pipeline.preprocess.shared_files import shared_files
 from deiii.pipeline.preprocess.summary import Summary, summarise
 from deiii.pipeline.preprocess.survey import Survey, survey
 from deiii.pipeline.preprocess.tasks import PreprocessError, TaskRunner, waits

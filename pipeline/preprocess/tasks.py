@@ -19,9 +19,9 @@ from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import get_stage
-from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S, workers_of
+from deiii.data.cluster.shared_files import SharedFiles, run_shared
+from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S, no_worker
 from deiii.data.tools.progress import ProgressBar, say
-from deiii.pipeline.preprocess.shared_files import SharedFiles, run_shared
 from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 POLL_S = 0.02  # s between two looks for finished tasks
@@ -239,22 +239,15 @@ class StallWatch:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + LOOK_S
-        found = _no_worker(self._client) or _stopped_workers() or waiting_for_disk(self._blocked)
+        found = (
+            no_worker(self._client, "finished shards")
+            or _stopped_workers()
+            or waiting_for_disk(self._blocked)
+        )
         self._blocked = []
         if found and found != self._told:
             self._report(found)
         self._told = found
-
-
-def _no_worker(client: Client) -> str:
-    """Return a line if no worker is connected to the scheduler, else an empty text."""
-    if workers_of(client):
-        return ""
-    address = client.scheduler.address if client.scheduler is not None else ""
-    return (
-        f"no worker is connected to the scheduler at {address}: the run continues when one connects "
-        f"(`dask worker {address}`, or the next job or pod); finished shards are kept if you stop it"
-    )
 
 
 def _stopped_workers() -> str:

@@ -16,7 +16,14 @@ PACKAGE_IMPORTS = {
 
 # Folder: its modules and folders, one level a string, the lowest level first.
 ORDER = {
-    "data": ["tools", "config", "command_line corpora encoders", "cache", "loader pages", "audit sharing"],
+    "data": [
+        "tools",
+        "config",
+        "command_line corpora encoders",
+        "cache",
+        "cluster loader pages",
+        "audit sharing",
+    ],
     "data/sharing": ["clips licences", "card formats hub_metadata", "archive export"],
     "data/command_line": ["missing numbers", "entry", "completion"],
     "data/audit": ["copies fingerprints list_rows names", "audit lists", "run"],
@@ -65,6 +72,7 @@ ORDER = {
         "identity integrity",
         "packed",
     ],
+    "data/cluster": ["shared_files"],
     "data/pages": ["rendering strips"],
     "data/loader": [
         "batch mapped_files mixture prefetch sampling",
@@ -136,7 +144,6 @@ ORDER = {
     "pipeline/preprocess": [
         "claim cluster_kinds media_digests needed_weights own_gpu summary worker_settings",
         "cluster survey",
-        "shared_files",
         "tasks",
         "warm_up",
         "graph",

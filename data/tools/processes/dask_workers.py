@@ -21,6 +21,7 @@ Answer = TypeVar("Answer")
 POLL_S = 0.2  # s between two looks at the connection
 CONNECT_TIMEOUT = "15s"  # longest time until a scheduler answers
 ASK_AGAIN_S = 5.0  # s without a result after which the result is requested again
+FIRST_WORKER_S = 30  # longest time until a scheduler has a worker
 CLOSE_S = 5
 CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # Dask then cancels all futures
 
@@ -46,6 +47,21 @@ def connect(address: str) -> Iterator[Client]:
             "start one with `dask scheduler` or leave out scheduler="
         ) from None
     with closed(client):
+        yield client
+
+
+@contextmanager
+def connect_to_workers(address: str) -> Iterator[Client]:
+    """Connect to a scheduler as `connect`, and wait for its first worker.
+
+    Raises:
+        ClusterError: no scheduler answers, or it has no workers.
+    """
+    with connect(address) as client:
+        try:
+            while_connected(client, lambda: client.wait_for_workers(1, timeout=FIRST_WORKER_S))
+        except TimeoutError:
+            raise ClusterError(f"the scheduler at {address} has no workers; start some first") from None
         yield client
 
 
@@ -134,6 +150,25 @@ def workers_of(client: Client) -> dict[str, Any]:
 
     workers: dict[str, Any] = while_connected(client, ask)["workers"]
     return workers
+
+
+def no_worker(client: Client, kept: str) -> str:
+    """Return a line for users if no worker is connected to the scheduler, else an empty text.
+
+    Args:
+        client: client of the scheduler.
+        kept: what is kept if the user stops the command.
+
+    Raises:
+        CommClosedError: the scheduler is gone.
+    """
+    if workers_of(client):
+        return ""
+    address = client.scheduler.address if client.scheduler is not None else ""
+    return (
+        f"no worker is connected to the scheduler at {address}: the run continues when one connects "
+        f"(`dask worker {address}`, or the next job or pod); {kept} are kept if you stop it"
+    )
 
 
 def kill_workers(cluster: Any, others: set[psutil.Process] | None) -> None:

@@ -2,58 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from distributed import Client
 from distributed.comm import CommClosedError
 
+from deiii.data.cluster.shared_files import SharedFiles, shared_files
 from deiii.data.config.load import load_config
 from deiii.data.tools.processes.dask_workers import connect, while_connected, workers_of
 from deiii.model.evaluation.many_runs import run_all
 from deiii.pipeline.preprocess.cluster import ClusterError, open_cluster, stage_resources
 from deiii.pipeline.preprocess.graph import preprocess
-from deiii.pipeline.preprocess.shared_files import SharedFiles, shared_files
 from tests.helpers.clips import audio_corpus, tree_bytes
-from tests.helpers.waiting import PATIENCE_S
+from tests.helpers.dask_processes import own_scheduler, own_worker
 
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory):
     """Address of a scheduler with one worker that offers a GPU resource."""
     folder = tmp_path_factory.mktemp("cluster")
-    file = folder / "scheduler.json"
-    base = [sys.executable, "-m", "dask"]
-    local = ["--host", "127.0.0.1", "--scheduler-file", str(file)]
-    with open(folder / "log.txt", "w") as log:
-        commands = [[*base, "scheduler", *local, "--port", "0", "--no-dashboard"]]
-        worker = [*base, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"]
-        commands.append([*worker, "--resources", "GPU=1", "--local-directory", str(folder)])
-        running = [subprocess.Popen(c, stdout=log, stderr=log) for c in commands]
-        try:
-            address = address_in(file)
-            with Client(address, timeout=PATIENCE_S) as client:
-                client.wait_for_workers(1, timeout=PATIENCE_S)  # any test may be the first to need it
-            yield address
-        finally:
-            for process in reversed(running):
-                process.terminate()
-                process.wait(PATIENCE_S)
-
-
-def address_in(file: Path) -> str:
-    """The address that a scheduler has written into its file, once it has written all of it."""
-    start = time.monotonic()
-    while not (file.exists() and file.read_text().rstrip().endswith("}")):
-        assert time.monotonic() - start < PATIENCE_S, "the scheduler did not start"
-        time.sleep(0.1)
-    return json.loads(file.read_text())["address"]
+    with own_scheduler(folder) as (address, _), own_worker(address, folder, "--resources", "GPU=1"):
+        yield address
 
 
 def settings(cache: Path, *more: str):
@@ -97,7 +69,7 @@ def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, 
 
 def test_a_worker_that_connects_later_is_checked_with_its_first_task(scheduler, tmp_path, monkeypatch):
     corpus = audio_corpus(tmp_path / "raw", speakers=1)
-    monkeypatch.setattr("deiii.pipeline.preprocess.shared_files.check_workers", lambda client, shared: None)
+    monkeypatch.setattr("deiii.data.cluster.shared_files.check_workers", lambda client, shared: None)
     monkeypatch.setattr(SharedFiles, "__reduce__", lambda s: (SharedFiles, (s.path, "another", s.root)))
     with pytest.raises(ClusterError, match="does not see the cache folder"):
         preprocess(settings(tmp_path / "cache", f"scheduler={scheduler}"), corpus, lambda line: None)
@@ -156,7 +128,7 @@ def test_workers_are_asked_for_and_not_remembered(tmp_path, monkeypatch):
 
 def test_runs_whose_scheduler_ends_say_so(tmp_path, monkeypatch):
     configs = {"a": settings(tmp_path), "b": settings(tmp_path)}
-    with own_scheduler(tmp_path) as (address, process):
+    with own_scheduler(tmp_path, worker=True) as (address, process):
         configs["a"].scheduler = address
         real, submitted = Client.submit, []
 
@@ -177,29 +149,3 @@ def test_runs_without_a_scheduler_say_how_to_start_one(tmp_path, monkeypatch):
     configs = {"a": settings(tmp_path, "scheduler=tcp://127.0.0.1:9")}
     with pytest.raises(ClusterError, match="start one with `dask scheduler`"):
         list(run_all(configs, is_finished=lambda *_: False))
-
-
-@contextmanager
-def own_scheduler(folder):
-    """The address and the process of a scheduler without workers."""
-    file = folder / "scheduler.json"
-    command = [
-        sys.executable,
-        "-m",
-        "dask",
-        "scheduler",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--no-dashboard",
-    ]
-    with open(folder / "log.txt", "w") as log:
-        process = subprocess.Popen(
-            [*command, "--no-dashboard", "--scheduler-file", str(file)], stdout=log, stderr=log
-        )
-    try:
-        yield address_in(file), process
-    finally:
-        process.kill()
-        process.wait()

@@ -39,7 +39,7 @@ def test_a_scheduler_that_lost_its_workers_is_reported_once():
 
 
 def test_a_stopped_worker_is_reported_with_what_continues_it(monkeypatch):
-    monkeypatch.setattr(tasks, "workers_of", lambda client: {"tcp://127.0.0.1:1": {}})
+    monkeypatch.setattr(tasks, "no_worker", lambda client, kept: "")
     lines: list[str] = []
     watch = StallWatch(SimpleNamespace(), lines.append)
     worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -55,12 +55,12 @@ def test_a_stopped_worker_is_reported_with_what_continues_it(monkeypatch):
 
 def test_nothing_is_looked_at_while_shards_end(monkeypatch):
     monkeypatch.setattr(tasks, "LOOK_S", 60.0)
-    monkeypatch.setattr(tasks, "workers_of", lambda client: pytest.fail("the scheduler was asked"))
+    monkeypatch.setattr(tasks, "no_worker", lambda client, kept: pytest.fail("the scheduler was asked"))
     StallWatch(SimpleNamespace(), pytest.fail).look()
 
 
 def test_a_worker_that_waits_for_a_disk_all_the_time_is_reported_once(monkeypatch):
-    monkeypatch.setattr(tasks, "workers_of", lambda client: {"tcp://127.0.0.1:1": {}})
+    monkeypatch.setattr(tasks, "no_worker", lambda client, kept: "")
     hanging, busy = {171: 170}, {181: 180}
     states = iter([hanging | busy, hanging] * 20 + [busy, {}] * 20)
     monkeypatch.setattr(tasks, "blocked_threads", lambda: next(states))

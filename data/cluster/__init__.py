@@ -1,0 +1,1 @@
+"""What a run on a Dask cluster of several machines needs of its workers and its scheduler."""
