@@ -29,7 +29,7 @@ import torch
 from benchmarks.machine import describe
 from deiii.data.config.load import load_config
 from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
-from deiii.data.encoders.onnx_session import load_onnxruntime
+from deiii.data.encoders.onnx_session import open_session
 from deiii.pipeline.appearance.stage import encode_crops
 from deiii.pipeline.encoders.images import resized
 from deiii.pipeline.encoders.load import Loaded, load_encoder
@@ -49,9 +49,7 @@ def plain_smart_turn(path: str, layers: tuple[int, ...]) -> Way:
     model = Path(path).read_bytes()
     norms = [n.outputs[0] for n in read_nodes(model) if n.kind == "LayerNormalization"]
     names = [norms[2 * layer] for layer in layers]
-    options = load_onnxruntime().SessionOptions()
-    options.intra_op_num_threads = 1
-    session = load_onnxruntime().InferenceSession(with_outputs(model, names), options)
+    session = open_session(with_outputs(model, names), threads=1)
     extractor = WhisperFeatureExtractor(chunk_length=8)
 
     def encode(file: str) -> object:
@@ -97,9 +95,7 @@ def plain_transformers(folder: str, device: str) -> Way:
 
 def plain_faceres(path: str) -> Way:
     """Return a way that calls the session once for each crop."""
-    options = load_onnxruntime().SessionOptions()
-    options.intra_op_num_threads = 1
-    session = load_onnxruntime().InferenceSession(path, options)
+    session = open_session(path, threads=1)
 
     def encode(clip: dict[str, np.ndarray]) -> object:
         images = [resized(crop, 224).astype(np.float32)[None] for crop in clip["frames"]]

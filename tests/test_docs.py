@@ -243,6 +243,10 @@ def media(folder: Path, videos: list[Path]) -> None:
     with open(folder / "clips/clips.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     shutil.copy(videos[0], folder / "clip.mp4")
+    (folder / "interviews").mkdir()
+    shutil.copy(videos[0], folder / "interviews/interview.mp4")
+    segments = "path,start,end,speaker,label\ninterview.mp4,0.1,0.5,anna,happy\n"
+    (folder / "interviews/segments.csv").write_text(segments)
     for actor in range(1, 25):
         ravdess = folder / f"data/RAVDESS/Actor_{actor:02d}"
         ravdess.mkdir(parents=True)

@@ -17,14 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deiii.data.corpora.protocol import SUFFIXES as OF_CLIPS
-from deiii.data.tools.text.meld_names import (
-    COLUMNS,
-    PATHS,
-    column_name,
-    has_meld_names,
-    meld_name,
-    with_meld_names,
-)
+from deiii.data.tools.text.column_names import PATHS, column_name
+from deiii.data.tools.text.meld_names import COLUMNS, has_meld_names, meld_name, with_meld_names
 from deiii.data.tools.text.part_names import WORDS, part_of
 
 NAMES = (*PATHS, "utterance", "utt", "utt_id", "key", "name", "id")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from deiii.data.tools.text.column_names import column_name
+
 # Names of emotions in folders, tables and file names: the words of published corpora, and their short forms.
 EMOTIONS = frozenset(
     """
@@ -69,5 +71,4 @@ def column_of(name: str) -> str:
     >>> column_of(" File Name "), column_of("speakerID"), column_of("Actor-ID")
     ('file_name', 'speaker_id', 'actor_id')
     """
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[^a-z0-9]+", "_", spaced.casefold()).strip("_")
+    return column_name(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name))

@@ -1,7 +1,7 @@
 """Preprocessing of a corpus: survey what the cache holds, compute what is missing, publish the result.
 
 Only these modules of the package use Dask: this module, `tasks`, `cluster`, `cluster_kinds` and
-`shared_files`.
+`checked_workers`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deiii.data.cache.index import INDEX, StageIndex, write_index, write_table
 from deiii.data.cache.stages import FLOW, get_stage, import_function
-from deiii.data.cluster.shared_files import shared_files
+from deiii.data.cluster.worker_checks import checked_workers
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
@@ -162,7 +162,7 @@ def _run_turn(
 ) -> None:
     """Start a cluster, or connect to one, and run the tasks."""
     startable = sum(not waits(task, found.done) for task in tasks)
-    with open_cluster(config, startable) as client, shared_files(client, config, root) as shared:
+    with open_cluster(config, startable) as client, checked_workers(client, config, root) as check:
         workers = len(workers_of(client))
         report(f"{counted(workers, 'worker')}{_more_workers(config)}, dashboard at {client.dashboard_link}")
         if config.cluster.kind != "local":
@@ -175,7 +175,7 @@ def _run_turn(
         limit = max(IN_FLIGHT, 2 * max(workers, wanted_workers(config)))
         warming = start_models(client, config, tasks, found.done)
         resources = stage_resources(client, config)
-        runner = TaskRunner(client, resources, shared, limit, tasks, found.done, report)
+        runner = TaskRunner(client, resources, check, limit, tasks, found.done, report)
         total = sum(len(task.plan.clips) for task in tasks)
         with progress_bar(desc="preprocess (a step: one clip in one stage)", unit="step", total=total) as bar:
             runner.run(bar)

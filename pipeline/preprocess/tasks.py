@@ -19,7 +19,7 @@ from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import get_stage
-from deiii.data.cluster.shared_files import SharedFiles, run_shared
+from deiii.data.cluster.worker_checks import WorkerCheck, run_checked
 from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S, no_worker
 from deiii.data.tools.progress import ProgressBar, say
 from deiii.pipeline.stages.shard import ShardTask, run_shard
@@ -58,7 +58,7 @@ class TaskRunner:
         client: client of the cluster.
         resources: the resources that a stage's tasks request
             (`deiii.pipeline.preprocess.cluster.stage_resources`).
-        shared: how workers check that they see the files of this process; ``None`` on one machine.
+        check: how workers check that they see the files of this process; ``None`` on one machine.
         limit: how many tasks are submitted to the scheduler at a time.
         tasks: the shards to compute, in the order in which they are started.
         done: records of finished shards by stage and shard name; those of new shards are added.
@@ -69,7 +69,7 @@ class TaskRunner:
         self,
         client: Client,
         resources: Callable[[str], Mapping[str, float] | None],
-        shared: SharedFiles | None,
+        check: WorkerCheck | None,
         limit: int,
         tasks: list[ShardTask],
         done: dict[str, dict[str, ShardRecord]],
@@ -77,7 +77,7 @@ class TaskRunner:
     ):
         self._client = client
         self._resources = resources
-        self._shared = shared
+        self._check = check
         self._limit = limit
         self._done = done
         self._stalls = StallWatch(client, report)
@@ -122,8 +122,8 @@ class TaskRunner:
         while self._ready and len(self._running) < self._limit:
             attempt = self._ready.popleft()
             future = self._client.submit(
-                run_shared,
-                self._shared,
+                run_checked,
+                self._check,
                 run_shard,
                 attempt.task,
                 # Dask keeps an entry for every key prefix it has ever seen; this makes one a stage.

@@ -34,7 +34,10 @@ ORDER = {
         "compilation fetch",
         "weights",
     ],
-    "data/tools/text": ["canonical_json columns csv_text decoding figure_text meld_names part_names"],
+    "data/tools/text": [
+        "canonical_json column_names columns csv_text decoding figure_text part_names",
+        "meld_names",
+    ],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
     "data/config": [
@@ -72,7 +75,7 @@ ORDER = {
         "identity integrity",
         "packed",
     ],
-    "data/cluster": ["shared_files"],
+    "data/cluster": ["worker_checks"],
     "data/pages": ["rendering strips"],
     "data/loader": [
         "batch mapped_files mixture prefetch sampling",

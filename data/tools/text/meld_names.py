@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from deiii.data.tools.text.column_names import PATHS, column_name
+
 COLUMNS = ("dialogue_id", "utterance_id")  # as `column_name` returns them
-PATHS = (
-    "filename", "file_name", "file", "filepath", "file_path", "path", "wav", "wav_path", "audio",
-    "audio_path", "video", "video_path", "clip", "clip_id",
-)  # fmt: skip
 
 
 def meld_name(dialogue: object, utterance: object) -> str:
@@ -43,12 +40,3 @@ def with_meld_names(cells: list[list[str]]) -> list[list[str]]:
     last = max(dialogue, utterance)
     names = [meld_name(row[dialogue], row[utterance]) if len(row) > last else "" for row in cells[1:]]
     return [["file_name", *cells[0]], *([name, *row] for name, row in zip(names, cells[1:], strict=True))]
-
-
-def column_name(name: str) -> str:
-    """Return the name of a column without case, blanks and signs.
-
-    >>> column_name(" Split Set ")
-    'split_set'
-    """
-    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")

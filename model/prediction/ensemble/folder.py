@@ -61,21 +61,19 @@ def export_ensemble(
     folder = Path(folder)
     check_target(folder)
     members = find_members(names)
+    for member in members:
+        if (member / MANIFEST).is_file():
+            check_wanted(member, onnx, licence)
     if inside := [member for member in members if member.resolve().parent == folder.resolve()]:
         if len(inside) == len(members) and find_members([folder]) == members:
-            for member in members:
-                check_wanted(member, onnx, licence)
             return folder  # the export itself
         raise ExportError(f"{inside[0]} would be replaced; name a folder that holds none of the members")
     _check(members)
-    for member in members:  # before anything is written
-        if (member / MANIFEST).is_file():
-            check_wanted(member, onnx, licence)
     writable_folder(folder)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)  # may be left from an earlier export of one network
-    remove_members(folder)
     with marked_unfinished(folder):
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)  # may be left from an earlier export of one network
+        remove_members(folder)
         for number, member in enumerate(members):
             target = folder / f"{MEMBER}{number}"
             if (member / MANIFEST).is_file():

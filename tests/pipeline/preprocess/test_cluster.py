@@ -10,7 +10,7 @@ import pytest
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from deiii.data.cluster.shared_files import SharedFiles, shared_files
+from deiii.data.cluster.worker_checks import WorkerCheck, checked_workers
 from deiii.data.config.load import load_config
 from deiii.data.tools.processes.dask_workers import connect, while_connected, workers_of
 from deiii.model.evaluation.many_runs import run_all
@@ -56,21 +56,21 @@ def test_workers_without_the_files_are_refused(scheduler, tmp_path, lost, what, 
     (tmp_path / "raw").mkdir()
     token = "another" if lost == "cache" else None
     if token:
-        monkeypatch.setattr(SharedFiles, "__reduce__", lambda s: (SharedFiles, (s.path, token, s.root)))
+        monkeypatch.setattr(WorkerCheck, "__reduce__", lambda s: (WorkerCheck, (s.path, token, s.root)))
     else:
         (tmp_path / "raw").rmdir()
     with Client(scheduler) as client:
         says = rf"worker \S+ on \S+ \(tcp://.*\) does not see the {what}.*{lost}.*: put it on a file system"
         with pytest.raises(ClusterError, match=says):
-            with shared_files(client, config, str(tmp_path / "raw")):
+            with checked_workers(client, config, str(tmp_path / "raw")):
                 pass
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_worker_that_connects_later_is_checked_with_its_first_task(scheduler, tmp_path, monkeypatch):
     corpus = audio_corpus(tmp_path / "raw", speakers=1)
-    monkeypatch.setattr("deiii.data.cluster.shared_files.check_workers", lambda client, shared: None)
-    monkeypatch.setattr(SharedFiles, "__reduce__", lambda s: (SharedFiles, (s.path, "another", s.root)))
+    monkeypatch.setattr("deiii.data.cluster.worker_checks.check_workers", lambda client, shared: None)
+    monkeypatch.setattr(WorkerCheck, "__reduce__", lambda s: (WorkerCheck, (s.path, "another", s.root)))
     with pytest.raises(ClusterError, match="does not see the cache folder"):
         preprocess(settings(tmp_path / "cache", f"scheduler={scheduler}"), corpus, lambda line: None)
     assert not list((tmp_path / "cache").rglob("*.h5")) and not list((tmp_path / "cache").rglob("*.tmp"))
@@ -85,7 +85,7 @@ def test_a_worker_environment_without_deiii_is_an_error(scheduler, tmp_path, mon
         Client(scheduler) as client,
         pytest.raises(ClusterError, match="tcp://far:1 cannot import deiii"),
     ):
-        with shared_files(client, settings(tmp_path, f"scheduler={scheduler}"), str(tmp_path)):
+        with checked_workers(client, settings(tmp_path, f"scheduler={scheduler}"), str(tmp_path)):
             pass
 
 

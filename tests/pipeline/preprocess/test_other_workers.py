@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deiii.data.cache.stages import get_stage
-from deiii.data.cluster import shared_files
-from deiii.data.cluster.shared_files import SharedFiles, check_workers
+from deiii.data.cluster import worker_checks
+from deiii.data.cluster.worker_checks import WorkerCheck, check_workers
 from deiii.data.config.load import load_config
 from deiii.data.tools.processes import dask_workers
 from deiii.data.tools.processes.dask_workers import ClusterError, connect
@@ -45,7 +45,7 @@ def test_a_worker_with_another_version_of_a_stage(scheduler, tmp_path, monkeypat
     corpus = audio_corpus(tmp_path / "raw", speakers=1)
     (tmp_path / "earlier.py").write_text(EARLIER)
     if late:  # a worker that connects after the check
-        monkeypatch.setattr(shared_files, "check_workers", lambda client, shared: None)
+        monkeypatch.setattr(worker_checks, "check_workers", lambda client, shared: None)
     version = get_stage("logmel").version
     says = rf"worker \S+ on \S+ \(tcp://.*\) has version 1 of the stage logmel, not {version}: start workers"
     with own_worker(scheduler, tmp_path, "--preload", str(tmp_path / "earlier.py")):
@@ -56,13 +56,13 @@ def test_a_worker_with_another_version_of_a_stage(scheduler, tmp_path, monkeypat
 
 
 def test_a_worker_without_the_package_of_a_stage(tmp_path):
-    found = SharedFiles(str(tmp_path / "probe"), "", "", {"from_a_package": 1}).defect()
+    found = WorkerCheck(str(tmp_path / "probe"), "", "", {"from_a_package": 1}).defect()
     assert found is not None and found.text.startswith("cannot compute the stage from_a_package (")
-    assert found.remedy == shared_files.SAME_VERSION
+    assert found.remedy == worker_checks.SAME_VERSION
 
 
 WITHOUT = 'raise ModuleNotFoundError("No module named deiii", name="deiii")'
-WITHOUT_CHECK = "from deiii.data.cluster import shared_files; vars(shared_files).pop('worker_defect', None)"
+WITHOUT_CHECK = "from deiii.data.cluster import worker_checks; vars(worker_checks).pop('worker_defect', None)"
 
 
 def without_deiii(folder: Path) -> Path:
@@ -85,7 +85,7 @@ def test_a_worker_without_deiii_or_with_one_that_lacks_the_check(scheduler, tmp_
     says = "the worker at tcp://.* cannot import deiii .*: start workers in an environment with the same"
     with own_worker(scheduler, tmp_path, *options, cwd=cwd, **environment), connect(scheduler) as client:
         with pytest.raises(ClusterError, match=says):
-            check_workers(client, SharedFiles("", "", ""))
+            check_workers(client, WorkerCheck("", "", ""))
 
 
 def test_a_scheduler_without_deiii(tmp_path):

@@ -46,7 +46,7 @@ def client(cluster):
 
 def run_all(client: Client, monkeypatch, report=print) -> dict[str, ShardRecord]:
     """Run a task for each shard; returns the records of those that are finished within `PATIENCE_S`."""
-    monkeypatch.setattr(tasks, "run_shared", lambda shared, run, task: run(task))
+    monkeypatch.setattr(tasks, "run_checked", lambda shared, run, task: run(task))
     monkeypatch.setattr(tasks, "run_shard", compute)
     done: dict = {"logmel": {}}
     runner = TaskRunner(client, lambda stage: None, None, 2, [shard_task(n) for n in SHARDS], done, report)

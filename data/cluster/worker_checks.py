@@ -48,7 +48,7 @@ class Defect(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SharedFiles:
+class WorkerCheck:
     """What a worker examines to find out whether it can compute for the main process.
 
     Attributes:
@@ -95,7 +95,7 @@ def _unseen(what: str, folder: Path) -> Defect:
 
 
 @contextmanager
-def shared_files(client: Client, config: Config, root: str) -> Iterator[SharedFiles | None]:
+def checked_workers(client: Client, config: Config, root: str) -> Iterator[WorkerCheck | None]:
     """Check the workers of other machines; in the block there is a file that they can check again.
 
     A worker that does not see the cache would write shards that are not found, one without the corpus
@@ -111,49 +111,49 @@ def shared_files(client: Client, config: Config, root: str) -> Iterator[SharedFi
     if not config.scheduler and config.cluster.kind == "local":
         yield None
         return
-    with _checked(client, config, Path(config.cache).resolve(), root) as shared:
-        yield shared
+    with _checked(client, config, Path(config.cache).resolve(), root) as check:
+        yield check
 
 
 @contextmanager
-def shared_runs(client: Client, config: Config) -> Iterator[SharedFiles]:
-    """Check workers that train runs, as `shared_files`; they read the cache and write beside ``train.run``.
+def checked_trainers(client: Client, config: Config) -> Iterator[WorkerCheck]:
+    """Check workers that train runs, as `checked_workers` does.
 
-    The paths are checked as they are given: what a run stores of its settings must not depend on who trains
-    it.
+    They read the cache and write beside ``train.run``. The paths are checked as they are given: what a run
+    stores of its settings must not depend on who trains it.
 
     Raises:
-        ClusterError: see `shared_files`.
+        ClusterError: see `checked_workers`.
     """
-    with _checked(client, config, Path(config.cache), "", Path(config.train.run).parent) as shared:
-        yield shared
+    with _checked(client, config, Path(config.cache), "", Path(config.train.run).parent) as check:
+        yield check
 
 
 @contextmanager
 def _checked(
     client: Client, config: Config, cache: Path, root: str, runs: Path | None = None
-) -> Iterator[SharedFiles]:
+) -> Iterator[WorkerCheck]:
     token = uuid.uuid4().hex
     versions = {stage: get_stage(stage).version for stage in with_upstream(config.stages)}
     probes = [folder / f".probe-{token}.tmp" for folder in (cache, runs) if folder is not None]
     run = str(probes[1]) if runs is not None else ""
-    shared = SharedFiles(str(probes[0]), token, root, versions, run)
+    check = WorkerCheck(str(probes[0]), token, root, versions, run)
     try:
         for probe in probes:
             make_folder(probe.parent)
             probe.write_text(token)
-        check_workers(client, shared)
-        yield shared
+        check_workers(client, check)
+        yield check
     finally:
         for probe in probes:
             probe.unlink(missing_ok=True)
 
 
-def check_workers(client: Client, shared: SharedFiles) -> None:
+def check_workers(client: Client, check: WorkerCheck) -> None:
     """Check the scheduler, which unpacks every task, and every connected worker.
 
     Raises:
-        ClusterError: see `shared_files`.
+        ClusterError: see `checked_workers`.
     """
     try:
         while_connected(client, lambda: client.run_on_scheduler(imports))
@@ -162,7 +162,7 @@ def check_workers(client: Client, shared: SharedFiles) -> None:
             raise
         raise ClusterError(f"the scheduler cannot import deiii ({error}): {SAME_SCHEDULER}") from None
     defects = []
-    answers = while_connected(client, lambda: client.run(worker_defect, shared, on_error="return"))
+    answers = while_connected(client, lambda: client.run(worker_defect, check, on_error="return"))
     for address, answer in answers.items():
         if isinstance(answer, BaseException) and _is_of_import(answer):
             raise ClusterError(f"the worker at {address} cannot import deiii ({answer}): {SAME_VERSION}")
@@ -197,9 +197,9 @@ def _message(defects: list[Defect]) -> str:
     return f"{'; '.join(defect.text for defect in named)}{more}: {remedies}"
 
 
-def worker_defect(shared: SharedFiles, dask_worker: Any = None) -> Defect | None:
+def worker_defect(check: WorkerCheck, dask_worker: Any = None) -> Defect | None:
     """Return what keeps this worker from computing for the main process, with its name and machine."""
-    found = shared.defect()
+    found = check.defect()
     if found is None:
         return None
     worker = dask_worker or get_worker()
@@ -207,14 +207,14 @@ def worker_defect(shared: SharedFiles, dask_worker: Any = None) -> Defect | None
     return Defect(f"{where} {found.text}", found.remedy)
 
 
-def run_shared(shared: SharedFiles | None, run: Callable[[Any], Any], task: Any) -> Any:
+def run_checked(check: WorkerCheck | None, run: Callable[[Any], Any], task: Any) -> Any:
     """Run a task after a check that this worker shares the files of the main process.
 
     Raises:
         ClusterError: the worker does not; it may have connected after `check_workers`.
     """
-    if shared is not None:
-        defect = worker_defect(shared)
+    if check is not None:
+        defect = worker_defect(check)
         if defect is not None:
             raise ClusterError(_message([defect]))
     return run(task)
