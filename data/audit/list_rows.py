@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deiii.data.corpora.protocol import SUFFIXES as OF_CLIPS
-from deiii.data.tools.text.column_names import PATHS, column_name
+from deiii.data.tools.text.column_names import IDS, PATHS, column_name
 from deiii.data.tools.text.meld_names import COLUMNS, has_meld_names, meld_name, with_meld_names
 from deiii.data.tools.text.part_names import WORDS, part_of
 
-NAMES = (*PATHS, "utterance", "utt", "utt_id", "key", "name", "id")
+# A list may also have the folder in a column called path.
+NAMES = ("filename", "file_name", "file", *PATHS, *IDS)
 SPLITS = ("split_set", "split", "set", "subset", "part", "partition", "phase", "usage")
 FOLDS = ("fold", "fold_id", "cv", "session_fold")
 _CLIP = re.compile(rf"\s*(.+?(?:{'|'.join(map(re.escape, sorted(OF_CLIPS)))}))(?=\s|$)", re.IGNORECASE)

@@ -18,6 +18,7 @@ from distributed import Client, get_worker
 from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.machine import source_digest
 from deiii.data.tools.processes.dask_workers import ClusterError, while_connected
 from deiii.data.tools.processes.made_folders import make_folder
 
@@ -58,6 +59,8 @@ class WorkerCheck:
         versions: the version of each stage in the main process. A worker with another version would store
             other results under the same key.
         run: a file with the same text in the folder of the runs; empty if the tasks write no runs.
+        code: `source_digest` of the main process; empty if only the versions of the stages have to agree.
+            Runs that other code trained could not be compared with those of this process.
     """
 
     path: str
@@ -65,6 +68,7 @@ class WorkerCheck:
     root: str
     versions: Mapping[str, int] = field(default_factory=dict)
     run: str = ""
+    code: str = ""
 
     def defect(self) -> Defect | None:
         """Return what this process does not see or would compute differently, if anything."""
@@ -75,6 +79,8 @@ class WorkerCheck:
                 return Defect(f"cannot compute the stage {stage} ({error})", SAME_VERSION)
             if own != version:
                 return Defect(f"has version {own} of the stage {stage}, not {version}", SAME_VERSION)
+        if self.code and source_digest() != self.code:
+            return Defect("has other source code of deiii than this process", SAME_VERSION)
         for probe, what in ((self.path, "cache folder"), (self.run, "folder of the runs")):
             if probe and not self._holds_token(probe):
                 return _unseen(what, Path(probe).parent)
@@ -119,8 +125,8 @@ def checked_workers(client: Client, config: Config, root: str) -> Iterator[Worke
 def checked_trainers(client: Client, config: Config) -> Iterator[WorkerCheck]:
     """Check workers that train runs, as `checked_workers` does.
 
-    They read the cache and write beside ``train.run``. The paths are checked as they are given: what a run
-    stores of its settings must not depend on who trains it.
+    They need the same source code, read the cache and write beside ``train.run``. The paths are checked as
+    they are given: what a run stores of its settings must not depend on who trains it.
 
     Raises:
         ClusterError: see `checked_workers`.
@@ -136,8 +142,8 @@ def _checked(
     token = uuid.uuid4().hex
     versions = {stage: get_stage(stage).version for stage in with_upstream(config.stages)}
     probes = [folder / f".probe-{token}.tmp" for folder in (cache, runs) if folder is not None]
-    run = str(probes[1]) if runs is not None else ""
-    check = WorkerCheck(str(probes[0]), token, root, versions, run)
+    run, code = (str(probes[1]), source_digest()) if runs is not None else ("", "")
+    check = WorkerCheck(str(probes[0]), token, root, versions, run, code)
     try:
         for probe in probes:
             make_folder(probe.parent)

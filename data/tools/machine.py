@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -151,6 +153,23 @@ def _version(package: str) -> str:
         except PackageNotFoundError:
             continue
     return "unknown"
+
+
+@cache
+def source_digest(source: Path = SOURCE) -> str:
+    """Return a SHA-256 of the Python files of deiii, as they were at the first call of this process.
+
+    Args:
+        source: the folder that holds ``data/``, ``model/`` and ``pipeline/``.
+
+    >>> len(source_digest())
+    64
+    """
+    digest = hashlib.sha256()
+    for folder in ("data", "model", "pipeline"):
+        for file in sorted((source / folder).rglob("*.py")):
+            digest.update(f"{file.relative_to(source).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def source_revision(source: Path = SOURCE) -> str | None:

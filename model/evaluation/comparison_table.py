@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from deiii.model.metrics import figure_names
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",  # other signs in LaTeX's default font
     **{character: rf"\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
 HEAD = r"Figure & Run & Value [95\,\% interval] & Difference [95\,\% interval] & $p$ \\"
@@ -103,12 +105,13 @@ def as_latex(rows: Sequence[Row], note: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Return a text with LaTeX's special characters escaped.
+    r"""Return a text with LaTeX's special characters escaped; two hyphens stay hyphens.
 
-    >>> escaped("50 % of a_b")
-    '50 \\% of a\\_b'
+    >>> print(escaped("50 % of a_b--c <d>"))
+    50 \% of a\_b-{}-c \textless{}d\textgreater{}
     """
-    return "".join(SPECIAL.get(character, character) for character in text)
+    escapes = "".join(SPECIAL.get(character, character) for character in text)
+    return re.sub("-(?=-)", "-{}", escapes)
 
 
 def _cell(value: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:

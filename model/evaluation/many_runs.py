@@ -26,12 +26,12 @@ from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.dask_workers import (
     ClusterError,
     connect_to_workers,
-    no_worker,
     result_of,
     while_connected,
     workers_of,
 )
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
+from deiii.data.tools.processes.stall_watch import StallWatch
 from deiii.data.tools.progress import say
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.results import unfinished_training
@@ -43,7 +43,6 @@ Name = TypeVar("Name")
 Work = Callable[..., "GpuMemory"]
 
 POLL_S = 0.2  # s between two looks for ended runs
-LOOK_S = 30.0  # s between two looks for workers that are connected
 SAVES_WITHIN = 30.0  # s that a stopped training has to end its step and save its state
 GIB = 2**30
 MEMORY_SHARE = 0.9  # share of a GPU's free memory that all runs on it may use together
@@ -294,20 +293,17 @@ def _on_dask(address: str, first: Config, texts: Mapping[Name, str], work: Work)
                 for name, text in texts.items()
             }
             ended = finished_first(futures)
-            look, told = time.monotonic() + LOOK_S, ""
+            watch = StallWatch(client, say, "finished runs")
             while ended.count():
                 if client.status != "running":
                     raise CommClosedError("the connection to the scheduler broke")
                 if ended.has_ready():
                     future = ended.next()
                     while_connected(client, partial(result_of, future))
+                    watch.ended()
                     yield futures[future]
                     continue
-                if time.monotonic() >= look:
-                    look, line = time.monotonic() + LOOK_S, no_worker(client, "finished runs")
-                    if line and line != told:
-                        say(line)
-                    told = line
+                watch.look()
                 time.sleep(POLL_S)
     except CommClosedError:
         raise ClusterError(

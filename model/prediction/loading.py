@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ def load(
             it, probabilities are those of the evaluation.
 
     Raises:
+        TypeError: ``path`` is neither a name nor several.
         RunError, CheckpointError, ExportError: the folder holds no usable run or export.
         CalibrationError: ``calibrated``, but no temperature is stored.
         EnsembleError: the networks cannot be averaged (`deiii.model.members.check_members`).
@@ -53,7 +55,7 @@ def load(
     """
     if backend not in BACKENDS:
         raise ExportError(f"backend={backend!r}: it is one of {', '.join(BACKENDS)}")
-    names = [path] if isinstance(path, (str, Path)) else list(path)
+    names = _names(path)
     if not names:
         raise ExportError("name at least one run folder or exported folder")
     members = find_members([_local(str(name)) for name in names])
@@ -61,6 +63,17 @@ def load(
     found = [_load_one(member, *options) for member in members]
     network = found[0] if len(found) == 1 else ensemble_of(found, members)
     return _calibrated(network, names) if calibrated else network
+
+
+def _names(path: object) -> list[str | Path]:
+    """Return the names of folders or of the Hub in an argument of `load`."""
+    names = [path] if isinstance(path, (str, PathLike)) else path
+    if not isinstance(names, Iterable) or not all(isinstance(name, (str, PathLike)) for name in names):
+        raise TypeError(
+            "load() takes a run folder, an exported folder, hub:user/name, or a list of them, not "
+            f"{path!r:.80}"
+        )
+    return [name if isinstance(name, str) else Path(name) for name in names]
 
 
 def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:

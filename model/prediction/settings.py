@@ -57,7 +57,7 @@ def override_settings(
         if not change_preprocessing:
             raise ConfigError(
                 f"{change}: the network was trained on features with the first value; leave the setting out, "
-                f"or add {OPTION} to predict from features that differ from them"
+                f"or add {OPTION} (in Python: change_preprocessing=True) to predict from other features"
             )
         notes.append(f"preprocessing differs from training: {change}")
     return changed, tuple(notes)

@@ -27,11 +27,11 @@ from deiii.data.tools.machine import usable_cores
 from deiii.model.prediction.manifest import MANIFEST, ONNX, ExportError, has_torch, read_manifest
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
+from deiii.model.prediction.windows.units import MOST_BATCH
 
 if TYPE_CHECKING:
     import onnxruntime
 
-MOST_BATCH = 16  # intervals
 KINDS = ("probabilities", "attributes", "present")
 # Names of the masks of the streams.
 MASKS = {"frames": "video_mask", "flow": "flow_mask", "audio": "audio_mask"}

@@ -27,12 +27,11 @@ from deiii.model.prediction.export import read_export
 from deiii.model.prediction.manifest import MANIFEST, test_scores
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
+from deiii.model.prediction.windows.units import MOST_BATCH
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import in_full_precision, score
 from deiii.model.training.trained import build_network, load_network, training_record
-
-MOST_BATCH = 16  # intervals
 
 
 class TorchScorer:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 
 from deiii.data.tools.counts import examples
-from deiii.pipeline.init.vocabulary import COLUMNS, column_of
+from deiii.data.tools.text.column_names import column_name
+from deiii.pipeline.init.vocabulary import COLUMNS
 
 BEGIN = ("begin", "start", "onset", "from", "in", "anfang", "beg", "von", "since", "tmin", "t0")
 END = ("end", "stop", "offset", "to", "out", "ende", "bis", "until", "tmax", "t1")
@@ -79,7 +80,7 @@ def segment_columns(header: Sequence[str], needs_path: bool = True) -> Columns:
 
 def _words(name: str) -> list[str]:
     """Return the words in the name of a column; ``starttime`` has two."""
-    words = column_of(name).split("_")
+    words = column_name(name).split("_")
     found = [_COMPOUND.fullmatch(word) for word in words]
     return [
         part for word, two in zip(words, found, strict=True) for part in (two.groups() if two else [word])

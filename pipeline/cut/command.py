@@ -62,7 +62,7 @@ def _crf(text: str) -> float:
 
 
 def _cut(args: argparse.Namespace) -> int:
-    from deiii.pipeline.cut.cut import RECORD, cut
+    from deiii.pipeline.cut.cut import BACKUP, RECORD, cut
 
     root = Path(args.root) if args.root else None
     out = Path(args.out)
@@ -79,6 +79,16 @@ def _cut(args: argparse.Namespace) -> int:
                 f"{counted(len(rows), 'segment')} {word}, first row {rows[0].row} ({rows[0].recording}): "
                 f"{rows[0].reason}; all reasons are in {out / RECORD}"
             )
+    if result.changed:
+        print(
+            f"clips.csv has other values than before for {counted(len(result.changed), 'clip')}, first "
+            f"{result.changed[0]}: values come from {args.table}; the earlier text is {out / BACKUP}"
+        )
+    if result.unlisted:
+        print(
+            f"{counted(len(result.unlisted), 'file')} of earlier rows, which the table no longer has, first "
+            f"{out / result.unlisted[0]}: remove them if they are not needed"
+        )
     if made:
         print(_next(result, out))
     return int(len(failed) > MOST_FAILED * len(result.rows))

@@ -18,6 +18,7 @@ from deiii.pipeline.cut.segments import KEPT, Segment, SegmentError, read_segmen
 
 RECORD = "cut.csv"  # what became of each row of the table
 TABLE = "clips.csv"
+BACKUP = "clips.csv.bak"
 COLUMNS = (
     "table", "row", "recording", "begin_s", "end_s", "clip", "status", "reason", "valid", "made_from",
     "folder",
@@ -72,11 +73,15 @@ class CutResult:
         rows: the rows of ``cut.csv`` for this table, in its order.
         columns: the columns of the table of clips that come from tables of segments.
         clips: number of clips in the table of clips, those of earlier calls included.
+        unlisted: files of earlier calls whose rows are no longer in the table of segments, in order.
+        changed: clips for which the table of clips had other values before, in order.
     """
 
     rows: Sequence[CutRow]
     columns: Sequence[str]
     clips: int
+    unlisted: Sequence[str] = ()
+    changed: Sequence[str] = ()
 
     @property
     def failed(self) -> list[CutRow]:
@@ -96,7 +101,8 @@ def cut(
     ``clips.csv`` lists the clips that have a file, with the speakers, labels and values of the table, and can
     be given to `deiii preprocess`. Clips that an earlier call finished are kept if the recording did not
     change since; a stopped call can therefore be repeated. Clips of recordings that this table does not name
-    stay in both files, so that each recording may have a table of its own.
+    stay in both files, so that each recording may have a table of its own. Where ``clips.csv`` has other
+    values or columns than before, as after changes by hand, ``clips.csv.bak`` holds the earlier text.
 
     Args:
         table, root, recording: as in `read_segments`.
@@ -187,8 +193,20 @@ def _cut(segments: Sequence[Segment], call: _Call) -> CutResult:
         for labels, row in cells
     ]
     _write_record(out, [*others, *ordered])
+    now = {str(line[0]): dict(zip(["path", *columns, *PLACE], line, strict=True)) for line in lines}
+    changed = [clip for clip in now if clip in known and _values(known[clip]) != _values(now[clip])]
+    if changed:
+        write_text(out / BACKUP, (out / TABLE).read_text(encoding="utf-8"))
     write_text(out / TABLE, csv_text([["path", *columns, *PLACE], *lines]))
-    return CutResult(ordered, columns, len(lines))
+    files = {row.clip for row in (*others, *ordered)}
+    unlisted = sorted(row.clip for row in kept.values() if row.clip and row.clip not in files)
+    unlisted = [clip for clip in unlisted if (out / clip).is_file()]
+    return CutResult(ordered, columns, len(lines), unlisted, changed)
+
+
+def _values(row: Mapping[str, str]) -> dict[str, str]:
+    """Return the cells of a row of the table of clips that a user may have changed, without empty ones."""
+    return {name: cell for name, cell in row.items() if cell and name not in PLACE}
 
 
 def _advance(update: Callable[[float], object]) -> Callable[[float], None]:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from deiii.data.corpora.spelling import segment_hint
 from deiii.data.tools.counts import counted, examples
+from deiii.data.tools.text.column_names import column_name
 from deiii.data.tools.text.decoding import DecodeError, decode
 from deiii.data.tools.text.meld_names import with_meld_names
 from deiii.data.tools.text.part_names import part_of
 from deiii.pipeline.init.found import Found, InitError, Row
 from deiii.pipeline.init.media import Media
 from deiii.pipeline.init.table_text import read_table
-from deiii.pipeline.init.vocabulary import COLUMNS, column_of, is_emotion
+from deiii.pipeline.init.vocabulary import COLUMNS, is_emotion
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 MAX_BYTES = 256_000_000
@@ -65,7 +66,7 @@ def read_foreign(table: Path, media: Media) -> Found:
     except (InitError, DecodeError, csv.Error) as error:
         raise InitError(f"{table}: {error}") from None
     try:
-        hint = segment_hint(map(column_of, rows[0]), table) if start else ""
+        hint = segment_hint(map(column_name, rows[0]), table) if start else ""
         width = len(rows[0]) if start else None
         made, notes = _rows(rows[start:], columns, media, folder, start + 1, width, hint)
     except InitError as error:
@@ -141,7 +142,7 @@ def _below(path: Path, root: Path) -> bool:
 
 def _columns(rows: list[list[str]], media: Media, folder: str) -> tuple[dict[str, tuple[int, str]], int]:
     """Return number and name of each column that is used, and the number of the first row of clips."""
-    header = {column_of(name): number for number, name in reversed(list(enumerate(rows[0])))}
+    header = {column_name(name): number for number, name in reversed(list(enumerate(rows[0])))}
     parts = {name for name in header if part_of(name)}  # of a split: train, val and test with 1 and 0
     parts = parts if len(set(map(part_of, parts))) > 1 else set()
     columns: dict[str, tuple[int, str]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from deiii.data.tools.text.column_names import column_name
+from deiii.data.tools.text.column_names import IDS, PATHS
 
 # Names of emotions in folders, tables and file names: the words of published corpora, and their short forms.
 EMOTIONS = frozenset(
@@ -28,14 +28,7 @@ SPEAKER = re.compile(
 )
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "path": (
-        "path", "file", "filename", "file_name", "filepath", "file_path", "full_path", "relative_path",
-        "wav", "wav_path", "wav_file", "audio", "audio_path", "audio_file", "video", "video_path",
-        "video_file", "clip", "clip_path", "clip_name", "media", "media_path", "recording", "name",
-        "clip_id", "utterance", "utterance_id", "utt_id", "utt", "id", "key", "datei", "dateiname", "pfad",
-        "audio_filepath", "audio_file_path", "video_filepath", "video_name", "video_id", "file_id",
-        "recording_id",
-    ),
+    "path": (*PATHS, *IDS),
     "speaker": (
         "speaker", "speaker_id", "speakerid", "spk", "spk_id", "spkid", "actor", "actor_id", "actorid",
         "actress", "subject", "subject_id", "subjectid", "subj", "participant", "participant_id", "person",
@@ -63,12 +56,3 @@ def is_emotion(word: str, short: bool = False) -> bool:
     """
     plain = re.sub(r"[^a-z]+", "_", word.casefold()).strip("_")
     return plain in EMOTIONS or (short and plain in SHORT_FORMS)
-
-
-def column_of(name: str) -> str:
-    """Return the name of a column without case, blanks and signs.
-
-    >>> column_of(" File Name "), column_of("speakerID"), column_of("Actor-ID")
-    ('file_name', 'speaker_id', 'actor_id')
-    """
-    return column_name(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name))

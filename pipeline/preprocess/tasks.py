@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import psutil
 from distributed import Client, Future, KilledWorker, as_completed
 from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import get_stage
 from deiii.data.cluster.worker_checks import WorkerCheck, run_checked
-from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S, no_worker
+from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S
+from deiii.data.tools.processes.stall_watch import StallWatch
 from deiii.data.tools.progress import ProgressBar, say
 from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 POLL_S = 0.02  # s between two looks for finished tasks
-LOOK_S = 30.0  # s without an ended shard after which the workers are looked at, and between two looks
-STATES = 10  # times in `LOOK_S` at which the states of the workers' threads are read
-PROCESSES = Path("/proc")
 MAX_ATTEMPTS = 3  # attempts for a shard whose worker dies; from the second, clips are isolated
 
 
@@ -80,7 +76,7 @@ class TaskRunner:
         self._check = check
         self._limit = limit
         self._done = done
-        self._stalls = StallWatch(client, report)
+        self._stalls = StallWatch(client, report, "finished shards")
         self._ready: deque[Attempt] = deque()
         # Key: upstream stage and shard.
         self._waiting: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
@@ -198,113 +194,3 @@ def next_attempt(attempt: Attempt, error: BaseException | None) -> Attempt:
         ) from error
     isolate = attempt.task.upstream is None  # only decoding media files is isolated
     return Attempt(replace(attempt.task, isolate=isolate), attempt.number + 1)
-
-
-class StallWatch:
-    """Reports why no shard ends, once for each cause.
-
-    No worker may be connected, or workers of this machine may be stopped, or wait for a disk or a network
-    share that does not answer. None of these ends a run, because all can pass: a job of SLURM starts later, a
-    stopped process is continued, a share answers again.
-
-    Args:
-        client: client of the cluster.
-        report: called with a line of text for users.
-
-    >>> watch = StallWatch(client, print)  # doctest: +SKIP
-    >>> watch.look()  # doctest: +SKIP
-    """
-
-    def __init__(self, client: Client, report: Callable[[str], None]):
-        self._client = client
-        self._report = report
-        self.ended()
-
-    def ended(self) -> None:
-        """Take note that a shard has ended."""
-        self._told = ""
-        self._next = time.monotonic() + LOOK_S
-        self._read_next = time.monotonic() + LOOK_S / STATES
-        self._blocked: list[dict[int, int]] = []  # what `blocked_threads` returned since the last look
-
-    def look(self) -> None:
-        """Look at the workers if no shard has ended for `LOOK_S`, and report what is wrong with them.
-
-        Raises:
-            CommClosedError: the scheduler is gone.
-        """
-        if time.monotonic() >= self._read_next:
-            self._read_next = time.monotonic() + LOOK_S / STATES
-            self._blocked.append(blocked_threads())
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + LOOK_S
-        found = (
-            no_worker(self._client, "finished shards")
-            or _stopped_workers()
-            or waiting_for_disk(self._blocked)
-        )
-        self._blocked = []
-        if found and found != self._told:
-            self._report(found)
-        self._told = found
-
-
-def _stopped_workers() -> str:
-    """Return a line if processes that this one started are stopped, as by Ctrl-Z, else an empty text."""
-    stopped = []
-    for child in psutil.Process().children():
-        try:
-            if child.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
-                stopped.append(str(child.pid))
-        except psutil.Error:  # it has ended
-            continue
-    if not stopped:
-        return ""
-    numbers = " ".join(stopped)
-    return (
-        f"stopped worker processes: {numbers}; `kill -CONT {numbers}` continues them, `kill -KILL {numbers}` "
-        "replaces them by new ones"
-    )
-
-
-def blocked_threads() -> dict[int, int]:
-    """Return the threads that cannot be interrupted while they wait (state D), with their process.
-
-    Threads are those of the processes that this one started, and of theirs. Empty where there is no
-    ``/proc``, as on macOS.
-    """
-    found: dict[int, int] = {}
-    for child in psutil.Process().children(recursive=True):
-        for path in (PROCESSES / str(child.pid) / "task").glob("*/stat"):
-            try:
-                state = path.read_text().rpartition(")")[2].split()[0]
-            except (OSError, IndexError):  # it has ended
-                continue
-            if state == "D":
-                found[int(path.parent.name)] = child.pid
-    return found
-
-
-def waiting_for_disk(states: Sequence[Mapping[int, int]]) -> str:
-    """Return a line on processes with a thread that waited at every look, else an empty text.
-
-    Args:
-        states: what `blocked_threads` returned, from the earliest to the latest. Each clip is read and each
-            shard is written, so that a thread which waits at a few looks is nothing unusual.
-
-    >>> waiting_for_disk([{71: 70}, {72: 70}] * (STATES // 2))
-    ''
-    """
-    if len(states) < STATES - 1:
-        return ""
-    always = set.intersection(*(set(state) for state in states))
-    waiting = sorted({states[-1][thread] for thread in always})
-    if not waiting:
-        return ""
-    numbers = " ".join(map(str, waiting))
-    return (
-        f"worker processes that have waited for the disk or network share for {LOOK_S:.0f} s: {numbers}; the "
-        "run continues when it answers. Check that the folders of corpus.root and cache can be listed, and "
-        "look for errors of the disk in `dmesg`; finished shards are kept if you stop the run"
-    )

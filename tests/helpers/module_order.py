@@ -39,7 +39,7 @@ ORDER = {
         "meld_names",
     ],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
-    "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool"],
+    "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool stall_watch"],
     "data/config": [
         "plugins schema_fields strict_yaml suggest",
         "networks schema_encoders schema_preprocess",
@@ -242,7 +242,8 @@ ORDER = {
     "model/prediction/overlay": ["panel", "layout people track", "live video"],
     "model/prediction/windows": [
         "combine timelines",
-        "moments units",
+        "units",
+        "moments",
         "newest progress recording",
         "whole",
         "media",

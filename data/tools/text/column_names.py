@@ -10,15 +10,23 @@ import re
 
 # Columns that name a file, as `column_name` returns them.
 PATHS = (
-    "filename", "file_name", "file", "filepath", "file_path", "path", "wav", "wav_path", "audio",
-    "audio_path", "video", "video_path", "clip", "clip_id",
+    "path", "file", "filename", "file_name", "filepath", "file_path", "full_path", "relative_path", "wav",
+    "wav_path", "wav_file", "audio", "audio_path", "audio_file", "video", "video_path", "video_file", "clip",
+    "clip_path", "clip_name", "media", "media_path", "recording", "clip_id", "datei", "dateiname", "pfad",
+    "audio_filepath", "audio_file_path", "video_filepath",
+)  # fmt: skip
+# Columns of names, which may be those of files. Where a table has both kinds, the column of PATHS is meant.
+IDS = (
+    "name", "utterance", "utterance_id", "utt_id", "utt", "id", "key", "video_name", "video_id", "file_id",
+    "recording_id",
 )  # fmt: skip
 
 
 def column_name(name: str) -> str:
-    """Return the name of a column without case, blanks and signs.
+    """Return the name of a column in small letters, with one underscore for blanks, signs and new words.
 
-    >>> column_name(" Split Set ")
-    'split_set'
+    >>> column_name(" Split Set "), column_name("speakerID"), column_name("Actor-ID")
+    ('split_set', 'speaker_id', 'actor_id')
     """
-    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_")
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    return re.sub(r"[^a-z0-9]+", "_", words.casefold()).strip("_")

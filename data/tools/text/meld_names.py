@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from deiii.data.tools.text.column_names import PATHS, column_name
@@ -14,8 +15,16 @@ COLUMNS = ("dialogue_id", "utterance_id")  # as `column_name` returns them
 
 
 def meld_name(dialogue: object, utterance: object) -> str:
-    """Return the name of a file without suffix."""
-    return f"dia{dialogue}_utt{utterance}"
+    """Return the name of a file without suffix; numbers may be written as 3.0, as programs do with gaps.
+
+    >>> meld_name("0.0", 3)
+    'dia0_utt3'
+    """
+    return f"dia{_whole(dialogue)}_utt{_whole(utterance)}"
+
+
+def _whole(number: object) -> str:
+    return re.sub(r"\.0+$", "", str(number).strip())
 
 
 def has_meld_names(columns: Iterable[str]) -> bool:

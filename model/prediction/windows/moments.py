@@ -19,8 +19,8 @@ from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.network.task import Task
 from deiii.model.prediction.result import HeadOutputs, Scorer, most_probable
 from deiii.model.prediction.windows.combine import Rows
+from deiii.model.prediction.windows.units import MOST_BATCH
 
-MOST_BATCH = 16  # windows that are scored at a time
 MARGIN_S = 1.0  # features are kept for this much longer than the longest window
 
 

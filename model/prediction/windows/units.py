@@ -16,6 +16,7 @@ LONG_S = 30.0  # only longer files are read in order, so that their crops are ne
 LONGER = 1.25  # a recording more than this many times as long as any training clip is predicted in windows
 HOP_S = 0.2  # default distance of sliding windows
 MOST_WINDOWS = 2000  # largest number of windows if no hop is given
+MOST_BATCH = 16  # intervals that are scored at a time
 SHORTEST_HOP_S = 0.001  # no stage has more rows per second, and the list of windows would fill the memory
 
 Intervals = list[tuple[float, float]]  # begin and end in s

@@ -94,6 +94,24 @@ def test_meld_names_a_file_by_dialogue_and_utterance_and_its_part_by_the_folder(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "column",
+    ["audio_filepath", "fileName", "Video Path", "clip_name", "Dateiname", "relative_path", "videoId"],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_names_of_the_column_of_files(column, suffix, tmp_path):
+    """The column may be behind others: of a name that is not known, the first column would be read."""
+    rows = [{"duration": "1.5", column: f"{part}.wav", "split": part} for part in ("train", "test")]
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    text = json.dumps(rows) if suffix == ".json" else "\n".join(lines)
+    assert short(read_lists(write(tmp_path / f"l{suffix}", text))) == {"train": ["train"], "test": ["test"]}
+
+
+def test_a_column_of_folders_beside_the_names_of_files(tmp_path):
+    file = write(tmp_path / "l.csv", "path,filename,split\nx,a.wav,train\nx,b.wav,test\n")
+    assert short(read_lists(file)) == {"train": ["a"], "test": ["b"]}
+
+
 def test_a_line_of_json_may_hold_unicode_line_separators(tmp_path):
     for part in ("train", "test"):
         line = json.dumps({"file_name": f"{part}.wav", "text": "a\u2028b\u0085c"}, ensure_ascii=False)

@@ -199,3 +199,18 @@ def test_a_package_without_metadata_is_unknown_and_no_error(monkeypatch):
     found = machine.package_versions("deiii", "numpy", "opencv-contrib-python")
     assert found["deiii"] == "unknown" and found["numpy"] == "2.1"
     assert found["opencv-contrib-python"] == "4.12 (opencv-python-headless)"
+
+
+def test_the_digest_of_the_source_changes_with_each_file_and_name(tmp_path):
+    def digest(**files: str) -> str:
+        source = tmp_path / str(len(list(tmp_path.iterdir())))
+        for folder in ("data", "model", "pipeline", "tests"):
+            (source / folder / "part").mkdir(parents=True)
+        for name, text in files.items():
+            (source / name.replace("__", "/")).with_suffix(".py").write_text(text)
+        return machine.source_digest(source)
+
+    same = digest(model__part__a="x = 1", data__b="")
+    assert digest(model__part__a="x = 1", data__b="", tests__c="y = 1") == same
+    others = {digest(model__part__a="x = 2", data__b=""), digest(model__a="x = 1", data__b=""), digest()}
+    assert len(others | {same}) == 4

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deiii.data.config.load import load_config, parse_config, to_yaml
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.prediction.loading import load
 from deiii.model.prediction.settings import override_settings
 
 
@@ -23,3 +25,18 @@ def test_a_device_changes_and_the_trainings_settings_stay():
     found, notes = override_settings(config, ["flow.device=cpu"])
     assert found.flow.device == "cpu" and notes == ()
     assert config == load_config("tiny")
+
+
+def test_the_refusal_of_other_preprocessing_names_the_remedy_of_the_terminal_and_of_python():
+    config = load_config("tiny")
+    for remedy in ("--change-preprocessing", "change_preprocessing=True"):
+        with pytest.raises(ConfigError, match=remedy):
+            override_settings(config, ["faces.size=80"])
+    found, notes = override_settings(config, ["faces.size=80"], change_preprocessing=True)
+    assert found.faces.size == 80 and "preprocessing differs from training" in notes[0]
+
+
+@pytest.mark.parametrize("name", [None, 3, ["a", 3], {"a": 1}.values(), b"runs/x"])
+def test_what_is_no_name_of_a_network_is_refused_with_the_forms_of_one(name):
+    with pytest.raises(TypeError, match=r"load\(\) takes a run folder, an exported folder, hub:user/name"):
+        load(name)

@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from deiii.__main__ import main
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.scan import scan
 from deiii.pipeline.cut import cut as cut_module
@@ -85,3 +86,31 @@ def test_a_clip_is_not_replaced_by_that_of_a_recording_with_another_suffix(folde
     write(folder / "a.mkv", numbered(50))
     with pytest.raises(SegmentError, match=r"row 2: a_\S+ is a clip of a.mp4 already, and that of a.mkv"):
         cut(table(folder, "two.csv", "a.mkv,0,1,ben,sad"), folder / "out")
+
+
+def test_values_changed_by_hand_are_kept_in_a_backup_and_named(folder, capsys):
+    first = table(folder, "one.csv", "a.mp4,0,1,anna", "a.mp4,1,2,anna", head="path,start,end,speaker")
+    assert main(["cut", str(first), str(folder / "out")]) == 0
+    clips = folder / "out/clips.csv"
+    assert main(["cut", str(first), str(folder / "out")]) == 0
+    assert not (folder / "out/clips.csv.bak").exists()
+    assert "other values" not in capsys.readouterr().out
+    by_hand = clips.read_text().replace(",anna,a.mp4,0", ",ben,a.mp4,0")
+    clips.write_text(by_hand)
+    assert main(["cut", str(first), str(folder / "out")]) == 0
+    assert (folder / "out/clips.csv.bak").read_text() == by_hand
+    assert [row["speaker"] for row in listed(folder)] == ["anna", "anna"]
+    name = listed(folder)[0]["path"]
+    assert f"clips.csv has other values than before for 1 clip, first {name}:" in capsys.readouterr().out
+
+
+def test_files_of_rows_that_the_table_no_longer_has_are_named(folder, capsys):
+    out = folder / "out"
+    table(folder, "one.csv", "a.mp4,0,1,anna,happy", "a.mp4,1,2,anna,sad")
+    assert main(["cut", str(folder / "one.csv"), str(out)]) == 0
+    left = listed(folder)[1]["path"]
+    table(folder, "one.csv", "a.mp4,0,1,anna,happy")
+    assert main(["cut", str(folder / "one.csv"), str(out)]) == 0
+    line = f"1 file of earlier rows, which the table no longer has, first {out / left}"
+    assert line in capsys.readouterr().out
+    assert len(listed(folder)) == 1 and (out / left).is_file()

@@ -12,7 +12,7 @@ from deiii.data.cache.stages import get_stage
 from deiii.data.cluster import worker_checks
 from deiii.data.cluster.worker_checks import WorkerCheck, check_workers
 from deiii.data.config.load import load_config
-from deiii.data.tools.processes import dask_workers
+from deiii.data.tools.processes import dask_workers, stall_watch
 from deiii.data.tools.processes.dask_workers import ClusterError, connect
 from deiii.model.evaluation import many_runs
 from deiii.model.evaluation.many_runs import run_all
@@ -127,10 +127,21 @@ def test_runs_on_a_worker_that_runs_in_another_folder(scheduler, tmp_path, monke
     assert [*here.rglob("*.tmp"), *there.rglob("*.tmp")] == []
 
 
+def test_runs_on_a_worker_with_other_source_code(scheduler, tmp_path):
+    """Its stages have the same versions, and its network would be another one."""
+    other = "from deiii.data.cluster import worker_checks\nworker_checks.source_digest = lambda: 'other'\n"
+    (tmp_path / "changed.py").write_text(other)
+    configs = runs(tmp_path / "cache", scheduler, tmp_path / "runs")
+    says = "worker .* on .* has other source code of deiii than this process: start workers in an environment"
+    with own_worker(scheduler, tmp_path, "--preload", str(tmp_path / "changed.py")):
+        with pytest.raises(ClusterError, match=says):
+            list(run_all(configs, work=sleep_briefly, is_finished=lambda *_: False))
+
+
 def test_runs_whose_worker_is_gone_say_so(scheduler, tmp_path, monkeypatch):
     """Before, the command waited without a word; now a worker that connects continues the runs."""
     started, told = tmp_path / "started", []
-    monkeypatch.setattr(many_runs, "LOOK_S", 0.0)
+    monkeypatch.setattr(stall_watch, "LOOK_S", 0.0)
     monkeypatch.setattr(many_runs, "say", told.append)
 
     def work(*_, **__):
@@ -145,7 +156,7 @@ def test_runs_whose_worker_is_gone_say_so(scheduler, tmp_path, monkeypatch):
                 first.kill()  # its worker ends too, and is not started again
             return dask_workers.no_worker(client, kept)
 
-        monkeypatch.setattr(many_runs, "no_worker", look)
+        monkeypatch.setattr(stall_watch, "no_worker", look)
         configs = runs(tmp_path / "cache", scheduler, tmp_path / "runs")
         pool = ThreadPoolExecutor(1)
         ended = pool.submit(lambda: list(run_all(configs, work=work, is_finished=lambda *_: False)))

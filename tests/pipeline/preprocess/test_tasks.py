@@ -9,7 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from deiii.data.cache.index import ShardRecord
-from deiii.data.tools.processes import dask_workers
+from deiii.data.tools.processes import dask_workers, stall_watch
 from deiii.data.tools.progress import progress_bar
 from deiii.pipeline.preprocess import tasks
 from deiii.pipeline.preprocess.tasks import TaskRunner
@@ -80,7 +80,7 @@ def test_a_fetched_result_counts_although_its_worker_died_since(client, monkeypa
 
 
 def test_a_run_whose_shards_do_not_end_reports_the_cause(client, monkeypatch):
-    monkeypatch.setattr(tasks, "LOOK_S", 0.0)
+    monkeypatch.setattr(stall_watch, "LOOK_S", 0.0)
     monkeypatch.setattr(dask_workers, "workers_of", lambda client: {})
     lines: list[str] = []
     assert run_all(client, monkeypatch, lines.append) == {name: record(name) for name in SHARDS}

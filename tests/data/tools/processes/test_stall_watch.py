@@ -1,4 +1,4 @@
-"""A run whose shards do not end says why: no worker is connected, or workers are stopped."""
+"""A run whose tasks do not end says why: no worker is connected, or workers are stopped."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from types import SimpleNamespace
 import pytest
 from distributed import Client, LocalCluster
 
-from deiii.pipeline.preprocess import tasks
-from deiii.pipeline.preprocess.tasks import StallWatch
+from deiii.data.tools.processes import stall_watch
+from deiii.data.tools.processes.stall_watch import StallWatch
 from tests.helpers.waiting import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(tasks, "LOOK_S", 0.0)
+    monkeypatch.setattr(stall_watch, "LOOK_S", 0.0)
 
 
 def test_a_scheduler_that_lost_its_workers_is_reported_once():
     lines: list[str] = []
     with LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster, Client(cluster) as c:
-        watch = StallWatch(c, lines.append)
+        watch = StallWatch(c, lines.append, "finished shards")
         watch.look()
         watch.look()
         assert len(lines) == 1
@@ -39,9 +39,9 @@ def test_a_scheduler_that_lost_its_workers_is_reported_once():
 
 
 def test_a_stopped_worker_is_reported_with_what_continues_it(monkeypatch):
-    monkeypatch.setattr(tasks, "no_worker", lambda client, kept: "")
+    monkeypatch.setattr(stall_watch, "no_worker", lambda client, kept: "")
     lines: list[str] = []
-    watch = StallWatch(SimpleNamespace(), lines.append)
+    watch = StallWatch(SimpleNamespace(), lines.append, "finished shards")
     worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with worker:
         watch.look()
@@ -53,22 +53,22 @@ def test_a_stopped_worker_is_reported_with_what_continues_it(monkeypatch):
     assert f"kill -CONT {worker.pid}" in lines[0] and f"kill -KILL {worker.pid}" in lines[0]
 
 
-def test_nothing_is_looked_at_while_shards_end(monkeypatch):
-    monkeypatch.setattr(tasks, "LOOK_S", 60.0)
-    monkeypatch.setattr(tasks, "no_worker", lambda client, kept: pytest.fail("the scheduler was asked"))
-    StallWatch(SimpleNamespace(), pytest.fail).look()
+def test_nothing_is_looked_at_while_tasks_end(monkeypatch):
+    monkeypatch.setattr(stall_watch, "LOOK_S", 60.0)
+    monkeypatch.setattr(stall_watch, "no_worker", lambda client, kept: pytest.fail("the scheduler was asked"))
+    StallWatch(SimpleNamespace(), pytest.fail, "finished shards").look()
 
 
 def test_a_worker_that_waits_for_a_disk_all_the_time_is_reported_once(monkeypatch):
-    monkeypatch.setattr(tasks, "no_worker", lambda client, kept: "")
+    monkeypatch.setattr(stall_watch, "no_worker", lambda client, kept: "")
     hanging, busy = {171: 170}, {181: 180}
     states = iter([hanging | busy, hanging] * 20 + [busy, {}] * 20)
-    monkeypatch.setattr(tasks, "blocked_threads", lambda: next(states))
+    monkeypatch.setattr(stall_watch, "blocked_threads", lambda: next(states))
     clock = iter(range(10**6))
-    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr(tasks, "LOOK_S", 300.0)
+    monkeypatch.setattr(stall_watch, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(stall_watch, "LOOK_S", 300.0)
     lines: list[str] = []
-    watch = StallWatch(SimpleNamespace(), lines.append)
+    watch = StallWatch(SimpleNamespace(), lines.append, "finished shards")
     while next(clock) < 1000:
         watch.look()
     assert len(lines) == 1
@@ -76,12 +76,12 @@ def test_a_worker_that_waits_for_a_disk_all_the_time_is_reported_once(monkeypatc
 
 
 def test_threads_that_wait_now_and_then_are_not_reported():
-    always = [{71: 70, 81: 80}] * tasks.STATES
-    assert "share for 0 s: 70 80;" in tasks.waiting_for_disk(always)
-    assert "share for 0 s: 80;" in tasks.waiting_for_disk([*always, {81: 80}])
-    assert tasks.waiting_for_disk([*always, {}]) == ""
-    assert tasks.waiting_for_disk(always[:3]) == ""  # too few looks for a statement
-    assert tasks.waiting_for_disk([]) == ""
+    always = [{71: 70, 81: 80}] * stall_watch.STATES
+    assert "share for 0 s: 70 80;" in stall_watch.waiting_for_disk(always, "finished shards")
+    assert "share for 0 s: 80;" in stall_watch.waiting_for_disk([*always, {81: 80}], "finished shards")
+    assert stall_watch.waiting_for_disk([*always, {}], "finished shards") == ""
+    assert stall_watch.waiting_for_disk(always[:3], "finished shards") == ""  # too few looks for a statement
+    assert stall_watch.waiting_for_disk([], "finished shards") == ""
 
 
 def test_the_states_of_all_threads_of_all_processes_below_are_read(monkeypatch, tmp_path):
@@ -92,8 +92,8 @@ def test_the_states_of_all_threads_of_all_processes_below_are_read(monkeypatch, 
             for thread, state in ((worker.pid, "S"), (7, "D"), (8, "R")):
                 (folder / str(thread)).mkdir(parents=True)
                 (folder / str(thread) / "stat").write_text(f"{thread} (a) D (b) {state} 1 1")
-            assert os.path.isdir(f"/proc/{worker.pid}/task") and tasks.blocked_threads() == {}
-            monkeypatch.setattr(tasks, "PROCESSES", tmp_path)
-            assert tasks.blocked_threads() == {7: worker.pid}
+            assert os.path.isdir(f"/proc/{worker.pid}/task") and stall_watch.blocked_threads() == {}
+            monkeypatch.setattr(stall_watch, "PROCESSES", tmp_path)
+            assert stall_watch.blocked_threads() == {7: worker.pid}
         finally:
             worker.kill()
