@@ -1,6 +1,6 @@
 """The tasks of the ablation: variants of the network, the best accuracy possible with each, and settings.
 
-docs/science.md explains every ceiling, which is that best accuracy.
+docs/science-tasks.md explains every ceiling, which is that best accuracy.
 """
 
 from __future__ import annotations

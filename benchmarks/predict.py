@@ -14,8 +14,8 @@ tenth. A peak alone hides a growth that stays below the peak of the beginning. T
 drawing of the overlay, which needs memory of its own for any length, so `grown_by_part_mb` also has the
 growth from the second to the last tenth of the prediction alone, and of the drawing alone. The video is a
 synthetic face of 128x128 px at 8 fps, repeated, so that the hour takes a few minutes; `peak_mb` and
-`grown_mb` list all lengths. `delay_ms` is the median time from the arrival
-of a window's newest frame to its prediction, with the video played in real time; `dropped` counts frames. The
+`grown_mb` list all lengths. `delay_ms` is the median time from the arrival of a window's newest frame to its
+prediction, in a process that plays the video in real time and does nothing else; `dropped` counts frames. The
 alternative is a new process for every file (`fresh_process`): `ratio_fresh_process` is its time over ours for
 the same files. The ways run in turn; medians are reported.
 """
@@ -47,7 +47,6 @@ from deiii.data.corpora.synthetic.make import make
 from deiii.data.tools.machine import machine, package_versions
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import export
-from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder, provenance
 from deiii.pipeline.media.audio import read_audio
@@ -57,6 +56,14 @@ from deiii.pipeline.media.writing.video_writer import VideoWriter
 WIDTH, HEIGHT, FPS = 640, 360, 25
 STARTED = "from deiii import load; load({run!r}, 'cpu')"
 STARTED_ONNX = "from deiii.runtime import load; load({run!r})"
+LIVE = """
+import json, sys
+from deiii import load
+from deiii.model.prediction.live.moments import LiveMoments
+with LiveMoments(load(sys.argv[1], "cpu"), sys.argv[2]) as live:
+    delays = [moment.delay_s or 0.0 for moment in live]
+    print(json.dumps([delays, live.features.reader.dropped]))
+"""
 SMALL, SMALL_FPS, RATE = 128, 8, 16000  # px, frames a second and Hz of the long videos
 HOP_S = 0.5  # of the windows over them
 PEAK = """
@@ -251,9 +258,7 @@ def main() -> None:
         exported = export(run, folder / "exported", program=False, onnx=True)
         for _ in range(options.runs):
             timed("runtime", lambda: call([sys.executable, "-c", STARTED_ONNX.format(run=str(exported))]))
-        with LiveMoments(network, str(video)) as live:
-            delays = [moment.delay_s or 0.0 for moment in live]
-            dropped = live.features.reader.dropped
+        delays, dropped = json.loads(call([sys.executable, "-c", LIVE, str(run), str(video)]).stdout)
         lengths = [float(word) for word in options.minutes.split(",")]
         found = memory(folder / "long", run, lengths)
         last = found[lengths[-1]]

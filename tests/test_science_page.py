@@ -1,4 +1,4 @@
-"""The figures of our own in science.md are those of the stored results."""
+"""The figures of our own in docs/science.md and the pages of details are those of the stored results."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from benchmarks.stored_gap import gaps, read
 from deiii.model.calibration import ece, tempered
 from deiii.model.intervals import estimate, mean_interval
 from tests.helpers.markdown_tables import table_rows
+from tests.helpers.science_pages import science_text
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
-TEXT = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
+TEXT = science_text()
 HIDDEN = "ravdess-speech-hidden-2026-11-28"
 COPIES = "ravdess-speech-copies-2026-11-28"
 
@@ -91,7 +92,7 @@ def test_what_speaker_statistics_add_from_scratch_is_that_of_the_stored_predicti
     other = replace(all_seeds, seeds=one.seeds, probabilities=all_seeds.probabilities[kept])
     found = gaps(one, other)["averaged"]
     (with_them, without), (low, high) = found["uar"], found["ci"]
-    text = " ".join(section("Details: RAVDESS, audio only, from scratch").split())
+    text = " ".join(section("Audio only, from scratch").split())
     assert f"{with_them:.3f} instead of {without:.3f} (one seed" in text
     assert f"{found['gap']:+.3f}, 95 % t over speakers {low:+.3f} to {high:+.3f}" in text
 
@@ -255,3 +256,23 @@ def test_the_pitfall_of_random_splits_names_the_range_of_the_table():
     unseen = sorted(row[6] for row in published if row[0] != "not stated" and row[6])
     text = " ".join(section("Known pitfalls").split())
     assert f"a WAR of {' and '.join(unknown)}, those on unseen speakers {unseen[0]} to {unseen[-1]}" in text
+
+
+CLIPS = {
+    "all five other speakers": "emotional-av-2026-11-29",
+    "four of them](#one": "emotional-av-2026-11-26",
+    "started from": "emotional-av-start-2026-11-26",
+    "all five and": "emotional-av-mix-2026-11-27",
+    "from scratch, four": "emotional-av-scratch-2026-11-28",
+}
+
+
+def test_the_table_of_emotional_clips_has_the_figures_of_the_stored_tables():
+    inputs = [f"{kind}{how}" for how in ("", " by speaker") for kind in ("audio", "video", "both")]
+    lines = section("Results on emotional video clips in detail").splitlines()
+    for words, folder in CLIPS.items():
+        (line,) = [line for line in lines if line.startswith("|") and words in line]
+        text = (RESULTS / folder / "table.md").read_text(encoding="utf-8")
+        stored = dict(re.findall(r"^\| ([a-z ]+) \| (\d\.\d{3}) \|", text, re.MULTILINE))
+        cells = [cell.strip() for cell in line.split("|")[2:-1]]
+        assert cells == [stored.get(name, "") for name in inputs], words

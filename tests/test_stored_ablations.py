@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deiii.model.intervals import estimate
+from tests.helpers.science_pages import science_text
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 ABLATIONS = sorted(RESULTS.glob("ablation-*/predictions.tar.xz"))
@@ -69,7 +70,7 @@ def test_stored_predictions_give_the_ccc_of_each_run(archive):
                 assert ccc == pytest.approx(variants[variant][name]["by_seed"][seed], abs=1e-3), entry.name
 
 
-SCIENCE = (RESULTS.parent / "science.md").read_text(encoding="utf-8")
+SCIENCE = science_text()
 
 
 def test_the_ablation_of_science_has_the_figures_of_its_table():

@@ -10,6 +10,7 @@ from typing import Any
 
 _LIBRI = "LibriSpeech, 960 h of read English"
 _WAVLM = "94,000 h of English: Libri-Light, GigaSpeech, VoxPopuli"
+_WAVLM_LICENCE = "CC BY-SA 3.0 by its model card, MIT by its authors' repository"
 _WHISPER = "680,000 h of transcribed speech from the web"
 _DINO = "LVD-142M, images from the web"
 
@@ -19,9 +20,9 @@ def _row(parameters: int, licence: str, trained_on: str, emotion: str = "") -> d
 
 
 KNOWN: dict[str, dict[str, Any]] = {
-    "microsoft/wavlm-base": _row(94_700_000, "CC BY-SA 3.0", _LIBRI),
-    "microsoft/wavlm-base-plus": _row(94_700_000, "CC BY-SA 3.0", _WAVLM),
-    "microsoft/wavlm-large": _row(316_600_000, "CC BY-SA 3.0", _WAVLM),
+    "microsoft/wavlm-base": _row(94_700_000, _WAVLM_LICENCE, _LIBRI),
+    "microsoft/wavlm-base-plus": _row(94_700_000, _WAVLM_LICENCE, _WAVLM),
+    "microsoft/wavlm-large": _row(316_600_000, _WAVLM_LICENCE, _WAVLM),
     "facebook/hubert-base-ls960": _row(94_700_000, "Apache-2.0", _LIBRI),
     "facebook/hubert-large-ll60k": _row(316_600_000, "Apache-2.0", "Libri-Light, 60,000 h of read English"),
     "facebook/wav2vec2-base": _row(95_000_000, "Apache-2.0", _LIBRI),

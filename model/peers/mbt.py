@@ -18,8 +18,8 @@ from deiii.model.network.heads import Encoded, Outputs, Stream
 from deiii.model.peers.base import Peer, averaged
 from deiii.model.peers.layers import ClockPositions, TransformerStack
 
-TOKENS = 4  # F, the paper's best number of bottleneck tokens
-TOKEN_SCALE = 0.02  # standard deviation of their initial values, as in the paper's code
+TOKENS = 4  # F, the default number of bottleneck tokens of the paper's code
+TOKEN_SCALE = 0.02  # standard deviation of their initial values, also as in this code (scenic/projects/mbt)
 
 
 class BottleneckTransformer(Peer):

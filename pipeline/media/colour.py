@@ -31,7 +31,9 @@ KNEE = 0.9  # encoded value above which highlights are compressed
 BRIGHTEST = 64.0  # in multiples of white; PQ ends at 10,000 cd/m2, which is 49
 NAMES = {PQ: "PQ", HLG: "HLG", LINEAR: "linear light"}
 WIDE = {BT2020: "BT.2020", P3_DCI: "P3", P3_D65: "P3"}
-TO_BT709 = {  # linear RGB to linear BT.709 RGB, ITU-R BT.2087 and the same derivation for P3 D65
+# Linear RGB to linear BT.709 RGB. BT.2020: Report ITU-R BT.2407, the inverse of Recommendation BT.2087.
+# P3 D65: values in common use, within 0.0004 of the same derivation.
+TO_BT709 = {
     BT2020: ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
     P3_D65: ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),
 }

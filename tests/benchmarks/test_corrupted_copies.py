@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.corrupted_copies import CLEAN, WITH, WITHOUT, Answers, collect, keep_predictions, markdown
 from tests.helpers.intervals import recall_interval
+from tests.helpers.science_pages import science_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 STORED = DOCS / "results/ravdess-noise-copies-2026-11-28"
@@ -64,7 +65,7 @@ def test_stored_predictions_give_the_reported_figures():
         assert stored["uar"] == pytest.approx(recalls[variant, corruption], abs=1e-4)
         expected = recall_interval([(row["speaker"], row["truth"], row["predicted"]) for row in own])
         assert stored["ci"] == pytest.approx(expected, abs=1e-4)
-    science = " ".join((DOCS / "science.md").read_text(encoding="utf-8").split())
+    science = " ".join(science_text().split())
     for corruption, entry in report["difference"].items():
         gap = recalls[WITH, corruption] - recalls[WITHOUT, corruption]
         assert entry["gap"] == pytest.approx(gap, abs=1e-4)

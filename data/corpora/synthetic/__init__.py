@@ -1,8 +1,8 @@
 """The synthetic corpus: generated faces and voices whose correct labels are known.
 
 Labels combine independent cues, so that the best accuracy that any network can reach from each input is
-known in advance (docs/science.md). `plan` decides the content of each clip, `face` and `voice` render it,
-`write` encodes the mp4 file, and `make` generates the whole corpus:
+known in advance (docs/science-tasks.md). `plan` decides the content of each clip, `face` and `voice` render
+it, `write` encodes the mp4 file, and `make` generates the whole corpus:
 
     deiii synthesize corpus.root=raw/synthetic corpus.synthetic.speakers=24
 """

@@ -1,13 +1,13 @@
 """The labels of each task of the synthetic corpus, and the parts of a plan that only one task has.
 
 ``cues`` and ``sync`` are planned in `plan`; this module plans the events of three tasks of two classes each.
-Each was made for one part of the network; docs/science.md says which parts they were found to need:
+Each was made for one part of the network; docs/science-tasks.md says which parts they were found to need:
 
 ``order``
     A clip has two syllables, one with each of two vowels; the label says which comes first. Their onsets
     are a multiple of `ORDER_GRID` apart, and between them lie at least 0.28 s, more than the plain audio
     encoder sees at once. The set of all windows of that length is then the same in both classes; only their
-    order differs (the proof is in docs/science.md).
+    order differs (the proof is in docs/science-tasks.md).
 ``binding``
     4 x 4 cells of freckles of two colours lie on the face. The freckles of one colour tremble; the label says
     which. Frames show where each colour is, flow shows which cells move.
