@@ -309,7 +309,10 @@ def load_corpus(path: Path) -> Corpus:
             base=tree.get("base", ""),
         )
     except FileNotFoundError:
-        raise CacheError(f"no clip table {path}; run `deiii preprocess` first") from None
+        raise CacheError(
+            f"no clip table {path}; run `deiii preprocess` first, or name the folder of the features with "
+            "cache=FOLDER"
+        ) from None
     except CacheError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:

@@ -166,7 +166,10 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
     make_folder(target.parent)
     remove_temporary(target.parent)
     # In memory: HDF5 crashes the process if it cannot flush a file because the disk is full.
-    with h5py.File(source) as old, h5py.File(target, "w", driver="core", backing_store=False) as new:
+    with (
+        h5py.File(source, "r", locking=False) as old,
+        h5py.File(target, "w", driver="core", backing_store=False) as new,
+    ):
         for name, value in old.attrs.items():
             new.attrs[name] = value
         new.attrs["packed"] = True

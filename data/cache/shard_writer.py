@@ -13,6 +13,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -32,7 +33,7 @@ from deiii.data.cache.shards import (
     read_info,
     structure_digest,
 )
-from deiii.data.tools.atomic_files import TEMPORARY, publish
+from deiii.data.tools.atomic_files import TEMPORARY, publish, remove_unfinished
 from deiii.data.tools.os_errors import hdf5_errors, name_written_file
 from deiii.data.tools.text.canonical_json import canonical_json
 
@@ -133,7 +134,7 @@ class ShardWriter:
         finally:
             for spool in self._spools.values():
                 spool.close()
-            self._temporary.unlink(missing_ok=True)
+            remove_unfinished(self._temporary)
 
     def _publish(self) -> None:
         """Write the file, compare it with what was given, and make it visible under its final name."""
@@ -158,8 +159,14 @@ class ShardWriter:
     def _write(self) -> None:
         """Write the temporary file: fields, columns of the clips, attributes, then the digest of it all."""
         self._require_room()
+        # No other process knows the temporary name, and some network file systems have no locks.
         with h5py.File(
-            self._temporary, "w", libver=("v110", "v110"), alignment_threshold=1024, alignment_interval=ALIGN
+            self._temporary,
+            "w",
+            libver=("v110", "v110"),
+            locking=False,
+            alignment_threshold=1024,
+            alignment_interval=ALIGN,
         ) as file:
             for name in self._specs:
                 self._make_field(file, name)
@@ -171,7 +178,7 @@ class ShardWriter:
             file.flush()
             offsets = {name: file[name].id.get_offset() for name in self._specs}
         self._fill_fields(offsets)
-        with h5py.File(self._temporary, "r+") as file:
+        with h5py.File(self._temporary, "r+", locking=False) as file:
             file.attrs["digest"] = digest_of(self._given(), self._blocks())
 
     def _given(self) -> ShardInfo:
@@ -305,7 +312,8 @@ class _Spool:
         """Free the memory, and remove the file."""
         self._pieces = []
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of bytes that a full disk did not take, which an error has told already
+                self._file.close()
 
 
 def _write_all(file: BinaryIO, data: memoryview) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from deiii.data.command_line.missing import missing_package
 from deiii.data.tools.os_errors import STDOUT, explain, library_words, require_current_folder
+from deiii.data.tools.processes.home_folder import replace_missing_home
 from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 
@@ -75,6 +76,7 @@ def run(parse: Callable[[], Command], ends_program: bool = True) -> int:
     0
     """
     forget_made_folders()
+    replace_missing_home()
     status = 1
     handler = StopHandler()
     handler.install()

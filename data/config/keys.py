@@ -10,9 +10,11 @@ from typing import Any
 
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.processes.home_folder import has_home
 
-# Addresses (s3://a, file:///a) and names that a shell expands ($HOME/a, $(pwd)/a, ~anna/a, %TEMP%).
-NO_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|\$[\w(]|~[^/]+/|%\w+%")
+# Addresses (s3://a, file:///a) and names that a shell expands ($HOME/a, $(pwd)/a, ~anna/a, %TEMP%), and
+# ~/a of a user who has no home folder.
+NO_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|\$[\w(]|~[^/]*/|~$|%\w+%")
 
 
 def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
@@ -127,4 +129,5 @@ def refuse_places(section: Any, prefix: str = "") -> None:
 
 def _at_home(path: str) -> str:
     """Return the path with the home folder for a leading ``~``; nothing else is expanded (no ``~user``)."""
-    return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
+    at_home = path == "~" or path.startswith("~/")
+    return os.path.expanduser(path) if at_home and has_home() else path

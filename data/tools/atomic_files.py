@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from deiii.data.tools.os_errors import name_written_file
 from deiii.data.tools.processes.made_folders import make_folder
 
 TEMPORARY = ".tmp"  # suffix of every unfinished file
+# What a file system answers to fsync or chmod where it has none: some FUSE file systems, CIFS and 9p.
+NOT_OFFERED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 LONGEST_NAME = 190  # bytes; file systems allow 255, with a suffix and what a temporary name adds
 
 
@@ -35,28 +38,65 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             yield temporary
             publish(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        remove_unfinished(temporary)
         raise
+
+
+def remove_unfinished(temporary: Path) -> None:
+    """Remove an unfinished file after an error, if it exists and can be removed.
+
+    A read-only disk refuses this also for a file that does not exist; the error of the disk that ended the
+    work is then the one to show.
+    """
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def publish(temporary: Path, path: Path) -> None:
     """Make a finished temporary file visible under its final name, durably.
 
     The file gets the mode that ``open`` would give it: safetensors and pooch create theirs for the owner
-    alone, but caches, runs and weights are shared among users.
+    alone, but caches, runs and weights are shared among users. A file system that has no modes or no fsync
+    keeps the file as it is.
+
+    Raises:
+        OSError: the disk does not take the file; names ``path``.
     """
     with open(temporary, "rb+") as file:
-        os.fchmod(file.fileno(), _new_file_mode(temporary.with_name(f"{temporary.name}.mode{TEMPORARY}")))
-        os.fsync(file.fileno())
+        _set_mode(file.fileno(), _new_file_mode(temporary.with_name(f"{temporary.name}.mode{TEMPORARY}")))
+        _sync(file.fileno(), path)
     try:
         os.replace(temporary, path)
     except IsADirectoryError as error:  # it would name the temporary file
         raise IsADirectoryError(error.errno, error.strerror, str(path)) from None
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        folder = os.open(path.parent, os.O_RDONLY)
+    except PermissionError:  # a folder in which this user may make files, but not list them
+        return
+    try:
+        _sync(folder, path)
     finally:
         os.close(folder)
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    """Set the mode of a file where it differs; some network file systems know one mode for all files."""
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) == mode:
+        return
+    try:
+        os.fchmod(descriptor, mode)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED | {errno.EPERM, errno.EACCES}:
+            raise
+
+
+def _sync(descriptor: int, path: Path) -> None:
+    """Write what the kernel still holds of a file or folder to the disk; ``path`` is named in errors."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _new_file_mode(probe: Path) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deiii.data.tools.atomic_files import file_sha256, publish
+from deiii.data.tools.processes.home_folder import replace_missing_home
 
 
 class WeightsError(RuntimeError):
@@ -215,6 +216,7 @@ def cache_folder() -> Path:
         return Path(own)
     import pooch  # imported here because the import is slow
 
+    replace_missing_home()
     return Path(pooch.os_cache("deiii"))
 
 

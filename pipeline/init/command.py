@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import sys
@@ -79,7 +80,9 @@ def _init(args: argparse.Namespace) -> int:
         named = "FOLDER" if args.folder is None else shlex.quote(str(args.folder))
         raise InitError(f"there is no terminal to ask in; deiii init {named} --yes accepts what was found")
     numbers = ("1/4", "2/4", "3/4", "4/4") if args.folder is None else ("", "1/3", "2/3", "3/3")
-    folder = Path(args.folder or _ask(f"{numbers[0]}  Which folder holds the recordings?", ".")).expanduser()
+    folder = Path(
+        os.path.expanduser(args.folder or _ask(f"{numbers[0]}  Which folder holds the recordings?", "."))
+    )
     found = _agreed(args, folder, numbers[1])
     device = _ask(f"{numbers[2]}  Will this computer train on a gpu, or on its cpu?", gpu, tuple(PRESETS))
     config = _ask(f"{numbers[3]}  Which config file is to be written?", args.config or file_name(folder))

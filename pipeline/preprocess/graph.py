@@ -1,7 +1,6 @@
 """Preprocessing of a corpus: survey what the cache holds, compute what is missing, publish the result.
 
-Only these modules of the package use Dask: this module, `tasks`, `cluster`, `cluster_kinds` and
-`checked_workers`.
+The modules of this folder and `deiii.data.cluster` connect to Dask; stages do not depend on it.
 """
 
 from __future__ import annotations

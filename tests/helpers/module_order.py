@@ -39,7 +39,10 @@ ORDER = {
         "meld_names",
     ],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
-    "data/tools/processes": ["dask_workers made_folders main_guard malloc signals", "pool stall_watch"],
+    "data/tools/processes": [
+        "dask_workers home_folder made_folders main_guard malloc signals",
+        "pool stall_watch",
+    ],
     "data/config": [
         "plugins schema_fields strict_yaml suggest",
         "networks schema_encoders schema_preprocess",

@@ -16,6 +16,7 @@ from types import ModuleType
 
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.compilation.numba_jit import cache_of, use_writable_cache
+from deiii.data.tools.processes.home_folder import replace_missing_home
 from deiii.data.tools.writer_lock import writer_lock
 
 FUNCTIONS = (
@@ -38,6 +39,7 @@ def load_librosa() -> ModuleType:
     >>> load_librosa().filters.mel(sr=16000, n_fft=400, n_mels=40).shape
     (40, 201)
     """
+    replace_missing_home()
     import librosa  # loads its parts at their first use
 
     package = Path(librosa.__file__).parent

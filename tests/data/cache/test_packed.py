@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import h5py
 import numpy as np
@@ -145,6 +147,18 @@ def test_a_disk_that_takes_no_more_bytes_is_reported_with_the_file_and_the_comma
     assert not list((root / "out").rglob("*.tmp"))
     function(root / source, root / "out", progress=False)
     assert shards(root / "out") == shards(root / {"pack": "archive", "unpack": "cache"}[what])
+
+
+def test_a_cache_is_packed_where_hdf5_gets_no_file_lock(packed):
+    """Network file systems without locks answer an error, as the kernel does to a second lock of a file."""
+    _, root = packed
+    with ExitStack() as held:
+        for path in [*(root / "cache").rglob("*.h5"), *(root / "archive").rglob("*.h5")]:
+            fcntl.flock(held.enter_context(open(path, "rb")), fcntl.LOCK_EX)
+        pack(root / "cache", root / "second", progress=False)
+        unpack(root / "archive", root / "third", progress=False)
+    assert shards(root / "third") == shards(root / "cache")
+    assert shards(root / "second") == shards(root / "archive")
 
 
 def test_changed_content_is_refused(packed):

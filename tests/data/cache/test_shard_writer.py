@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import subprocess
 import sys
+import tempfile
 
 import h5py
 import numpy as np
@@ -49,6 +52,39 @@ def test_failure_leaves_no_file(tmp_path):
         shard.add("x", OK, {"time": np.arange(3.0)}, "ab")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_are_written_where_hdf5_gets_no_file_lock(tmp_path):
+    """Network file systems without locks answer an error, as the kernel does to a second lock of a file."""
+    shard = ShardWriter(tmp_path / "a.h5", "faces", "k", {})
+    with open(shard._temporary, "w") as held, shard:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        shard.add("x", OK, {"time": np.arange(3.0)}, "ab")
+    assert open_shard(tmp_path / "a.h5").clip("x")["time"].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_disk_that_became_read_only_is_named_by_the_shard(tmp_path, monkeypatch):
+    """Such a disk refuses to remove files too, by an error that named the hidden temporary file."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with pytest.raises(OSError) as caught, ShardWriter(tmp_path / "a.h5", "faces", "k", {}) as shard:
+        shard.add("x", OK, {"time": np.arange(3.0)}, "ab")
+        monkeypatch.setattr(ShardWriter, "_write", lambda self: refuse(self._temporary))
+        monkeypatch.setattr(os, "unlink", refuse)
+    assert caught.value.filename == str(tmp_path / "a.h5")
+
+
+def test_a_full_disk_is_named_although_its_spool_cannot_be_closed(tmp_path, monkeypatch):
+    """Closing the file without a name writes its last bytes once more, and fails without a name."""
+    monkeypatch.setattr("deiii.data.cache.shard_writer.SPOOL_BYTES", 0)
+    with open("/dev/full", "wb") as full, pytest.raises(OSError) as caught:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+        with ShardWriter(tmp_path / "a.h5", "faces", "k", {}) as shard:
+            for i in range(4000):
+                shard.add(f"x{i}", OK, {"time": np.arange(3.0)}, "ab")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
 
 
 @pytest.mark.parametrize("shape", [(3, 0), (0, 4)], ids=["rows without bytes", "no rows"])

@@ -101,3 +101,62 @@ def test_an_error_of_pyav_names_the_file_too(tmp_path):
     with pytest.raises(OSError) as caught, atomic_path(tmp_path / "clip.mp4"):
         av.error.err_check(-errno.EFBIG)
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "clip.mp4"))
+
+
+def fail(number):
+    """Return a function that raises the error of this number, without a file name as ``fsync`` does."""
+
+    def raises(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return raises
+
+
+def test_a_read_only_disk_is_named_by_the_file_although_nothing_can_be_removed(tmp_path, monkeypatch):
+    """It refuses to remove a file that does not exist, by an error that named the temporary file."""
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.json") as temporary:
+        refuse(temporary)
+    assert (caught.value.errno, caught.value.filename) == (errno.EROFS, str(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_files_are_published_where_the_file_system_has_no_fsync(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "fsync", fail(number))
+    write_json(tmp_path / "a.json", [1])
+    assert (tmp_path / "a.json").read_text() == "[\n 1\n]\n"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_an_error_of_fsync_names_the_file(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "fsync", fail(number))
+    with pytest.raises(OSError) as caught:
+        write_json(tmp_path / "a.json", [1])
+    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "a.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS])
+def test_files_are_published_where_the_file_system_has_no_modes(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "fchmod", fail(number))
+    with atomic_path(tmp_path / "weights") as temporary:
+        save_file({"x": np.zeros(3, np.float32)}, temporary)  # made for the owner alone
+    assert (tmp_path / "weights").exists()
+
+
+def test_files_are_published_in_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    """A folder in which a user may make files, but not list them (mode 0333), cannot be opened."""
+    real = os.open
+
+    def open_file(path, *rest, **named):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(os, "open", open_file)
+    write_text(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").read_text() == "a"
