@@ -116,12 +116,14 @@ def _splits(args: argparse.Namespace) -> int:
 
 def _audit(args: argparse.Namespace) -> int:
     from deiii.data.audit.run import audit
-    from deiii.data.tools.atomic_files import write_json
+    from deiii.data.tools.atomic_files import writable_file, write_json
 
     words = [*([args.corpus] if args.corpus else []), *args.settings]
     _refuse_other_words(args.split, words)
     config = read_settings(words)
     note_default_corpus(config, words)
+    if args.json:
+        writable_file(args.json)
     tree: list[dict[str, object]] = []
     leaks = 0
     for fold, found in audit(args.split, config, args.fold):

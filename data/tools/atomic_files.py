@@ -174,6 +174,22 @@ def writable_folder(path: str | Path) -> Path:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def writable_file(path: str | Path) -> Path:
+    """Check that a file can be written, and make its folder; call it before work whose result goes there.
+
+    Raises:
+        OSError: the folder cannot be made or written, or a folder has this name; the error names it.
+
+    >>> writable_file("out/report.json").exists()  # doctest: +SKIP
+    False
+    """
+    path = Path(path)
+    writable_folder(path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return path
+
+
 def refuse_input_as_output(target: str | Path, inputs: Iterable[str | Path]) -> None:
     """Refuse to write a file over one of the files that a command reads, also by another name or link.
 

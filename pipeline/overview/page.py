@@ -27,7 +27,7 @@ from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import title_of
 from deiii.data.pages.rendering import FOLDER, render
 from deiii.data.pages.strips import StripStyle, strip
-from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.atomic_files import writable_file, write_text
 from deiii.data.tools.counts import counted
 from deiii.pipeline.extract import read_indices
 from deiii.pipeline.faces.quality import shows_pose
@@ -62,8 +62,10 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
 
     Raises:
         CacheError: the corpus is not preprocessed with these settings, or a shard is damaged.
+        OSError: the page cannot be written; found before the clips are read.
     """
     indices = read_indices(config, corpus)
+    path = writable_file(path or corpus_folder(config.cache, corpus.name) / PAGE)
     folders = {s: stage_folder(config.cache, corpus.name, s, index.key) for s, index in indices.items()}
     clips = {clip.id: clip for clip in corpus.clips}
     ids = sorted(by_chance(clips, MOST_CLIPS))
@@ -95,7 +97,6 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
         "script": Markup(script),
         "script_digest": digest,
     }
-    path = path or corpus_folder(config.cache, corpus.name) / PAGE
     write_text(path, render("overview.html.j2", **values))
     return path
 

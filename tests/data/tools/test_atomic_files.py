@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from deiii.data.tools.atomic_files import atomic_path, refuse_input_as_output, write_json, write_text
+from deiii.__main__ import main
+from deiii.data.tools.atomic_files import (
+    atomic_path,
+    refuse_input_as_output,
+    writable_file,
+    write_json,
+    write_text,
+)
 
 
 def mode(path) -> int:
@@ -160,3 +167,29 @@ def test_files_are_published_in_a_folder_that_cannot_be_listed(tmp_path, monkeyp
     monkeypatch.setattr(os, "open", open_file)
     write_text(tmp_path / "a.txt", "a")
     assert (tmp_path / "a.txt").read_text() == "a"
+
+
+def test_a_file_that_cannot_be_written_is_named_before_the_work(tmp_path):
+    assert not writable_file(tmp_path / "new/a.json").exists() and (tmp_path / "new").is_dir()
+    with pytest.raises(IsADirectoryError) as caught:
+        writable_file(tmp_path / "new")
+    assert caught.value.filename == str(tmp_path / "new")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=f"{tmp_path}/file"):
+        writable_file(tmp_path / "file/a.json")
+
+
+@pytest.mark.parametrize("words", [["audit", "crema_d-5fold", "--json"], ["overview", "--out"]])
+def test_the_targets_of_audit_and_overview_are_checked_before_the_work(tmp_path, monkeypatch, capsys, words):
+    def work(*_, **__):
+        pytest.fail("the work began")
+
+    monkeypatch.setattr("deiii.data.audit.run.audit", work)
+    monkeypatch.setattr("deiii.data.corpora.scan.scan", lambda config: None)
+    monkeypatch.setattr("deiii.pipeline.preprocess.claim.own_folder", lambda config, corpus: corpus)
+    monkeypatch.setattr("deiii.pipeline.overview.page.read_indices", lambda config, corpus: {})
+    monkeypatch.setattr("deiii.pipeline.overview.page.measure", work)
+    monkeypatch.setattr("deiii.pipeline.overview.page.stage_folder", work)
+    monkeypatch.setattr("deiii.pipeline.overview.page.by_chance", work)
+    assert main([*words, str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
