@@ -276,3 +276,25 @@ def test_the_table_of_emotional_clips_has_the_figures_of_the_stored_tables():
         stored = dict(re.findall(r"^\| ([a-z ]+) \| (\d\.\d{3}) \|", text, re.MULTILINE))
         cells = [cell.strip() for cell in line.split("|")[2:-1]]
         assert cells == [stored.get(name, "") for name in inputs], words
+
+
+RAVDESS = {
+    "from scratch": ("ravdess-audio-2026-11-24", None),
+    ": the configuration": (COPIES, COPIES),
+    "the same without copies": (HIDDEN, HIDDEN),
+    "no speaker kept": ("ravdess-speech-all-speakers-2026-11-28", None),
+    "a linear layer": ("ravdess-speech-two-encoders-2026-11-26", "ravdess-speech-two-encoders-2026-11-26"),
+}
+
+
+def test_the_table_of_ravdess_has_the_figures_of_the_stored_reports():
+    lines = section("Results on RAVDESS in detail").splitlines()
+    for words, (folder, reference) in RAVDESS.items():
+        (line,) = [line for line in lines if line.startswith("|") and words in line]
+        report = json.loads((RESULTS / folder / "crossval.json").read_text(encoding="utf-8"))
+        expected = [report["figures"]["uar"]["mean"], report["seed_ensemble"]["mean"]]
+        if reference:
+            simple = json.loads((RESULTS / reference / "reference.json").read_text(encoding="utf-8"))
+            expected.append(simple["logistic_regression"]["uar"])
+        cells = [cell.strip() for cell in line.split("|")[2:-1]]
+        assert [float(cell) for cell in cells if cell] == pytest.approx(expected, abs=5e-4), words
