@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,20 @@ def test_results_have_different_names_in_the_navigation(hooks):
 )
 def test_links_out_of_the_documentation(link, source, expected, hooks):
     assert hooks.without_links_out(link, source) == expected
+
+
+def test_no_link_leads_to_a_file_that_the_site_leaves_out():
+    """mkdocs reports such a link in its log only, and the reader gets an error."""
+    docs = ROOT / "docs"
+    left_out = SETTINGS["exclude_docs"].split()
+    seen = 0
+    for page in docs.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#:\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            path = Path(os.path.normpath(page.parent / target))
+            if path.is_relative_to(docs):
+                seen += 1
+                assert not any(path.match(pattern) for pattern in left_out), (page, target)
+    assert seen > 100
 
 
 def test_intervals_in_tables_stay_in_one_line(hooks):
