@@ -86,16 +86,26 @@ def trained_tables(
     runs = [folder / FoldSeed(fold, seed).name for seed in seeds for fold in folds]
     for path in runs:
         evaluate_corrupted(path, words)
+    of_seeds = [[folder / FoldSeed(fold, seed).name for fold in folds] for seed in seeds]
+    return scored_tables(of_seeds, words), runs
+
+
+def scored_tables(runs: Sequence[Sequence[Path]], words: Sequence[str]) -> dict[str, list[Answers]]:
+    """Return the stored predictions of runs that were scored with every corruption.
+
+    Args:
+        runs: the runs of all folds, for each seed.
+        words: corruptions.
+
+    Returns:
+        the predictions by corruption, `CLEAN` among them; a table of all folds for each seed.
+    """
     names = {CLEAN: "predictions.csv"}
     names |= {str(c): f"robustness/{c.name}.csv" for c in parse_corruptions(words)}
-    tables = {
-        corruption: [
-            joined([read_predictions(folder / FoldSeed(f, seed).name / name) for f in folds])
-            for seed in seeds
-        ]
+    return {
+        corruption: [joined([read_predictions(path / name) for path in paths]) for paths in runs]
         for corruption, name in names.items()
     }
-    return tables, runs
 
 
 def joined(tables: Sequence[PredictionTable]) -> Answers:
@@ -163,8 +173,8 @@ def keep_predictions(found: Mapping[str, Tables], seeds: Sequence[int], path: Pa
                     writer = csv.writer(text, lineterminator="\n")
                     writer.writerow(["clip", "speaker", "truth", "predicted"])
                     writer.writerows(answers.names.tolist())
-                    path_in_tar = f"{name.replace(' ', '-')}/{corruption}/seed{seed}.csv"
-                    add_file(tar, path_in_tar, text.getvalue().encode())
+                    place = "/".join(filter(None, [name.replace(" ", "-"), corruption, f"seed{seed}.csv"]))
+                    add_file(tar, place, text.getvalue().encode())
 
 
 def main() -> int:
