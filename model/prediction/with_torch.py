@@ -21,6 +21,7 @@ from deiii.data.loader.batch import Batch
 from deiii.data.loader.recording import recording
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.devices import use_device
+from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.model.network.hide_streams import hide
 from deiii.model.network.streams import enabled_streams
 from deiii.model.prediction.export import read_export
@@ -50,6 +51,7 @@ class TorchScorer:
         self.classes = classes
         self.device = device
 
+    @usual_defaults()
     def __call__(
         self,
         arrays: Mapping[str, Mapping[str, np.ndarray]],
@@ -80,15 +82,18 @@ class TorchScorer:
         return HeadOutputs(len(found.index), found.probabilities, found.attributes, found.present)
 
 
+@usual_defaults()
 def load_folder(
     folder: Path, device: str = "auto", overrides: Iterable[str] = (), change_preprocessing: bool = False
 ) -> Predictor:
     """Load a run folder or an exported folder; see `deiii.model.prediction.loading.load`."""
     if (folder / MANIFEST).is_file():
         config, info, weights, source = read_export(folder)
-        network, task = build_network(config, info, weights, source)
+        with torch.random.fork_rng(devices=[]):  # new layers draw weights; the caller's numbers stay the same
+            network, task = build_network(config, info, weights, source)
     else:
-        trained = load_network(folder)
+        with torch.random.fork_rng(devices=[]):
+            trained = load_network(folder)
         network, task, config = trained.network, trained.task, trained.config
         run = RunFolder(folder)
         info = {**trained.info, "training": training_record(folder, config)}

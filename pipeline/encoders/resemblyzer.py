@@ -12,6 +12,7 @@ from torch import nn
 
 from deiii.data.encoders.record import Request
 from deiii.data.tools.compilation.librosa_loading import load_librosa
+from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.torch_network import exact
 
@@ -46,6 +47,7 @@ class Resemblyzer:
         self._device = device
         self._precision = precision
 
+    @usual_defaults()
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Encode windows float32 [B,n] as float32 [B,ceil(n/160),L,256]; states start at zero."""

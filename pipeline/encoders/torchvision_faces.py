@@ -8,6 +8,7 @@ from torch import nn
 from torchvision import models
 
 from deiii.data.encoders.record import Request
+from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
 from deiii.pipeline.encoders.torch_network import exact
@@ -23,6 +24,7 @@ class TorchvisionFaces:
         self._device = request.device
         self._dtype = getattr(torch, request.precision)
 
+    @usual_defaults()
     @torch.inference_mode()
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """Encode RGB crops uint8 [B,S,S,3] as float32 [B,1,D]."""

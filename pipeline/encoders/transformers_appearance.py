@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from deiii.data.encoders.record import Request
+from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
 from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
@@ -32,6 +33,7 @@ class ImageNetwork:
         self._grid = request.grid
         self._dtype = getattr(torch, request.precision)
 
+    @usual_defaults()
     @torch.inference_mode()
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         """Encode RGB crops uint8 [B,S,S,3] as float32.

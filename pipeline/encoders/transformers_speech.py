@@ -14,6 +14,7 @@ import torch
 
 from deiii.data.encoders.record import SAMPLE_RATE, Request
 from deiii.data.encoders.transformers_folder import WHISPER_HOP
+from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
 
@@ -27,6 +28,7 @@ class SpeechNetwork:
         self._layers = request.layers
         self._padded = padded  # samples to which windows are padded; 0 for none
 
+    @usual_defaults()
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Encode windows float32 [B,n] as hidden states float32 [B,R,L,D]."""

@@ -8,6 +8,7 @@ YuNet is in `deiii.pipeline.faces.yunet`. Haar: Viola and Jones, CVPR 2001, thro
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -31,6 +32,9 @@ TEMPLATE = np.array([[0.325, 0.395], [0.675, 0.395], [0.5, 0.61], [0.34, 0.765],
 class Haar:
     """OpenCV's frontal Haar cascade; `TEMPLATE` places the landmarks in its upright boxes.
 
+    Threads take turns, because a cascade of OpenCV keeps the image that it searches: with two threads at once
+    the boxes of both would be wrong.
+
     Args:
         path: XML file of the cascade.
 
@@ -43,6 +47,7 @@ class Haar:
     second_look = False  # it adds more false detections than faces
 
     def __init__(self, path: str):
+        self._turn = threading.Lock()
         with refused(path, "a cascade of OpenCV", REMEDY):
             self._cascade = cv2.CascadeClassifier(path)
             if self._cascade.empty():
@@ -50,7 +55,8 @@ class Haar:
 
     def __call__(self, rgb: np.ndarray) -> list[Face]:
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        found = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
+        with self._turn:
+            found = self._cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(24, 24))
         boxes = [np.asarray(box, np.float64) for box in found]
         return largest_first([Face(b, b[:2] + TEMPLATE * b[2:], 1.0) for b in boxes])
 

@@ -7,6 +7,7 @@ Sources: Kroeger et al. 2016 (DIS), Zach et al. 2007 (TV-L1).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,9 @@ def load_engine(config: FlowConfig) -> Engine:
 class PairEngine:
     """OpenCV's methods, one pair of grey frames after the other.
 
+    Threads take turns, because a method of OpenCV keeps its image pyramids: with two threads at once the flow
+    of both would be wrong.
+
     Args:
         method: ``dis`` or ``tvl1``.
         storage: ``int8`` or ``float16``.
@@ -51,6 +55,7 @@ class PairEngine:
 
     def __init__(self, method: str, storage: str):
         self.storage = storage
+        self._turn = threading.Lock()
         self._method: Any
         if method == "dis":
             self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -71,7 +76,8 @@ class PairEngine:
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
         """See `Engine.submit`; the flow is computed before this returns."""
         greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-        flow = np.stack([self._method.calc(greys[i], greys[i + 1], None) for i in first])
+        with self._turn:
+            flow = np.stack([self._method.calc(greys[i], greys[i + 1], None) for i in first])
         finite = np.isfinite(flow).all(axis=(1, 2, 3))
         stored = encode_flow(np.where(finite[:, None, None, None], flow, 0), self.storage)
         return lambda: stored | {"finite": finite}

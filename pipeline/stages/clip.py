@@ -30,6 +30,7 @@ from deiii.data.config.schema import Config
 from deiii.data.tools.compilation.librosa_loading import load_parts
 from deiii.data.tools.os_errors import library_words
 from deiii.data.tools.processes.malloc import keep_freed_memory
+from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.pipeline.stages.first_clips import MachineFault
 from deiii.pipeline.stages.limits import little_is_left, memory_of_worker, memory_ran_out
 
@@ -176,7 +177,8 @@ def loaded_models(stage: Stage, config: Config) -> tuple[Any, ...]:
         held = _loaded.get(stage.name)
         if held is None or held[0] != repr(section):
             _loaded.pop(stage.name, None)  # free the old models before new ones are loaded
-            held = _loaded[stage.name] = repr(section), import_function(stage.models)(section)
+            with usual_defaults():
+                held = _loaded[stage.name] = repr(section), import_function(stage.models)(section)
     return (held[1],)
 
 

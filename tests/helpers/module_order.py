@@ -40,7 +40,7 @@ ORDER = {
     ],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": [
-        "dask_workers home_folder made_folders main_guard malloc signals",
+        "dask_workers home_folder made_folders main_guard malloc signals torch_defaults",
         "pool stall_watch",
     ],
     "data/config": [

@@ -16,6 +16,7 @@ from deiii.data.cache.flow_codec_torch import encode_tensor
 from deiii.data.cache.stages import RAFT_WEIGHTS
 from deiii.data.config.schema import FlowConfig
 from deiii.data.tools.devices import has_fast_float16, pick_device
+from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import resolve
 from deiii.pipeline.flow.engine import Stored
 from deiii.pipeline.flow.raft.compiled import Compiled
@@ -83,6 +84,7 @@ class RaftBatches:
         """See `deiii.pipeline.flow.engine.Engine.buffer`; page-locked for a GPU."""
         return torch.empty(shape, dtype=torch.uint8, pin_memory=self.engine.device.type == "cuda").numpy()
 
+    @usual_defaults()
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
         """See `deiii.pipeline.flow.engine.Engine.submit`; threads take turns."""
         with self._turn:
