@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.peers_variants import BATCH_AXIS, CORRECTED, FIRST_NETWORK, Variant
 from benchmarks.run_tables import add_file, origin
@@ -179,6 +180,7 @@ def draw_figure(rows: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
     left.set_yticks(range(len(rows)), names, fontsize=7.5)
     left.set_ylim(len(rows) - 0.5, -0.5)
     left.set_xlabel("UAR on unseen speakers (dots: seeds; dotted: chance)", fontsize=8.5)
+    right.xaxis.set_major_locator(MaxNLocator(5))  # with more, labels such as -0.025 would touch
     right.set_xlabel("difference from DE-III, paired (95 %)", fontsize=8.5)
     for axes in (left, right):
         axes.grid(axis="x", color=GRID, lw=0.6)

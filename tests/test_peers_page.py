@@ -100,3 +100,20 @@ def test_on_order_only_networks_without_relations_between_steps_are_at_chance():
             assert row["uar"] < 0.55 and row["p_holm"] < 0.0015
         else:
             assert row["uar"] == 1.0
+
+
+def test_the_table_of_parts_has_the_figures_of_its_file():
+    lines = PAGE.split("### DE-III without its parts", 1)[1].split("\n## ", 1)[0].splitlines()
+    file = DOCS / "results/peers-emotional-av-scratch-parts-2026-11-29/table.json"
+    networks = json.loads(file.read_text(encoding="utf-8"))["networks"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")][2:]
+    assert len(rows) == len(networks) == 5
+    for (_, uar, gap, p), network in zip(rows, networks.values(), strict=True):
+        assert uar == f"{network['uar']:.3f}"
+        if "gap" in network:
+            low, high = network["gap_ci"]
+            assert low < 0 < high  # as the text says of all
+            assert gap == f"{network['gap']:+.3f} ({low:+.3f} to {high:+.3f})"
+            assert p == f"{network['p_holm']:.2f}"
+    whole = json.loads((DOCS / "results/peers-emotional-av-scratch-2026-11-29/table.json").read_text())
+    assert networks["deiii"]["by_seed"] == whole["networks"]["deiii"]["by_seed"]
