@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def write_onnx(
         path: path of the file; the weights lie within it.
 
     Raises:
-        ExportError: a package is missing, or PyTorch cannot write such a network.
+        ExportError: a package is missing or does not fit PyTorch, or PyTorch cannot write such a network.
     """
     check_packages()
     with torch.no_grad():
@@ -66,6 +67,15 @@ def write_onnx(
                     dynamic_shapes={"inputs": {name: {0: "batch", 1: lengths[name]} for name in inputs}},
                     external_data=False,
                 )
+            except ModuleNotFoundError as error:
+                # PyTorch asks onnxscript for a module named after a version of PyTorch. Neither package
+                # declares which versions fit: onnxscript 0.5 lacks the one that PyTorch 2.11 asks for.
+                if (error.name or "").split(".")[0] not in NEEDED:
+                    raise
+                raise ExportError(
+                    f"onnxscript {metadata.version('onnxscript')} does not fit PyTorch {torch.__version__}, "
+                    f"which asks for its module {error.name}: pip install --upgrade onnxscript"
+                ) from error
             except torch.onnx.OnnxExporterError as error:
                 raise ExportError(
                     f"PyTorch cannot write this network for onnxruntime ({str(error).splitlines()[-1]}); "

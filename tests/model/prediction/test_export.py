@@ -197,6 +197,26 @@ def test_outputs_that_are_not_numbers_are_a_difference(seen_run, tmp_path):
         write_program(trained.network.eval(), trained.config, tmp_path / "a.pt2")
 
 
+@pytest.mark.parametrize(
+    "module, raised",
+    [("onnxscript._framework_apis.torch_2_99", ExportError), ("elsewhere", ModuleNotFoundError)],
+)
+def test_an_onnxscript_that_does_not_fit_pytorch_is_named(module, raised, tmp_path, monkeypatch):
+    """PyTorch 2.11 asked onnxscript 0.5 for such a module, and the command ended with a traceback."""
+    pytest.importorskip("onnxscript")
+    from deiii.model.prediction.onnx_file import write_onnx
+
+    def lacking(*args, **kwargs):
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    monkeypatch.setattr(torch.onnx, "export", lacking)
+    inputs = {"x": torch.ones(2, 3)}
+    with pytest.raises(raised, match=module) as found:
+        write_onnx(_Broken(), inputs, {"x": "rows"}, [inputs], tmp_path / "a.onnx")
+    assert raised is not ExportError or str(found.value).endswith("pip install --upgrade onnxscript")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_programs_are_reported_while_they_are_written(seen_run, tmp_path, monkeypatch, capsys):
     """Writing model.onnx takes up to minutes, in which the command said nothing."""
     monkeypatch.setattr(progress, "LINE_S", 0.0)  # a line for each
