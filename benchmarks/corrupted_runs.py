@@ -31,7 +31,7 @@ from benchmarks.corrupted_copies import (
 )
 from benchmarks.run_tables import origin
 from deiii.data.command_line.entry import Command, run
-from deiii.data.tools.atomic_files import write_json, write_text
+from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.text.figure_text import number, span
 from deiii.model.intervals import estimate
@@ -108,6 +108,7 @@ def main() -> int:
     args = parser.parse_args()
     started = time.perf_counter()
     found = runs_of(args.runs, args.seeds)
+    writable_folder(args.folder)
     paths = [path for of_seed in found.values() for path in of_seed]
     with progress_bar(desc="runs", unit="run", total=len(paths)) as bar:
         for path in paths:
@@ -120,8 +121,8 @@ def main() -> int:
     config = RunFolder(paths[0]).read_config()
     notes = (
         f"{config.model.name} on {len(clips)} test clips of {len(set(clips[:, 1]))} speakers, all folds, "
-        "trained on clean clips; UAR of all clips, mean over seeds; 95 % t intervals over seeds and "
-        "speakers. "
+        "trained on clean clips; UAR of all clips, mean over seeds; 95 % t intervals over "
+        f"{'seeds and speakers' if len(args.seeds) > 1 else 'speakers'}. "
         f"{words}"
     )
     text = markdown(result, notes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import tarfile
 
 import pytest
@@ -10,7 +13,8 @@ from benchmarks.corrupted_copies import CLEAN, keep_predictions
 from benchmarks.corrupted_runs import collect, markdown, runs_of
 from deiii.model.training.run_folder import RunError
 from tests.benchmarks.test_corrupted_copies import answers
-from tests.helpers.intervals import recall_interval_over_seeds
+from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
+from tests.helpers.science_pages import DOCS, science_text
 
 
 def test_recalls_intervals_and_paired_differences_of_known_predictions(tmp_path):
@@ -36,3 +40,29 @@ def test_seeds_need_runs_of_the_same_folds(tmp_path):
         runs_of(tmp_path, [0, 1])
     with pytest.raises(RunError, match="seed 7: none"):
         runs_of(tmp_path, [7])
+
+
+def test_stored_predictions_give_the_reported_figures():
+    """Of one seed; recalls and intervals are computed anew, and the page has the stored figures."""
+    folder = DOCS / "results/emotional-corrupted-scratch-2026-11-29"
+    report = json.loads((folder / "table.json").read_text(encoding="utf-8"))["corruptions"]
+    page = science_text().partition("The same for networks from scratch")[2].partition("\n\n")[0]
+    right = {}
+    with tarfile.open(folder / "predictions.tar.xz") as tar:
+        for entry in tar:
+            rows = list(
+                csv.DictReader(io.TextIOWrapper(tar.extractfile(entry), encoding="utf-8", newline=""))
+            )
+            corruption = entry.name.split("/")[0]
+            assert len({row["clip"] for row in rows}) == len(rows) == 144
+            right[corruption] = sum(row["truth"] == row["predicted"] for row in rows) / 144
+            stored = report[corruption]
+            assert stored["uar"] == pytest.approx(right[corruption], abs=1e-4)  # classes have equal counts
+            expected = recall_interval([(row["speaker"], row["truth"], row["predicted"]) for row in rows])
+            assert stored["ci"] == pytest.approx(expected, abs=1e-4)
+            assert f"{stored['uar']:.3f}" in page
+    assert set(right) == set(report) and len(report) == 7
+    for corruption, stored in report.items():
+        if corruption != CLEAN:
+            assert stored["gap"] == pytest.approx(right[corruption] - right[CLEAN], abs=1e-4)
+            assert stored["gap_ci"][0] < 0 < stored["gap_ci"][1]  # as the page says of all
