@@ -215,11 +215,25 @@ def _clip_rows(path: Path, columns: Mapping[str, np.ndarray]) -> tuple[ClipRow, 
     )
 
 
-def map_field(path: str | Path, layout: FieldLayout) -> np.ndarray:
-    """Map a field into memory read-only, without HDF5."""
-    if layout.nbytes == 0:
-        return np.empty(layout.shape, layout.dtype)
-    return np.memmap(path, np.dtype(layout.dtype), "r", layout.offset, layout.shape)
+def map_fields(path: str | Path, fields: Mapping[str, FieldLayout]) -> dict[str, np.ndarray]:
+    """Map the fields of a shard into memory read-only, without HDF5.
+
+    The file is mapped once, because Python keeps a file open for each map.
+
+    Raises:
+        ShardError: a field ends behind the end of the file.
+    """
+    whole = np.memmap(path, np.uint8, "r") if any(layout.nbytes for layout in fields.values()) else None
+    arrays = {}
+    for name, layout in fields.items():
+        if whole is None or layout.nbytes == 0:
+            arrays[name] = np.empty(layout.shape, layout.dtype)
+            continue
+        part = whole[layout.offset : layout.offset + layout.nbytes]
+        if len(part) < layout.nbytes:
+            raise ShardError(f"{path}: the file ends too early; run `deiii preprocess` to rebuild it")
+        arrays[name] = part.view(layout.dtype).reshape(layout.shape)
+    return arrays
 
 
 def content_digest(path: str | Path, info: ShardInfo) -> str:
@@ -289,7 +303,7 @@ class Shard:
         self.path = Path(path)
         self.info = info
         self._rows = {c.id: c for c in info.clips}
-        self._maps = {n: map_field(path, layout) for n, layout in info.fields.items()}
+        self._maps = map_fields(path, info.fields)
 
     def outcome(self, clip_id: str) -> Outcome:
         """Return a clip's outcome. Raises KeyError for a clip that the shard does not hold."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from deiii.data.cache.index import StageIndex, corpus_folder, stage_folder
+from deiii.data.cache.index import ShardRecord, StageIndex, corpus_folder, stage_folder
 from deiii.data.cache.shards import ClipRow
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
@@ -291,14 +291,17 @@ def _says(name: str, value: float) -> str:
 def _draw(
     ids: Collection[str], indices: Mapping[str, StageIndex], folders: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Return the strip of each clip that has arrays, as base64."""
-    arrays: dict[str, dict[str, Mapping[str, np.ndarray]]] = {i: {} for i in ids}
+    """Return the strip of each clip that has arrays, as base64; the shards of one clip are open at a time."""
+    places: dict[str, dict[str, ShardRecord]] = {i: {} for i in ids}
     for stage, index in indices.items():
         for record in index.shards:
             for row in record.clips:
-                if row.id in arrays and row.outcome.usable:
-                    arrays[row.id][stage] = record.open(folders[stage]).clip(row.id)
-    pictures = {i: strip(found, STYLE) for i, found in arrays.items()}
+                if row.id in places and row.outcome.usable:
+                    places[row.id][stage] = record
+    pictures = {}
+    for i, records in places.items():
+        found = {stage: record.open(folders[stage]).clip(i) for stage, record in records.items()}
+        pictures[i] = strip(found, STYLE)
     return {i: b64encode(picture).decode() for i, picture in pictures.items() if picture}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from deiii.data.cache import shard_writer
 from deiii.data.cache.index import record_of, record_shard
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.shard_writer import ShardWriter
-from deiii.data.cache.shards import ShardError, content_digest, map_field, read_info
+from deiii.data.cache.shards import Shard, ShardError, content_digest, map_fields, open_shard, read_info
 from tests.helpers.small_shards import frames, write
 
 
@@ -157,6 +159,24 @@ def test_hostile_files_are_refused_by_name(tmp_path, harm):
 
 def test_maps_are_read_only(tmp_path):
     path = write(tmp_path / "a.h5", {"x": frames(3)})
-    array = map_field(path, read_info(path).fields["frames"])
+    array = map_fields(path, read_info(path).fields)["frames"]
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 0
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system does not list open files")
+def test_an_open_shard_keeps_one_file_open(tmp_path):
+    """Python keeps a file open for each map; overviews opened more files than macOS allows a process."""
+    path = write(tmp_path / "a.h5", {"x": frames(3)})
+    before = len(os.listdir("/proc/self/fd"))
+    shards = [open_shard(path) for _ in range(5)]
+    assert len(shards[0].info.fields) > 1
+    assert len(os.listdir("/proc/self/fd")) <= before + len(shards)
+
+
+def test_a_field_behind_the_end_of_the_file_is_refused(tmp_path):
+    path = write(tmp_path / "a.h5", {"x": frames(3)})
+    info = read_info(path)
+    path.write_bytes(path.read_bytes()[: info.fields["frames"].offset + 5])
+    with pytest.raises(ShardError, match="a.h5: the file ends too early"):
+        Shard(path, info)
