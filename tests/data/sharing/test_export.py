@@ -89,6 +89,15 @@ def test_npz(corpus, tmp_path):
     check(found, corpus)
 
 
+def test_npz_holds_no_python_objects(tmp_path):
+    """Reading them would run code. The table, which is written last, is not there."""
+    arrays = {"x": np.arange(2), "y": np.array([{}], dtype=object)}
+    clip = SimpleNamespace(number=0, facts={}, soft=(), arrays=arrays)
+    with pytest.raises(ValueError, match="Python objects are not written: y"):
+        formats.write_npz(tmp_path, lambda part: iter([clip]), {}, [None])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_webdataset_with_plain_tar(corpus, tmp_path, shard_bytes):
     config, features, split = corpus
     write_features(features, config, tmp_path / "out", "webdataset", progress=False)
