@@ -122,23 +122,33 @@ def recalls(answers: Sequence[Answers], rows: np.ndarray) -> list[float]:
 
 def collect(found: Mapping[str, Tables]) -> dict[str, Any]:
     """Return UAR and interval of each cross-validation and corruption, and the paired differences."""
-    speakers = found[WITHOUT][CLEAN][0].names[:, 1]
-    result: dict[str, Any] = {name: {} for name in found} | {"difference": {}}
-    for name, tables in found.items():
-        for corruption, of_seeds in tables.items():
-            own = estimate(speakers, partial(recalls, of_seeds), (0.0, 1.0))
-            assert own is not None
-            result[name][corruption] = {"uar": round(own.value, 4), "ci": rounded((own.low, own.high))}
-    for corruption in found[WITHOUT]:
-        pair = found[WITH][corruption], found[WITHOUT][corruption]
-
-        def gaps(rows: np.ndarray, pair: Any = pair) -> list[float]:
-            return np.subtract(recalls(pair[0], rows), recalls(pair[1], rows)).tolist()
-
-        gap = estimate(speakers, gaps)
-        assert gap is not None
-        result["difference"][corruption] = {"gap": round(gap.value, 4), "ci": rounded((gap.low, gap.high))}
+    result: dict[str, Any] = {
+        name: {corruption: own_recall(answers) for corruption, answers in tables.items()}
+        for name, tables in found.items()
+    }
+    result["difference"] = {
+        corruption: difference(found[WITH][corruption], without)
+        for corruption, without in found[WITHOUT].items()
+    }
     return result
+
+
+def own_recall(answers: Sequence[Answers]) -> dict[str, Any]:
+    """Return the UAR of all clips, mean over seeds, and its 95 % interval over seeds and speakers."""
+    found = estimate(answers[0].names[:, 1], partial(recalls, answers), (0.0, 1.0))
+    assert found is not None
+    return {"uar": round(found.value, 4), "ci": rounded((found.low, found.high))}
+
+
+def difference(one: Sequence[Answers], other: Sequence[Answers]) -> dict[str, Any]:
+    """Return the UAR of one minus that of the other, paired by seed and clip, and its 95 % interval."""
+
+    def gaps(rows: np.ndarray) -> list[float]:
+        return np.subtract(recalls(one, rows), recalls(other, rows)).tolist()
+
+    found = estimate(one[0].names[:, 1], gaps)
+    assert found is not None
+    return {"gap": round(found.value, 4), "ci": rounded((found.low, found.high))}
 
 
 def rounded(interval: Sequence[float]) -> list[float]:
@@ -163,18 +173,16 @@ def markdown(result: Mapping[str, Any], notes: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def keep_predictions(found: Mapping[str, Tables], seeds: Sequence[int], path: Path) -> None:
-    """Write every predicted class into a tar archive: ``with-copies/noise=20/seed0.csv``."""
+def keep_predictions(tables: Tables, seeds: Sequence[int], path: Path) -> None:
+    """Write every predicted class into a tar archive, ``<key>/seed0.csv`` for each key of the tables."""
     with atomic_path(path) as temporary, tarfile.open(temporary, "w:xz") as tar:
-        for name, tables in found.items():
-            for corruption, of_seeds in tables.items():
-                for seed, answers in zip(seeds, of_seeds, strict=True):
-                    text = io.StringIO()
-                    writer = csv.writer(text, lineterminator="\n")
-                    writer.writerow(["clip", "speaker", "truth", "predicted"])
-                    writer.writerows(answers.names.tolist())
-                    place = "/".join(filter(None, [name.replace(" ", "-"), corruption, f"seed{seed}.csv"]))
-                    add_file(tar, place, text.getvalue().encode())
+        for folder, of_seeds in tables.items():
+            for seed, answers in zip(seeds, of_seeds, strict=True):
+                text = io.StringIO()
+                writer = csv.writer(text, lineterminator="\n")
+                writer.writerow(["clip", "speaker", "truth", "predicted"])
+                writer.writerows(answers.names.tolist())
+                add_file(tar, f"{folder}/seed{seed}.csv", text.getvalue().encode())
 
 
 def main() -> int:
@@ -200,12 +208,17 @@ def main() -> int:
     clips = found[WITHOUT][CLEAN][0].names
     notes = (
         f"{len(clips)} test clips of {len(set(clips[:, 1]))} speakers, all folds; UAR of all clips, mean "
-        f"over seeds; 95 % t intervals over seeds and speakers. Copies: {', '.join(config.copies)}. {words}"
+        f"over seeds; 95 % {about['interval']}. Copies: {', '.join(config.copies)}. {words}"
     )
     text = markdown(result, notes)
     write_json(args.folder / "table.json", about | {"copies": config.copies} | result)
     write_text(args.folder / "table.md", text)
-    keep_predictions(found, args.seeds, args.folder / "predictions.tar.xz")
+    kept = {
+        f"{name.replace(' ', '-')}/{corruption}": answers
+        for name, own in found.items()
+        for corruption, answers in own.items()
+    }
+    keep_predictions(kept, args.seeds, args.folder / "predictions.tar.xz")
     print(text)
     figures = {name: {c: row["uar"] for c, row in result[name].items()} for name in (WITHOUT, WITH)}
     seconds = round(time.perf_counter() - started)

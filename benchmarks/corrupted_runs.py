@@ -15,26 +15,15 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.corrupted_copies import (
-    CLEAN,
-    Answers,
-    keep_predictions,
-    recalls,
-    rounded,
-    scored_tables,
-)
+from benchmarks.corrupted_copies import CLEAN, Tables, difference, keep_predictions, own_recall, scored_tables
 from benchmarks.run_tables import origin
 from deiii.data.command_line.entry import Command, run
 from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.text.figure_text import number, span
-from deiii.model.intervals import estimate
 from deiii.model.robustness.corrupted import evaluate_corrupted
 from deiii.model.training.run_folder import RunError, RunFolder
 
@@ -53,27 +42,17 @@ def runs_of(folder: Path, seeds: Sequence[int]) -> dict[int, list[Path]]:
     return found
 
 
-def collect(tables: Mapping[str, Sequence[Answers]]) -> dict[str, Any]:
+def collect(tables: Tables) -> dict[str, Any]:
     """Return UAR and interval of each corruption, and of its difference from the clean recordings.
 
     Args:
         tables: predictions keyed by corruption, `CLEAN` among them; an entry for each seed.
     """
-    speakers = tables[CLEAN][0].names[:, 1]
-    result: dict[str, Any] = {}
-    for corruption, of_seeds in tables.items():
-        own = estimate(speakers, partial(recalls, of_seeds), (0.0, 1.0))
-        assert own is not None
-        row = {"uar": round(own.value, 4), "ci": rounded((own.low, own.high))}
+    result = {corruption: own_recall(answers) for corruption, answers in tables.items()}
+    for corruption, row in result.items():
         if corruption != CLEAN:
-
-            def gaps(rows: np.ndarray, of_seeds: Sequence[Answers] = of_seeds) -> list[float]:
-                return np.subtract(recalls(of_seeds, rows), recalls(tables[CLEAN], rows)).tolist()
-
-            gap = estimate(speakers, gaps)
-            assert gap is not None
-            row |= {"gap": round(gap.value, 4), "gap_ci": rounded((gap.low, gap.high))}
-        result[corruption] = row
+            found = difference(tables[corruption], tables[CLEAN])
+            row |= {"gap": found["gap"], "gap_ci": found["ci"]}
     return result
 
 
@@ -121,14 +100,12 @@ def main() -> int:
     config = RunFolder(paths[0]).read_config()
     notes = (
         f"{config.model.name} on {len(clips)} test clips of {len(set(clips[:, 1]))} speakers, all folds, "
-        "trained on clean clips; UAR of all clips, mean over seeds; 95 % t intervals over "
-        f"{'seeds and speakers' if len(args.seeds) > 1 else 'speakers'}. "
-        f"{words}"
+        f"trained on clean clips; UAR of all clips, mean over seeds; 95 % {about['interval']}. {words}"
     )
     text = markdown(result, notes)
     write_json(args.folder / "table.json", about | {"corruptions": result})
     write_text(args.folder / "table.md", text)
-    keep_predictions({"": tables}, args.seeds, args.folder / "predictions.tar.xz")
+    keep_predictions(tables, args.seeds, args.folder / "predictions.tar.xz")
     print(text)
     seconds = round(time.perf_counter() - started)
     line = {"bench": "corrupted_runs", "seeds": args.seeds, "uar": {c: r["uar"] for c, r in result.items()}}

@@ -29,9 +29,9 @@ from deiii.model.peers.match import count_parameters
 from deiii.model.training.run_folder import RunFolder
 
 READ_AS = (
-    "UAR and WAR are over the clips of all folds, the mean over seeds; intervals are t intervals over seeds "
-    "and speakers, of a difference paired by seed and clip; p-values are corrected by Holm's method "
-    "for the number of all differences in the table. One recipe for all; nothing was tuned for one of them."
+    "UAR and WAR are over the clips of all folds, the mean over seeds; each interval is a {kind}, that of a "
+    "difference paired by seed and clip; p-values are corrected by Holm's method for the number of all "
+    "differences in the table. One recipe for all; nothing was tuned for one of them."
 )
 PRICE = "minus_batch_axis"  # key of VAVL's difference from itself with attention along the batch
 HEAD = (
@@ -235,7 +235,8 @@ def write_tables(
         "keys": info["keys"],
     }  # fmt: skip
     counts = f"{rows[FIRST_NETWORK]['clips']} test clips of {rows[FIRST_NETWORK]['speakers']} speakers"
-    notes = f"Corpus {info['corpus']}, {len(folds)} folds, {counts}. {notes} {READ_AS}"
+    read_as = READ_AS.format(kind=about["interval"])
+    notes = f"Corpus {info['corpus']}, {len(folds)} folds, {counts}. {notes} {read_as}"
     notes += "".join(f" `{name}` {words}." for name, _, words in (text.partition(" ") for text in missing))
     text = markdown(rows, " ".join(notes.split()))
     write_json(folder / "table.json", about | {"networks": rows, "left_out": list(missing)})

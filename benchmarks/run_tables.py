@@ -13,7 +13,7 @@ import torch
 
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.data.tools.machine import machine
-from deiii.model.intervals import OVER_SEEDS_AND_SPEAKERS
+from deiii.model.intervals import interval_kind
 from deiii.model.training.run_folder import RunFolder, provenance, revisions
 
 JOBS = max(2, torch.cuda.device_count())  # one per GPU, or two on a CPU
@@ -40,7 +40,7 @@ def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], 
     """Return seeds, machine, versions and revisions of a table's runs, for JSON and as a sentence."""
     versions, found = provenance()["versions"], revisions(runs)
     about = {"seeds": list(seeds), "hardware": machine(), "versions": versions, "revisions": found}
-    about["interval"] = OVER_SEEDS_AND_SPEAKERS
+    about["interval"] = interval_kind(len(seeds))
     about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
     words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {machine()}; "
     return about, words + f"torch {versions['torch']}."

@@ -170,6 +170,15 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> list[float] | None:
     return [mean - half, mean + half]
 
 
+def interval_kind(seeds: int) -> str:
+    """Return the kind of an interval over this many seeds.
+
+    >>> interval_kind(1)
+    't interval over speakers'
+    """
+    return OVER_SPEAKERS if seeds == 1 else OVER_SEEDS_AND_SPEAKERS
+
+
 def kind_of_interval(results: Mapping[str, Any]) -> str:
     """Return the kind of interval in ``metrics.json`` or ``crossval.json``; older files have bootstrap ones.
 

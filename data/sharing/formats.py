@@ -45,9 +45,8 @@ def write_npz(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence
     for clip in clips(None):
         name = f"clips/{clip.number:06d}.npz"
         with atomic_path(out / name) as temporary, open(temporary, "wb") as file:
-            # Not by allow_pickle=False, which NumPy 1.26 to 2.1 store as an array of that name.
-            pickled = [name for name, array in clip.arrays.items() if array.dtype.hasobject]
-            if pickled:
+            # Instead of allow_pickle=False, which NumPy 1.26 to 2.1 store as an array of that name.
+            if pickled := [field for field, array in clip.arrays.items() if array.dtype.hasobject]:
                 raise ValueError(f"arrays of Python objects are not written: {', '.join(pickled)}")
             arrays: dict[str, Any] = dict(clip.arrays)
             np.savez(file, **arrays)

@@ -17,7 +17,7 @@ from deiii.data.tools.os_errors import name_written_file
 from deiii.data.tools.processes.made_folders import make_folder
 
 TEMPORARY = ".tmp"  # suffix of every unfinished file
-# What a file system answers to fsync or chmod where it has none: some FUSE file systems, CIFS and 9p.
+# What a file system answers to fsync or chmod where it has none.
 NOT_OFFERED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 LONGEST_NAME = 190  # bytes; file systems allow 255, with a suffix and what a temporary name adds
 
@@ -43,10 +43,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_unfinished(temporary: Path) -> None:
-    """Remove an unfinished file after an error, if it exists and can be removed.
+    """Remove an unfinished file, if it exists and can be removed.
 
-    A read-only disk refuses this also for a file that does not exist; the error of the disk that ended the
-    work is then the one to show.
+    A read-only disk refuses to remove a file that does not exist, too. The error that ended the work is then
+    the one to show.
     """
     with suppress(OSError):
         temporary.unlink()

@@ -32,7 +32,7 @@ from deiii.model.evaluation.compare import (
 from deiii.model.evaluation.comparison_table import Row
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.file_names import CROSSVAL
-from deiii.model.intervals import CCC_LIMITS, OVER_SEEDS_AND_SPEAKERS, OVER_SPEAKERS, estimate
+from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind
 from deiii.model.training.run_folder import RunError, RunFolder
 
 
@@ -213,11 +213,10 @@ def _joined(tables: Sequence[tuple[int, PredictionTable]]) -> PredictionTable:
 
 
 def _note(found: Sequence[CrossValidation], seeds: Sequence[int], table: PredictionTable) -> str:
-    kind = OVER_SPEAKERS if len(seeds) == 1 else OVER_SEEDS_AND_SPEAKERS
     people = counted(len(set(table.speakers)), "speaker")
     words = [
         f"{counted(len(table), 'test clip')} of {people} in {counted(len(found[0].folds), 'fold')}, "
-        f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); 95 % {kind}"
+        f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); 95 % {interval_kind(len(seeds))}"
     ]
     for cv in found:
         others = sorted(set(cv.seeds) - set(seeds))

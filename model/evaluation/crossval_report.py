@@ -22,9 +22,8 @@ from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.sections.layers import mean_weights
 from deiii.model.intervals import (
     CCC_LIMITS,
-    OVER_SEEDS_AND_SPEAKERS,
-    OVER_SPEAKERS,
     estimate,
+    interval_kind,
     kind_of_interval,
 )
 from deiii.model.metrics import (
@@ -62,7 +61,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "seeds": seeds, "figures": {k: _over_folds(metrics, folds, seeds, "test", k) for k in figures},
         "validation": {k: _over_folds(metrics, folds, seeds, "val", k) for k in figures},
         "pooled": _pooled([tables[f, s] for s in seeds for f in folds], classes, attributes, len(seeds)),
-        "interval": OVER_SPEAKERS if len(seeds) == 1 else OVER_SEEDS_AND_SPEAKERS,
+        "interval": interval_kind(len(seeds)),
         "without": _without(metrics, figures),
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": machine(), "versions": info["versions"],

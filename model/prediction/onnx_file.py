@@ -70,11 +70,12 @@ def write_onnx(
             except ModuleNotFoundError as error:
                 # PyTorch asks onnxscript for a module named after a version of PyTorch. Neither package
                 # declares which versions fit: onnxscript 0.5 lacks the one that PyTorch 2.11 asks for.
-                if (error.name or "").split(".")[0] not in NEEDED:
+                package = (error.name or "").split(".")[0]
+                if package not in NEEDED:
                     raise
                 raise ExportError(
-                    f"onnxscript {metadata.version('onnxscript')} does not fit PyTorch {torch.__version__}, "
-                    f"which asks for its module {error.name}: pip install --upgrade onnxscript"
+                    f"{package} {metadata.version(package)} does not fit PyTorch {torch.__version__}, "
+                    f"which asks for its module {error.name}: pip install --upgrade {package}"
                 ) from error
             except torch.onnx.OnnxExporterError as error:
                 raise ExportError(

@@ -188,20 +188,21 @@ def _cut(segments: Sequence[Segment], call: _Call) -> CutResult:
     ]
     cells += [(s.cells, row) for s, row in zip(segments, ordered, strict=True) if row.usable]
     columns = [name for name in KEPT if any(name in labels for labels, _ in cells)]
-    lines = [
-        [row.clip, *(labels.get(name, "") for name in columns), *(getattr(row, name) for name in PLACE)]
+    clips = [
+        {"path": row.clip}
+        | {name: labels.get(name, "") for name in columns}
+        | {name: str(getattr(row, name)) for name in PLACE}
         for labels, row in cells
     ]
     _write_record(out, [*others, *ordered])
-    now = {str(line[0]): dict(zip(["path", *columns, *PLACE], line, strict=True)) for line in lines}
-    changed = [clip for clip in now if clip in known and _values(known[clip]) != _values(now[clip])]
+    changed = [row["path"] for row in clips if _values(known.get(row["path"], row)) != _values(row)]
     if changed:
         write_text(out / BACKUP, (out / TABLE).read_text(encoding="utf-8"))
-    write_text(out / TABLE, csv_text([["path", *columns, *PLACE], *lines]))
+    write_text(out / TABLE, csv_text([["path", *columns, *PLACE], *(list(row.values()) for row in clips)]))
     files = {row.clip for row in (*others, *ordered)}
     unlisted = sorted(row.clip for row in kept.values() if row.clip and row.clip not in files)
     unlisted = [clip for clip in unlisted if (out / clip).is_file()]
-    return CutResult(ordered, columns, len(lines), unlisted, changed)
+    return CutResult(ordered, columns, len(clips), unlisted, changed)
 
 
 def _values(row: Mapping[str, str]) -> dict[str, str]:

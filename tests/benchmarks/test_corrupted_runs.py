@@ -27,7 +27,7 @@ def test_recalls_intervals_and_paired_differences_of_known_predictions(tmp_path)
     assert result["noise=0"]["ci"] == pytest.approx(recall_interval_over_seeds(rows), abs=1e-4)
     text = markdown(result, "notes")
     assert "| none | 0.875 |" in text and "| noise=0 | 0.375 |" in text and "| -0.500 |" in text
-    keep_predictions({"": tables}, [3, 5], tmp_path / "kept.tar.xz")
+    keep_predictions(tables, [3, 5], tmp_path / "kept.tar.xz")
     with tarfile.open(tmp_path / "kept.tar.xz") as tar:
         assert sorted(tar.getnames()) == sorted(f"{c}/seed{s}.csv" for c in tables for s in (3, 5))
 

@@ -14,6 +14,7 @@ from deiii.data.config.load import load_config
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.appearance.stage import encode_crops
 from deiii.pipeline.encoders.load import load_encoder
+from tests.helpers.own_settings import own_settings
 
 RNG = np.random.default_rng(0)
 
@@ -87,6 +88,8 @@ def test_networks_of_torchvision_are_cut_before_their_classifier(tmp_path, name)
     crops = RNG.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
     features = torch.from_numpy(encoder.network(crops)[:, 0])
     assert features.shape == (2, encoder.choice.encoder.width)
+    with own_settings():
+        np.testing.assert_array_equal(encoder.network(crops)[:, 0], features)
     pixels = (crops / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     with torch.no_grad():
         expected = whole(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())

@@ -11,6 +11,7 @@ from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.load import load_encoder
+from tests.helpers.own_settings import own_settings
 
 transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'deiii[encoders]'")
 
@@ -101,6 +102,20 @@ def test_speech_is_what_transformers_gives(saved, kind):
         expected = expected[:150]  # the rest is padding
     assert found.shape == expected.shape == (len(expected), len(encoder.choice.layers), 32)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_settings_of_the_calling_program_change_nothing(saved):
+    """Features under a default type and autocast of the program's own, of voice and face."""
+    crops = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    encoders = (
+        (load_encoder(config_of("speech", saved("WavLM")[0]).speech), SAMPLES[None]),
+        (load_encoder(config_of("appearance", saved("ViT")[0]).appearance), crops),
+    )
+    for encoder, given in encoders:
+        wanted = encoder.network(given)
+        with own_settings():
+            found = encoder.network(given)
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_rows_lie_at_the_centre_of_the_samples_that_they_read(saved):

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torchvision.models.optical_flow import raft_large, raft_small
 
 from deiii.data.tools.weights import WeightsError
+from deiii.pipeline.flow.raft.engine import RaftBatches
 from deiii.pipeline.flow.raft.network import RaftEngine, load_network
 from deiii.pipeline.flow.raft.size import size_note, working_size
+from tests.helpers.own_settings import own_settings
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +132,15 @@ def test_other_sizes_are_enlarged_and_the_flow_is_converted_back(height, width):
     expected = F.interpolate(large, (height, width), mode="bilinear")[0].permute(1, 2, 0)
     expected = expected * torch.tensor([width / wide, height / tall])
     assert (RaftEngine(SMALL, 2).flow(clip)[0] - expected).abs().max() <= 1e-4
+
+
+def test_settings_of_the_calling_program_change_nothing():
+    frames, first = drifting(3, 128).numpy(), np.arange(2)
+    batches = RaftBatches(RaftEngine(SMALL, 1), "float16")
+    wanted = batches.submit(frames, first, False)()["flow"]
+    with own_settings():
+        found = batches.submit(frames, first, False)()["flow"]
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_threads_change_nothing():

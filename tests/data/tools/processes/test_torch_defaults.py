@@ -64,7 +64,6 @@ def test_autocast_and_inference_mode_are_off():
     assert not inside.is_inference()
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the system has no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_forked_process_computes_after_its_parent_has_used_threads():
     before = torch.get_num_threads()
