@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from deiii.data.config.load import result_settings
+from deiii.data.config.words import read_settings
 from tests.helpers.markdown_tables import table_rows
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -117,3 +121,15 @@ def test_the_table_of_parts_has_the_figures_of_its_file():
             assert p == f"{network['p_holm']:.2f}"
     whole = json.loads((DOCS / "results/peers-emotional-av-scratch-2026-11-29/table.json").read_text())
     assert networks["deiii"]["by_seed"] == whole["networks"]["deiii"]["by_seed"]
+
+
+@pytest.mark.parametrize("title", ["A second comparison: voices", "A third comparison: from scratch"])
+def test_the_commands_give_the_settings_of_the_stored_networks(title):
+    """A default or a configuration that changed since must be named in the command."""
+    command = re.findall(r"benchmarks\.peers (.*?)```", PAGE.split(f"## {title}\n", 1)[1], re.DOTALL)[0]
+    words = [w for w in shlex.split(command.replace("\\\n", " ")) if "=" in w or w.endswith(".yaml")]
+    now = result_settings(read_settings(words))
+    with tarfile.open(DOCS / f"results/peers-{COMPARISONS[title]}/peers.tar.xz") as tar:
+        then = json.load(tar.extractfile("deiii/settings.json"))
+    changed = {name for name in then if json.loads(json.dumps(now.get(name))) != then[name]}
+    assert not changed
