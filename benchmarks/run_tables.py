@@ -13,6 +13,7 @@ import torch
 
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.data.tools.machine import machine
+from deiii.model.evaluation.crossval_report import shared_settings
 from deiii.model.intervals import interval_kind
 from deiii.model.training.run_folder import RunFolder, provenance, revisions
 
@@ -37,10 +38,14 @@ def arguments(name: str, about: str | None) -> argparse.ArgumentParser:
 
 
 def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], str]:
-    """Return seeds, machine, versions and revisions of a table's runs, for JSON and as a sentence."""
+    """Return how the runs of a table were made, for JSON and as a sentence.
+
+    The JSON has seeds, machine, versions, revisions, and the settings that all runs have in common.
+    """
     versions, found = provenance()["versions"], revisions(runs)
     about = {"seeds": list(seeds), "hardware": machine(), "versions": versions, "revisions": found}
     about["interval"] = interval_kind(len(seeds))
+    about["settings"] = shared_settings(runs)
     about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
     words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {machine()}; "
     return about, words + f"torch {versions['torch']}."

@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import re
+import subprocess
 import tarfile
 from collections import defaultdict
 from pathlib import Path
@@ -306,3 +307,28 @@ def test_the_page_of_a_cross_validation_keeps_its_tables_apart():
     report = json.loads((RESULTS / "calibration-2026-11-26/crossval.json").read_text(encoding="utf-8"))
     page = markdown(report)
     assert len(report["layers"]) == 2 and broken_tables(page) == []
+
+
+# Commits that were rebased before they were merged; the tables of these results say what has replaced them.
+REBASED = {"56d9851d421ad1ae1fcf6b083e8b7e93c72364c3", "207b01f7a620b03921993b9e6873f4e1e697f988"}
+
+
+def test_the_revisions_of_stored_results_are_in_the_repository():
+    """Who wants to repeat a result checks out its revision."""
+    git = ["git", "-C", str(RESULTS)]
+    shallow = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True)
+    if shallow.stdout.strip() != "false":
+        pytest.skip("the history is not here: no git checkout, or a shallow clone")
+    files = [path for path in RESULTS.rglob("*") if path.suffix in {".json", ".md"}]
+    named = {
+        revision
+        for path in files
+        for revision in re.findall(
+            r"(?i)revisions?\W{1,8}([0-9a-f]{7,40})\b", path.read_text(encoding="utf-8")
+        )
+    }
+    assert len(named) > 20
+    asked = "".join(f"{revision}^{{commit}}\n" for revision in sorted(named))
+    found = subprocess.run([*git, "cat-file", "--batch-check"], input=asked, capture_output=True, text=True)
+    missing = {line.split("^")[0] for line in found.stdout.splitlines() if line.endswith("missing")}
+    assert missing == REBASED

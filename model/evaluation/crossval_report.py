@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.config.load import result_settings
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
@@ -65,7 +66,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "without": _without(metrics, figures),
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": machine(), "versions": info["versions"],
-        "revisions": revisions(p for _, _, p in runs),
+        "revisions": revisions(p for _, _, p in runs), "settings": shared_settings(p for _, _, p in runs),
         "keys": info["keys"], "monitor": RunFolder(runs[0][2]).read_config().train.monitor,
     }  # fmt: skip
     if layers := mean_weights(metrics.values()):
@@ -91,6 +92,15 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     if classes:
         save_png(confusion_figure(result["pooled"]["confusion"], classes), base / "confusion.png")
     return result
+
+
+def shared_settings(runs: Iterable[Path]) -> dict[str, Any]:
+    """Return the settings that can change a result and that all runs have in common, by dotted name.
+
+    Folds and seeds of a cross-validation are not among them, as they differ.
+    """
+    first, *others = [result_settings(RunFolder(run).read_config()) for run in runs]
+    return {key: value for key, value in first.items() if all(own.get(key) == value for own in others)}
 
 
 def markdown(result: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.ablation import collect, draw_figure, markdown, variant_config, write_tables
 from benchmarks.ablation_tasks import TASKS
+from deiii.data.config.load import load_config, to_yaml
 from deiii.data.corpora.synthetic.plan import check
 
 CLIPS = [(f"s{s}", f"s{s}/c{n}") for s in range(4) for n in range(5)]
@@ -27,6 +28,7 @@ def make_run(folder, task, variant, seed, right):
             writer.writerow([clip, speaker, "a", "a" if hit else "b"])
     (path / "metrics.json").write_text(json.dumps({"without": {"audio": {"war": 0.25 + seed / 4}}}))
     (path / "run.json").write_text(json.dumps({"revision": f"revision-of-{seed}", "keys": {}, "classes": []}))
+    (path / "config.yaml").write_text(to_yaml(load_config(overrides=[f"train.seed={seed}"])))
 
 
 @pytest.fixture
@@ -73,7 +75,9 @@ def test_tables_and_picture_are_written_of_what_is_there(runs):
     body = [line for line in text.splitlines() if line.startswith("| `")]
     assert "revisions revision-of-0, revision-of-1;" in text
     assert len(body) == 3 and all(line.count("|") == head.count("|") for line in body)
-    assert json.loads((folder / "table.json").read_text())["tasks"]["cues"]["full"]["ceiling"] == 1.0
+    stored = json.loads((folder / "table.json").read_text())
+    assert stored["tasks"]["cues"]["full"]["ceiling"] == 1.0
+    assert stored["settings"]["train.lr"] == 1e-3 and "train.seed" not in stored["settings"]
     assert (folder / "ablation.png").stat().st_size > 1000
     assert len(draw_figure(tables).axes) == 1 and "no optical flow" in markdown(tables, "")
     with tarfile.open(folder / "predictions.tar.xz") as archive:

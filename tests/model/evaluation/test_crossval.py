@@ -11,6 +11,8 @@ from sklearn.metrics import recall_score
 
 from deiii.__main__ import main
 from deiii.data.cache.integrity import require_whole
+from deiii.data.config.load import result_settings
+from deiii.data.config.words import read_settings
 from deiii.data.corpora.splits import Split
 from deiii.model.calibration import calibration
 from deiii.model.evaluation.crossval_report import _calibration, _ensemble, _over_folds, _pooled, markdown
@@ -81,6 +83,14 @@ def test_figures_are_those_of_the_predictions(crossed):
         assert report["splits"][str(f)]["digest"] == Split.load(base / f"splits/fold{f}.json").digest
         assert report["splits"][str(f)]["digest"][:12] in (base / "crossval.md").read_text()
     assert (base / "confusion.png").stat().st_size > 1000
+
+
+def test_the_report_has_the_settings_that_all_runs_have_in_common(crossed):
+    base, words = crossed
+    found = json.loads((base / "crossval.json").read_text())["settings"]
+    own = result_settings(read_settings(words))
+    assert own.keys() - found.keys() == {"split.fold", "train.seed"}
+    assert found == json.loads(json.dumps({key: own[key] for key in found}))
 
 
 def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
