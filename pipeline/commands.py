@@ -206,6 +206,7 @@ def _preprocess(args: argparse.Namespace) -> int:
 
     config = read_settings(args.settings)
     from deiii.pipeline.preprocess.graph import preprocess  # a missing package is reported before any work
+    from deiii.pipeline.preprocess.next_command import training_command
 
     note_default_corpus(config, args.settings)
     note_without_effect(config, args.settings, PREPROCESSING)
@@ -219,7 +220,10 @@ def _preprocess(args: argparse.Namespace) -> int:
     map_classes(corpora[0], config.corpus.classes)
     writable_folder(config.cache)
     pairs = zip(parts, corpora, strict=True)
-    return max(_report(part, corpus, preprocess(part, corpus)) for part, corpus in pairs)
+    status = max(_report(part, corpus, preprocess(part, corpus)) for part, corpus in pairs)
+    if status == 0 and (command := training_command(config, args.settings, corpora[0])):
+        say(f"next, after a look at the overview: {command}")
+    return status
 
 
 def _report(config: Config, corpus: Corpus, summary: Summary) -> int:

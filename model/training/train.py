@@ -45,6 +45,12 @@ from deiii.model.training.step.launch import choose_launch, launch_note
 from deiii.model.training.trained import TrainedNetwork
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
+NAMES_OF_PARTS = {"train": "training", "val": "validation", "test": "test"}
+PLACES = {
+    "stream": "read from the cache for each batch",
+    "ram": "held in memory",
+    "device": "held in the memory of the GPU",
+}
 RESUME_REMEDY = (
     "To go on with this run, put back what it was trained on and run `deiii preprocess`; "
     "to use the new ones, train a new run with train.run=..."
@@ -162,8 +168,8 @@ def _train(
     loader = make_loader(data.features, data.rows["train"], config, ranks.device, True, ranks)
     setup = _setup(config, ranks, run, data, loader)
     if progress:
-        _print_start(model, setup, {part: len(rows) for part, rows in data.rows.items()})
-        print(f"loader.residency={loader.residency}: {loader.why}")
+        _print_start(model, setup, data)
+        print(f"features are {PLACES[loader.residency]} (loader.residency={loader.residency}): {loader.why}")
     return trainer(model, setup).fit(resume=resume, progress=progress)
 
 
@@ -230,14 +236,31 @@ def _setup(
     )  # fmt: skip
 
 
-def _print_start(model: Network, setup: TrainingSetup, clips: Mapping[str, int]) -> None:
-    """Print the size of the network, the devices, the number of clips and the run folder in one line."""
+def _print_start(model: Network, setup: TrainingSetup, data: TrainingData) -> None:
+    """Print the size of the network, the devices, the run folder, and what each part of the split holds."""
     count = sum(p.numel() for p in model.parameters())
     world = setup.ranks.world
     where = f"{setup.device}" if world == 1 else f"{world} processes, the first on {setup.device}"
-    held = counted(clips["val"], "validation clip") if setup.val else "no validation clips"
-    both = f"{counted(clips['train'], 'training clip')} and {held}"
-    print(f"{count:,} parameters on {where}; {both}; run folder {setup.run.path}")
+    print(f"{count:,} parameters on {where}; run folder {setup.run.path}")
+    print(describe_parts(data.features, data.rows))
+
+
+def describe_parts(features: FeatureSet, rows: Mapping[str, np.ndarray]) -> str:
+    """Return a line with the number of clips and speakers in each part of the split.
+
+    Args:
+        features: the features of all clips.
+        rows: rows of the features, int64 [n], by part (``train``, ``val``, ``test``).
+
+    >>> describe_parts(features, rows)                                # doctest: +SKIP
+    'training: 12 clips of 3 speakers; validation: 4 clips of 1 speaker; test: 8 clips of 2 speakers'
+    """
+    found = []
+    for part, name in NAMES_OF_PARTS.items():
+        speakers = {features.clips[row].speaker for row in rows[part]}
+        held = f"{counted(len(rows[part]), 'clip')} of {counted(len(speakers), 'speaker')}"
+        found.append(f"{name}: {held if speakers else 'no clips'}")
+    return "; ".join(found)
 
 
 def network_origin(

@@ -120,8 +120,8 @@ def _agreed(args: argparse.Namespace, folder: Path, number: str) -> Found:
                 print(f"     note: {note}")
         while True:
             answer = _ask(
-                f"{number}  Is that right? Else type a layout such as speaker/label/clip, or the path of a "
-                "table.",
+                f"{number}  Is that right? If not, type a layout such as speaker/label/clip, or the path of "
+                "a table.",
                 "yes" if found else "",
             )
             if found is not None and answer.lower() in YES:

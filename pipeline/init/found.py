@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deiii.data.corpora.spelling import is_unknown_speaker
+from deiii.data.tools.counts import counted
 
 UNKNOWN = "unknown-"
 NO_SPEAKER = (
@@ -100,8 +101,11 @@ def with_counts(names: Iterable[str], most: int = 5) -> str:
     """Return names with their numbers of occurrences, the most frequent first.
 
     >>> with_counts(["sad", "happy", "sad"])
-    'sad 2, happy 1'
+    'sad: 2 clips, happy: 1'
     """
     count = sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))
-    words = ", ".join(f"{name} {number}" for name, number in count[:most])
-    return words + (f" and {len(count) - most} more" if len(count) > most else "")
+    words = [f"{name}: {number}" for name, number in count[:most]]
+    words[:1] = [f"{name}: {counted(number, 'clip')}" for name, number in count[:1]]
+    if len(count) > most:
+        words.append(f"and {len(count) - most} more")
+    return ", ".join(words)

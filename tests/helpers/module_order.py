@@ -148,7 +148,7 @@ ORDER = {
     ],
     "pipeline/stages": ["first_clips limits", "clip", "isolation", "shard"],
     "pipeline/preprocess": [
-        "claim cluster_kinds media_digests needed_weights own_gpu summary worker_settings",
+        "claim cluster_kinds media_digests needed_weights next_command own_gpu summary worker_settings",
         "cluster survey",
         "tasks",
         "warm_up",

@@ -173,7 +173,11 @@ def test_the_temperature_comes_from_validation_clips_alone():
     assert found["tempered"]["ece"] == ece(tempered(test.probabilities["fused"], wanted), test.label)
     assert found["tempered"]["ece"] < found["raw"]["ece"]
     json.dumps(found, allow_nan=False)
-    assert "with the temperature" in calibration_lines(found)[0]
+    assert calibration_lines(found)[0] == (
+        f"calibration error (ECE) {found['raw']['ece']:.3f} ({found['tempered']['ece']:.3f} with the "
+        f"temperature {wanted:.2f}, fitted on validation speakers); area under the abstention curve (AURC) "
+        f"{found['raw']['aurc']:.3f}"
+    )
     assert {figure.axes[0].get_title(loc="left") for figure in calibration_figures(found).values()} == {
         "reliability",
         "abstention",

@@ -20,7 +20,7 @@ FIGURES = {
     "ece": "ECE, bins of equal width",
     "ece_equal_mass": "ECE, bins of equal numbers",
     "brier": "Brier score",
-    "nll": "NLL",
+    "nll": "negative log-likelihood",
     "aurc": "AURC",
 }
 NEAR_LIMIT = 1.01  # a temperature within this factor of a limit counts as being at the limit
@@ -54,11 +54,12 @@ def calibration_lines(found: Values) -> list[str]:
     """
     if not found:
         return []
+    error = f"calibration error (ECE) {found['raw']['ece']:.3f}"
     if "tempered" not in found:
-        return [f"ECE {found['raw']['ece']:.3f}; no temperature: there are no labelled validation clips"]
+        return [f"{error}; no temperature: there are no labelled validation clips"]
     lines = [
-        f"ECE {found['raw']['ece']:.3f} ({found['tempered']['ece']:.3f} with the temperature "
-        f"{found['temperature']:.2f}, fitted on validation speakers); AURC {found['raw']['aurc']:.3f}"
+        f"{error} ({found['tempered']['ece']:.3f} with the temperature {found['temperature']:.2f}, fitted on "
+        f"validation speakers); area under the abstention curve (AURC) {found['raw']['aurc']:.3f}"
     ]
     note = limit_note(found["temperature"])
     return [*lines, f"the temperature {note}"] if note else lines

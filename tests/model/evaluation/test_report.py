@@ -18,6 +18,7 @@ from deiii.model.evaluation.figures import figure_curves, loss_curves
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import _per_speaker, write_report
 from deiii.model.evaluation.results import brief_figures, full_figures, prediction_table, summary
+from deiii.model.evaluation.sections.calibration import calibration_of
 from deiii.model.network.task import Task
 from deiii.model.training.run_folder import RunFolder, provenance
 from deiii.model.training.scoring import Predictions
@@ -149,6 +150,20 @@ def test_the_page_shows_the_numbers(tmp_path):
     classes = len(metrics["test"]["per_class"])
     assert summary(metrics).splitlines()[0].endswith(f"(guessing: {1 / classes:.3f})")
     assert f"guessing gives {1 / classes:.3f}" in text and "WAR is the share" in text
+
+
+def test_the_page_explains_its_figures(tmp_path):
+    run, metrics, _ = write(tmp_path)
+    metrics["calibration"] = calibration_of(predictions(), predictions())
+    text = write_report(run, metrics, run.read_info(), features()).read_text(encoding="utf-8")
+    for words in (
+        "ECE is the expected calibration error, with 15 bins",
+        '<td class="text">negative log-likelihood</td>',
+        "the other heads read video or audio alone",
+    ):
+        assert words in text
+    # The name of the figure that the bars of classes, of speakers and of heads show.
+    assert re.findall(r'<th class="bar text">(.*?)</th>', text) == ["recall", "UAR", "UAR"]
 
 
 def test_the_curve_of_a_single_epoch_is_a_dot_on_an_axis_of_whole_epochs():

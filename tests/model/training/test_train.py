@@ -20,7 +20,7 @@ from deiii.model.training.checkpoint import load
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunError
 from deiii.model.training.start.checks import check_streams
-from deiii.model.training.train import train
+from deiii.model.training.train import describe_parts, train
 from tests.helpers.clips import audio_corpus
 from tests.helpers.shared_worker import preprocess
 
@@ -49,6 +49,19 @@ def test_an_input_that_no_training_clip_has_is_refused(lengths, says):
     with pytest.raises(ConfigError, match=says):
         check_streams(features_of(lengths), np.array([0, 1]))
     check_streams(features_of(lengths), np.array([0, 2]))  # one clip that has it is enough
+
+
+def test_the_start_of_a_training_says_where_every_clip_is():
+    features = features_of({"logmel": [9, 9, 9, 9]})
+    features.clips[1] = Clip("c1", "c1.mp4", "s0", "a")  # a second clip of the first speaker
+    rows = {"train": np.array([0, 1]), "val": np.array([2]), "test": np.array([3])}
+    assert describe_parts(features, rows) == (
+        "training: 2 clips of 1 speaker; validation: 1 clip of 1 speaker; test: 1 clip of 1 speaker"
+    )
+    rows = {"train": np.array([0, 2]), "val": np.array([], int), "test": np.array([3])}
+    assert describe_parts(features, rows) == (
+        "training: 2 clips of 2 speakers; validation: no clips; test: 1 clip of 1 speaker"
+    )
 
 
 def test_evaluation_may_read_more_audio_than_training():

@@ -58,7 +58,8 @@ def test_the_written_files_are_read_by_deiii_and_the_printed_commands_parse(here
     corpus = scan(config.corpus)
     assert len(corpus.clips) == 18 and corpus.speakers == ("anna", "ben", "cleo")
     assert make_split(corpus, config.split).speakers("test")
-    assert "speakers: 3 (anna 6, ben 6, cleo 6)" in out and "labels: 3 (angry 6, happy 6, sad 6)" in out
+    assert "speakers: 3 (anna: 6 clips, ben: 6, cleo: 6)" in out
+    assert "labels: 3 (angry: 6 clips, happy: 6, sad: 6)" in out
     assert "deiii train my_clips.yaml tiny train.run=runs/my_clips" in out
     train = re.search(r"deiii (train .*)", out)[1].split()[1:]
     assert load_config(train[:2], train[2:]).train.run == "runs/my_clips"

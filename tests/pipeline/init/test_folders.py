@@ -204,7 +204,7 @@ def test_labels_that_are_no_emotions_are_noted_with_the_option_for_another_layou
     root = touch(tmp_path, *paths)
     found = look(root)
     (note,) = [note for note in found.notes if "few are emotions" in note]
-    assert found.how == f"layout {guessed}" and "anna 2, ben 2, cleo 2" in note
+    assert found.how == f"layout {guessed}" and "anna: 2 clips, ben: 2, cleo: 2" in note
     assert note.endswith(f"give {option}")
     if " " in option:
         other = look(root, layout=option.split()[1])

@@ -1,0 +1,48 @@
+"""The command that trains on what ``deiii preprocess`` has computed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from deiii.data.cache.stages import network_stages
+from deiii.data.config.schema import Config
+from deiii.data.config.words import is_config
+from deiii.data.corpora.clips import Corpus
+
+PREPROCESSING_ONLY = ("workers", "gpus", "dashboard", "scheduler", "cluster", "max_failed")
+FEWEST_LABELS = 2
+FEWEST_SPEAKERS = 3  # one each for training, validation and test
+
+
+def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> str:
+    """Return the command to type after ``deiii preprocess``, with the settings that it was given.
+
+    Args:
+        config: the settings that the words describe.
+        words: ``CONFIG`` and ``KEY=VALUE`` words of the command.
+        corpus: the scanned corpus.
+
+    Returns:
+        the command; empty where it would end with an error: for fewer than two labels or three
+        speakers, and for stages that the network reads and that were not computed.
+
+    >>> training_command(config, ["table", "corpus.root=/clips"], corpus)  # doctest: +SKIP
+    'deiii train table corpus.root=/clips train.run=runs/table'
+    """
+    labels = {clip.label for clip in corpus.clips} - {None}
+    computed = set(network_stages(config.model)) <= set(config.stages)
+    if len(labels) < FEWEST_LABELS or not computed or len(corpus.speakers) < FEWEST_SPEAKERS:
+        return ""
+    kept = [word for word in words if is_config(word) or not _is_unused(word)]
+    run: list[str] = []
+    if not any(word.startswith("train.run=") for word in words):
+        name = Path(next(filter(is_config, words), corpus.name)).stem
+        run = [f"train.run=runs/{name}"]
+    return shlex.join(["deiii", "train", *kept, *run])
+
+
+def _is_unused(word: str) -> bool:
+    """Return whether a ``KEY=VALUE`` word sets something that ``deiii train`` does not use."""
+    return word.partition("=")[0].partition(".")[0] in PREPROCESSING_ONLY

@@ -1,0 +1,71 @@
+"""After ``deiii preprocess``: the command that trains on the features, where it can start."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from deiii.__main__ import main
+from deiii.data.config.words import read_settings
+from deiii.data.corpora.clips import Clip, Corpus
+from deiii.pipeline.preprocess.next_command import training_command
+
+
+def corpus(labels: str = "ababab", speakers: str = "112233") -> Corpus:
+    """Return a corpus with a clip for each letter; ``-`` is a clip without a label."""
+    pairs = zip(labels, speakers, strict=True)
+    clips = [Clip(f"c{n}", f"c{n}.mp4", s, None if x == "-" else x) for n, (x, s) in enumerate(pairs)]
+    return Corpus("mine", "/clips", tuple(sorted(set(labels) - {"-"})), tuple(clips))
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["table", "tiny", "corpus.root=/clips"], "table tiny corpus.root=/clips train.run=runs/table"),
+        (["table", "corpus.root=/my clips"], "table 'corpus.root=/my clips' train.run=runs/table"),
+        (["table", "train.run=runs/a"], "table train.run=runs/a"),
+        (["corpus.name=table", "corpus.root=/c"], "corpus.name=table corpus.root=/c train.run=runs/mine"),
+        (["table", "workers=2", "max_failed=0.5", "cluster.size=3"], "table train.run=runs/table"),
+        (["table", "cache=/c", "faces.size=96"], "table cache=/c faces.size=96 train.run=runs/table"),
+        (
+            ["table", "stages=[logmel]", "model.video=false", "model.flow=false"],
+            "table 'stages=[logmel]' model.video=false model.flow=false train.run=runs/table",
+        ),
+    ],
+)
+def test_the_command_has_the_settings_that_training_uses(words, command):
+    config = read_settings([word for word in words if not word.startswith("cluster")])
+    told = training_command(config, words, corpus())
+    assert told == f"deiii train {command}"
+    read_settings(shlex.split(told)[2:])
+
+
+def test_no_command_is_named_that_would_end_with_an_error():
+    ready, logmel = read_settings(["table"]), read_settings(["table", "stages=[logmel]"])
+    assert training_command(ready, ["table"], corpus())
+    assert not training_command(ready, ["table"], corpus(labels="------"))
+    assert not training_command(ready, ["table"], corpus(labels="aaa-aa"))
+    assert not training_command(ready, ["table"], corpus(speakers="111222"))
+    assert not training_command(logmel, ["table", "stages=[logmel]"], corpus())
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_preprocess_that_succeeds_ends_with_the_command_and_a_quiet_one_does_not(
+    status, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("deiii.pipeline.preprocess.graph.preprocess", lambda *_: None)
+    monkeypatch.setattr("deiii.pipeline.commands._report", lambda *_: status)  # 1: too many clips failed
+    pairs = [(speaker, label) for speaker in range(3) for label in "ab"]
+    for speaker, label in pairs:
+        (tmp_path / f"{speaker}{label}.wav").touch()
+    rows = [f"{speaker}{label}.wav,s{speaker},{label}\n" for speaker, label in pairs]
+    (tmp_path / "clips.csv").write_text("path,speaker,label\n" + "".join(rows))
+    words = ["table", f"corpus.root={tmp_path}", f"cache={tmp_path / 'cache'}"]
+    assert main(["preprocess", *words, "workers=1"]) == status
+    command = shlex.join(["deiii", "train", *words, "train.run=runs/table"])
+    assert capsys.readouterr().out == (
+        f"next, after a look at the overview: {command}\n" if status == 0 else ""
+    )
+    assert main(["preprocess", *words, "workers=1", "--quiet"]) == status
+    assert capsys.readouterr().out == ""
