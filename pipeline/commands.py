@@ -34,6 +34,7 @@ from deiii.pipeline import sharing_commands, split_commands
 from deiii.pipeline.cut.command import add_cut
 from deiii.pipeline.encoders.command import add_encoders_command
 from deiii.pipeline.init.command import add_init
+from deiii.pipeline.next_command import training_command
 from deiii.pipeline.overview.command import add_overview, print_overview
 
 if TYPE_CHECKING:
@@ -201,24 +202,23 @@ def _preprocess(args: argparse.Namespace) -> int:
     from deiii.data.corpora.scan import scan_corpus
     from deiii.data.corpora.targets.classes import map_classes
     from deiii.data.loader.mixture import copies_of
-    from deiii.data.tools.atomic_files import writable_folder
     from deiii.pipeline.corrupt.kinds import parse_corruption
 
     config = read_settings(args.settings)
     from deiii.pipeline.preprocess.graph import preprocess  # a missing package is reported before any work
-    from deiii.pipeline.preprocess.next_command import training_command
+    from deiii.pipeline.preprocess.read_only import require_cache
 
     note_default_corpus(config, args.settings)
     note_without_effect(config, args.settings, PREPROCESSING)
     if config.corpus.name == "synthetic":
-        writable_folder(config.cache)  # before the corpus is generated
+        require_cache(config.cache)  # before the corpus is generated
     for word in config.copies:
         parse_corruption(word)  # refused before the corpus itself is computed
     parts = [replace(config, copies=[]), *copies_of(config)]
     corpora = [scan_corpus(part) for part in parts]  # a table that is refused leaves no folder behind
     # Features do not depend on the classes, but a misspelt one would be reported only in training.
     map_classes(corpora[0], config.corpus.classes)
-    writable_folder(config.cache)
+    require_cache(config.cache)
     pairs = zip(parts, corpora, strict=True)
     status = max(_report(part, corpus, preprocess(part, corpus)) for part, corpus in pairs)
     if status == 0 and (command := training_command(config, args.settings, corpora[0])):
@@ -243,7 +243,8 @@ def _report(config: Config, corpus: Corpus, summary: Summary) -> int:
             "many clips lack a face in some frames; if these frames show a face in the overview and are not "
             "black, faces.detector=yunet finds more of them"
         )
-    print_overview(config, corpus)
+    if summary.written:
+        print_overview(config, corpus)
     if summary.failed_share > config.max_failed:
         share = f"{summary.failed} of {counted(summary.clips, 'clip')} failed"
         remedy = summary.remedy or (

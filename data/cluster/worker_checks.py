@@ -224,3 +224,21 @@ def run_checked(check: WorkerCheck | None, run: Callable[[Any], Any], task: Any)
         if defect is not None:
             raise ClusterError(_message([defect]))
     return run(task)
+
+
+def dashboard_words(client: Client) -> str:
+    """Return where the dashboard of the scheduler is, or that it has none.
+
+    Dask gives an address for a scheduler without a dashboard, too: its server has other pages.
+
+    >>> dashboard_words(client)  # doctest: +SKIP
+    'dashboard at http://127.0.0.1:8787/status'
+    """
+    if while_connected(client, lambda: client.run_on_scheduler(has_dashboard)):
+        return f"dashboard at {client.dashboard_link}"
+    return "no dashboard (the scheduler was started without one, or bokeh is not installed where it runs)"
+
+
+def has_dashboard(dask_scheduler: Any = None) -> bool:
+    """Return whether this process, a scheduler's, has Dask's dashboard, an application of Bokeh."""
+    return any("bokeh" in str(part).lower() for part in dask_scheduler.http_application.applications)

@@ -1,4 +1,4 @@
-"""Run a command: print its errors in one line, and end it in the same way after Ctrl-C and SIGTERM.
+"""Run a command: print its errors in one line, and end it in the same way after Ctrl-C, SIGTERM and SIGHUP.
 
 This module imports little: the program begins here, so that Ctrl-C is handled while the rest is imported.
 """
@@ -48,7 +48,7 @@ class Command:
 
     Attributes:
         action: runs the command and returns its exit status.
-        when_stopped: what to print after Ctrl-C or SIGTERM: what is kept, and how to continue.
+        when_stopped: what to print after Ctrl-C, SIGTERM or SIGHUP: what is kept, and how to continue.
         debug: show the traceback of an error.
     """
 
@@ -137,7 +137,7 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
             _discard_output()  # what is left in the buffer would fail again when the program ends
         if command.debug:
             raise
-        message = memory or (explain(error) if isinstance(error, OSError) else error)
+        message = memory or _name_words(error) or (explain(error) if isinstance(error, OSError) else error)
         if isinstance(error, OSError) and error.filename == STDOUT and command.when_stopped != NOTHING_DONE:
             message = f"{message}; {command.when_stopped}"
         print(f"{coloured('error:', RED, sys.stderr)} {message}", file=sys.stderr)
@@ -145,6 +145,17 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
     if ends_program:
         handler.end()
     return status
+
+
+def _name_words(error: BaseException) -> str:
+    """Return the message for a file whose name this environment cannot write; empty for another error."""
+    encoding = sys.getfilesystemencoding()
+    if not isinstance(error, UnicodeEncodeError) or error.encoding != encoding or encoding == "utf-8":
+        return ""
+    return (
+        f"{error.object}: file names are written in {encoding} here, which lacks letters of this name; "
+        "set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+    )
 
 
 def memory_words(error: BaseException) -> str:

@@ -142,7 +142,7 @@ class Trainer:
         Raises:
             Diverged: names the step and its clips, or the epoch with the validation loss; the last good
                 checkpoint stays.
-            KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
+            KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP, when the state is saved.
             CheckpointError: the state is damaged, or does not fit the network or the loaders.
             ConfigError: ``train.launch=graph``, but the step cannot be recorded.
         """

@@ -80,7 +80,7 @@ def _claim(config: Config, corpus: Corpus, mine: Identity, report: Callable[[str
             for name, identity in owners(config.cache, base).items()
             if identity.same_place(mine) or _in_use(corpus_folder(config.cache, name))
         }
-        name = _own_folder(config, corpus, mine, held, report) or _free_folder(held, base, mine)
+        name = recorded_folder(config, corpus, mine, held, report) or _free_folder(held, base, mine)
         if recorded_identity(config.cache, name) != mine:
             write_identity(config.cache, name, mine)
     if name == base:
@@ -117,14 +117,25 @@ def own_folder(config: Config, corpus: Corpus) -> Corpus:
     return corpus
 
 
-def _own_folder(
+def recorded_folder(
     config: Config,
     corpus: Corpus,
     mine: Identity,
     held: Mapping[str, Identity],
     report: Callable[[str], None],
 ) -> str | None:
-    """Return the folder that is this corpus's already; ``None`` if there is none."""
+    """Return the folder that is this corpus's already; ``None`` if there is none.
+
+    Args:
+        config: names the cache.
+        corpus: clip table of the corpus as scanned.
+        mine: its identity.
+        held: identities of the folders of its name.
+        report: called with a line if the corpus was moved, or if another one has its name.
+
+    >>> recorded_folder(config, corpus, mine, owners("cache", corpus.name), print)  # doctest: +SKIP
+    'table-clips'
+    """
     same = [name for name, identity in held.items() if identity.same_place(mine)]
     exact = [name for name in same if held[name].table == mine.table]
     if same:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deiii.data.cache.index import INDEX, StageIndex, write_index, write_table
 from deiii.data.cache.stages import FLOW, get_stage, import_function
-from deiii.data.cluster.worker_checks import checked_workers
+from deiii.data.cluster.worker_checks import checked_workers, dashboard_words
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
@@ -33,6 +33,7 @@ from deiii.pipeline.preprocess.cluster import (
     with_devices,
 )
 from deiii.pipeline.preprocess.needed_weights import fetch_needed
+from deiii.pipeline.preprocess.read_only import READ_ONLY, finished_before
 from deiii.pipeline.preprocess.summary import Summary, summarise
 from deiii.pipeline.preprocess.survey import Survey, survey
 from deiii.pipeline.preprocess.tasks import PreprocessError, TaskRunner, waits
@@ -49,7 +50,7 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = s
     """Bring the caches of a corpus up to date.
 
     Finished shards are kept, however the run that computed them ended. A changed setting or media file
-    recomputes what depends on it and nothing else.
+    recomputes what depends on it and nothing else. A cache that is complete may be read-only.
 
     Args:
         config: settings; ``stages`` names the stages.
@@ -94,6 +95,8 @@ def preprocess(config: Config, corpus: Corpus, report: Callable[[str], None] = s
     except OSError as error:
         if error.filename == STDOUT:
             raise
+        if error.errno in READ_ONLY and (finished := finished_before(config, corpus, report)):
+            return finished
         raise PreprocessError(
             f"{explain(error)}. The cache folder {config.cache} must be writable and have free space; "
             "finished shards are kept: correct this, then run the same command again"
@@ -163,7 +166,7 @@ def _run_turn(
     startable = sum(not waits(task, found.done) for task in tasks)
     with open_cluster(config, startable) as client, checked_workers(client, config, root) as check:
         workers = len(workers_of(client))
-        report(f"{counted(workers, 'worker')}{_more_workers(config)}, dashboard at {client.dashboard_link}")
+        report(f"{counted(workers, 'worker')}{_more_workers(config)}, {dashboard_words(client)}")
         if config.cluster.kind != "local":
             report(f"they compute {', '.join(sorted({task.recipe.stage for task in tasks}))}")
         for line in device_lines(client, config):

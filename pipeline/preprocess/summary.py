@@ -33,6 +33,7 @@ class Summary:
         failures: path of ``failures.csv``.
         seconds: duration of the run.
         computed, reused: shards of all stages that were computed, and that were finished before.
+        written: whether the cache was written; false where it cannot be, and was complete.
     """
 
     counts: Mapping[str, Counter[str]]
@@ -42,6 +43,7 @@ class Summary:
     seconds: float
     computed: int
     reused: int
+    written: bool = True
 
     @property
     def failed_share(self) -> float:
@@ -83,6 +85,7 @@ def summarise(
     seconds: float,
     computed: int,
     reused: int,
+    writes: bool = True,
 ) -> Summary:
     """Count the outcomes and write ``failures.csv``: every clip that is not fully valid or has a note.
 
@@ -91,6 +94,7 @@ def summarise(
         corpus: the corpus.
         indices: the index of each stage.
         seconds, computed, reused: values for the attributes of `Summary`.
+        writes: whether the cache can be written; if not, ``failures.csv`` is left as it is.
     """
     counts = {stage: Counter(row.status for row in index.clips.values()) for stage, index in indices.items()}
     paths = {clip.id: clip.path for clip in corpus.clips}
@@ -108,8 +112,9 @@ def summarise(
     header = ["clip", "path", "stage", "status", "valid_share", "reason"]
     text = csv_text([header, *([_escaped(cell) for cell in row] for row in sorted(rows))])
     path = corpus_folder(cache, corpus.name) / FAILURES
-    write_text(path, text)
-    return Summary(counts, len(corpus.clips), len(failed), path, seconds, computed, reused)
+    if writes:
+        write_text(path, text)
+    return Summary(counts, len(corpus.clips), len(failed), path, seconds, computed, reused, writes)
 
 
 def _escaped(cell: str) -> str:

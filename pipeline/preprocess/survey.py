@@ -114,7 +114,23 @@ def finished_shards(
         the records by shard name, and a line about each damaged shard, which is renamed.
     """
     undamaged, notes = _undamaged_shards(folder, recipe, plans, config)
-    again = RETRIED_ALWAYS | (RETRIED if config.retry else set())
+    return unchanged_shards(undamaged, digests, config.retry), notes
+
+
+def unchanged_shards(
+    undamaged: Sequence[tuple[ShardPlan, ShardRecord]], digests: MediaDigests, retry: bool
+) -> dict[str, ShardRecord]:
+    """Return, by name, the undamaged shards that no run computes again.
+
+    Args:
+        undamaged: plan and record of each shard.
+        digests: digests of the media files.
+        retry: also leave out shards with a clip that ran into a limit.
+
+    >>> unchanged_shards([], digests, retry=False)  # doctest: +SKIP
+    {}
+    """
+    again = RETRIED_ALWAYS | (RETRIED if retry else set())
     undamaged = [
         (plan, record) for plan, record in undamaged if not any(row.status in again for row in record.clips)
     ]
@@ -124,7 +140,7 @@ def finished_shards(
         pairs = zip(record.clips, plan.clips, strict=True)
         if all(row.source == current[clip.path] for row, clip in pairs):
             done[plan.name] = record
-    return done, notes
+    return done
 
 
 def _undamaged_shards(

@@ -1,9 +1,13 @@
-"""Ctrl-C and SIGTERM: the main process turns both into one KeyboardInterrupt; workers ignore Ctrl-C."""
+"""Ctrl-C, SIGTERM and SIGHUP: the main process turns them into one KeyboardInterrupt; workers ignore Ctrl-C.
+
+The system sends SIGHUP when a terminal or the connection to it is closed.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import threading
 import time
@@ -15,11 +19,13 @@ from typing import Any
 
 INTERRUPTED = 130  # exit status of an interrupted command, as shells give it
 STOPS_WITHIN = 5.0  # s that an interrupted command has to end by itself
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Signals that stay ignored where they were at the start: shells set this for background jobs, and nohup.
+MAY_BE_IGNORED = frozenset({signal.SIGINT, signal.SIGHUP})
 
 
 class StopHandler:
-    """Raises KeyboardInterrupt in the main thread for the first Ctrl-C or SIGTERM.
+    """Raises KeyboardInterrupt in the main thread for the first Ctrl-C, SIGTERM or SIGHUP.
 
     Further signals have no effect for `STOPS_WITHIN` seconds, so that the command can finish its clean-up;
     after that, another signal ends the process at once with status `INTERRUPTED`.
@@ -44,18 +50,14 @@ class StopHandler:
         self.before: dict[signal.Signals, Any] = {}
 
     def install(self) -> None:
-        """React to Ctrl-C and SIGTERM from now on; Ctrl-C stays ignored where the shell had it ignored.
+        """React to the signals from now on; Ctrl-C and SIGHUP stay ignored where they were ignored.
 
         Python allows the main thread alone to do so; in another thread this does nothing.
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in STOP_SIGNALS:
-            handler = signal.getsignal(number)
-            if number == signal.SIGINT and handler is signal.SIG_IGN:  # shells set this for background jobs
-                continue
-            self.before[number] = handler
-            signal.signal(number, self._stop)
+        for number in _heeded():
+            self.before[number] = signal.signal(number, self._stop)
 
     def restore(self) -> None:
         """Put the handlers back that were there before `install`, in the place of `end`."""
@@ -63,6 +65,8 @@ class StopHandler:
         self.before.clear()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _discard_lost_output()
         now = time.monotonic()
         if self.ended is not None and now - self.ended <= STOPS_WITHIN:
             return
@@ -80,6 +84,22 @@ class StopHandler:
         atexit.register(_ignore_stop_signals)
 
 
+def _heeded() -> list[signal.Signals]:
+    """Return the signals to react to: all but those that are ignored and may be so."""
+    return [s for s in STOP_SIGNALS if s not in MAY_BE_IGNORED or signal.getsignal(s) is not signal.SIG_IGN]
+
+
+def _discard_lost_output() -> None:
+    """Discard what is written to a terminal that was closed: an error would end the clean-up."""
+    for descriptor in (1, 2):
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+
 def _ignore_stop_signals() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -94,7 +114,7 @@ def _put_back(handlers: Mapping[signal.Signals, Any]) -> None:
 
 @contextmanager
 def keep_stop_handlers() -> Iterator[None]:
-    """Put the reactions to Ctrl-C and SIGTERM back that the block replaced, as imports of some packages do.
+    """Put the reactions to these signals back that the block replaced, as imports of some packages do.
 
     >>> before = signal.getsignal(signal.SIGINT)
     >>> with keep_stop_handlers():
@@ -130,9 +150,10 @@ def block_sigint() -> Iterator[None]:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C or SIGTERM in the block sets, so that a step can be finished.
+    """Yield an event that the first of the stop signals in the block sets, so that a step can be finished.
 
     A second one raises KeyboardInterrupt at once. In another thread than the main one nothing sets the event.
+    Ctrl-C and SIGHUP stay ignored where they were ignored.
 
     >>> with stop_requests() as stop:
     ...     stop.is_set()
@@ -144,11 +165,13 @@ def stop_requests() -> Iterator[threading.Event]:
         return
 
     def request(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _discard_lost_output()
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = {s: signal.signal(s, request) for s in STOP_SIGNALS}
+    before = {s: signal.signal(s, request) for s in _heeded()}
     try:
         yield stop
     finally:

@@ -292,3 +292,22 @@ def test_output_before_and_after_a_command_keeps_its_order(options):
     )
     done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("before\n\\udcff\nafter\n", "")
+
+
+NAMED = """
+import os, sys
+from deiii.data.command_line.entry import Command, run
+sys.exit(run(lambda: Command(lambda: os.stat("clips/K\\xf6ln.mp4"))))
+"""
+
+
+def test_a_name_that_the_environment_cannot_write_is_named_with_the_remedy():
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", NAMED], env={**os.environ, **plain}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: clips/K\\xf6ln.mp4: file names are written in ascii here, which lacks letters of this "
+        "name; set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+    )

@@ -77,6 +77,14 @@ def test_the_address_of_the_dashboard_is_reported(finished):
     assert any("dashboard at http://127.0.0.1" in line for line in finished[4])
 
 
+def test_a_scheduler_without_a_dashboard_is_not_said_to_have_one(tmp_path):
+    config = settings(tmp_path, f"scheduler={address()}")  # the shared worker's scheduler shows none
+    lines: list[str] = []
+    preprocess(config, audio_corpus(tmp_path / "raw", speakers=1), lines.append)
+    assert any(line.startswith("1 worker, no dashboard (") for line in lines)
+    assert not any("http" in line for line in lines)
+
+
 def test_one_and_two_workers_compute_the_same_bytes(finished, tmp_path):
     _, corpus, config, _, _ = finished
     other = replace(config, cache=str(tmp_path), workers=1)

@@ -1,11 +1,14 @@
-"""Ctrl-C and SIGTERM: the first one interrupts, further ones wait, workers ignore Ctrl-C."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one interrupts, further ones wait, workers ignore Ctrl-C."""
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,15 +32,16 @@ sys.exit(run(lambda: Command(main)))
 
 
 def start(*words: str, **more) -> subprocess.Popen:
-    """Python in a process that reacts to Ctrl-C, even if the tests run as a background job of a shell."""
+    """Python in a process that reacts to signals, even if the tests run as a background job or with nohup."""
 
-    def react_to_ctrl_c() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    def react() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
 
-    return subprocess.Popen([sys.executable, "-c", *words], preexec_fn=react_to_ctrl_c, **more)
+    return subprocess.Popen([sys.executable, "-c", *words], preexec_fn=react, **more)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("within, cleaned", [(600, True), (0, False)])
 def test_further_signals_have_no_effect_before_the_promised_time(number, within, cleaned):
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -68,3 +72,45 @@ def test_processes_started_in_the_block_ignore_ctrl_c_and_later_ones_do_not():
         assert unblocked.stdout.readline()
         unblocked.send_signal(signal.SIGINT)
         assert unblocked.wait(120) != 0  # the line that it waits for does not come
+
+
+CLOSED = """
+import sys, time
+from deiii.data.command_line.entry import Command, run
+def main():
+    try:
+        print("started", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaning", flush=True)
+        print("cleaning", file=sys.stderr, flush=True)
+        open(sys.argv[1], "w").write("cleaned up")
+sys.exit(run(lambda: Command(main)))
+"""
+
+
+def test_a_command_whose_terminal_is_closed_cleans_up_and_ends(tmp_path: Path):
+    process, terminal = pty.fork()
+    if not process:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.execv(sys.executable, [sys.executable, "-c", CLOSED, str(tmp_path / "cleaned")])
+    seen = b""
+    while b"started" not in seen:
+        seen += os.read(terminal, 1024)
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == signals.INTERRUPTED
+    assert (tmp_path / "cleaned").read_text() == "cleaned up"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("ignored, stops", [(True, False), (False, True)])
+def test_signals_that_nohup_or_the_shell_ignores_request_no_stop(number, ignored, stops):
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with signals.stop_requests() as stop:
+            signal.raise_signal(number)
+            assert stop.is_set() is stops
+        assert (signal.getsignal(number) is signal.SIG_IGN) is ignored
+    finally:
+        signal.signal(number, before)

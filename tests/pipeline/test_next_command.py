@@ -9,7 +9,7 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.pipeline.preprocess.next_command import training_command
+from deiii.pipeline.next_command import training_command
 
 
 def corpus(labels: str = "ababab", speakers: str = "112233") -> Corpus:
