@@ -48,7 +48,7 @@ RANGES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
 SEPARATORS = ";\t|"
 SEPARATOR = "columns are separated by semicolons, tabs or bars; save the table with commas"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DRIVE = re.compile(r"[A-Za-z]:")  # a Windows path from another machine
+_DRIVE = re.compile(r"[A-Za-z]:(/|$)")  # a Windows path from another machine
 EXAMPLE = "path,speaker,label\nclips/anna-01.mp4,anna,happy"
 
 

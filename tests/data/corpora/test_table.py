@@ -91,6 +91,11 @@ def test_bad_rows(root, rows, message):
         scan_text(root, "path,speaker,label\n" + rows)
 
 
+def test_a_name_with_a_colon_is_no_windows_path(root):
+    (root / "a:b.mp4").touch()
+    assert scan_text(root, "path,speaker,label\na:b.mp4,anna,happy\n").clips[0].path == "a:b.mp4"
+
+
 def test_empty_cells_behind_the_header_are_none(root):
     assert len(scan_text(root, "path,speaker,label,,\na/one.mp4,anna,happy,,\na/two.flac,b,sad\n").clips) == 2
 
