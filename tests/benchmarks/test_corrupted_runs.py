@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tarfile
+from collections import defaultdict
 
 import pytest
 
@@ -13,7 +14,7 @@ from benchmarks.corrupted_copies import CLEAN, keep_predictions
 from benchmarks.corrupted_runs import collect, markdown, runs_of
 from deiii.model.training.run_folder import RunError
 from tests.benchmarks.test_corrupted_copies import answers
-from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
+from tests.helpers.intervals import recall_interval_over_seeds
 from tests.helpers.science_pages import DOCS, science_text
 
 
@@ -43,26 +44,31 @@ def test_seeds_need_runs_of_the_same_folds(tmp_path):
 
 
 def test_stored_predictions_give_the_reported_figures():
-    """Of one seed; recalls and intervals are computed anew, and the page has the stored figures."""
-    folder = DOCS / "results/emotional-corrupted-scratch-2026-11-29"
+    """Recalls, intervals and differences are computed anew, and the page has the stored figures."""
+    folder = DOCS / "results/emotional-corrupted-scratch-2026-11-30"
     report = json.loads((folder / "table.json").read_text(encoding="utf-8"))["corruptions"]
-    page = science_text().partition("The same for networks from scratch")[2].partition("\n\n")[0]
-    right = {}
+    page = science_text().partition("The same for networks from scratch")[2].partition("The intervals are")[0]
+    found = defaultdict(list)  # the rows of each seed, by corruption
     with tarfile.open(folder / "predictions.tar.xz") as tar:
         for entry in tar:
-            rows = list(
-                csv.DictReader(io.TextIOWrapper(tar.extractfile(entry), encoding="utf-8", newline=""))
-            )
-            corruption = entry.name.split("/")[0]
+            text = io.TextIOWrapper(tar.extractfile(entry), encoding="utf-8", newline="")
+            rows = list(csv.DictReader(text))
             assert len({row["clip"] for row in rows}) == len(rows) == 144
-            right[corruption] = sum(row["truth"] == row["predicted"] for row in rows) / 144
-            stored = report[corruption]
-            assert stored["uar"] == pytest.approx(right[corruption], abs=1e-4)  # classes have equal counts
-            expected = recall_interval([(row["speaker"], row["truth"], row["predicted"]) for row in rows])
-            assert stored["ci"] == pytest.approx(expected, abs=1e-4)
-            assert f"{stored['uar']:.3f}" in page
-    assert set(right) == set(report) and len(report) == 7
-    for corruption, stored in report.items():
-        if corruption != CLEAN:
-            assert stored["gap"] == pytest.approx(right[corruption] - right[CLEAN], abs=1e-4)
-            assert stored["gap_ci"][0] < 0 < stored["gap_ci"][1]  # as the page says of all
+            found[entry.name.split("/")[0]].append(rows)
+    assert set(found) == set(report) and len(report) == 7
+    right = {}
+    for corruption, seeds in found.items():
+        assert len(seeds) == 3
+        hits = [row["truth"] == row["predicted"] for rows in seeds for row in rows]
+        right[corruption] = sum(hits) / len(hits)  # the recall, as all classes have equally many clips
+        stored = report[corruption]
+        assert stored["uar"] == pytest.approx(right[corruption], abs=1e-4)
+        own = [[(row["speaker"], row["truth"], row["predicted"]) for row in rows] for rows in seeds]
+        assert stored["ci"] == pytest.approx(recall_interval_over_seeds(own), abs=1e-4)
+        if corruption == CLEAN:
+            assert f"{stored['uar']:.3f} (" in page
+            continue
+        low, high = stored["gap_ci"]
+        assert f"{stored['uar']:.3f} | {stored['gap']:+.3f} ({low:+.3f} to {high:+.3f})" in page
+    for corruption in set(found) - {CLEAN}:
+        assert report[corruption]["gap"] == pytest.approx(right[corruption] - right[CLEAN], abs=1e-4)
