@@ -271,7 +271,7 @@ def _balance(parts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
             number = counted(len(unseen), "class is", "classes are")
             text = f"{number} in test and not in train: {some(unseen)}"
             found.append(Finding("unseen", len(unseen), text, False))
-        names = before.keys() | after.keys()
+        names = sorted(before.keys() | after.keys())  # of classes as far apart, the first is named
         apart = {n: after[n] / after.total() - before[n] / before.total() for n in names}
         if sum(map(abs, apart.values())) / 2 > UNLIKE:
             most = max(apart, key=lambda name: abs(apart[name]))

@@ -52,11 +52,13 @@ class AudioPrint:
 def audio_print(logmel: np.ndarray, time: np.ndarray) -> AudioPrint | None:
     """Return the audio print of a recording; ``None`` if it is too short or hardly changes (silence).
 
+    There is none of fewer than 16 mel bands, either: `LIKE_AUDIO` would not distinguish recordings by them.
+
     Args:
         logmel: float [m,M], dB.
         time: float [m], s.
     """
-    if len(logmel) < 2 or time[-1] - time[0] < SHORTEST_S:
+    if len(logmel) < 2 or logmel.shape[1] < BANDS or time[-1] - time[0] < SHORTEST_S:
         return None
     values = np.asarray(logmel, np.float32)
     values = np.maximum(values, np.percentile(values, 99) - FLOOR_DB)

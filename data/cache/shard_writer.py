@@ -100,6 +100,7 @@ class ShardWriter:
                 raise ValueError(
                     f"{clip_id}: field {name!r} is {array.dtype} {array.shape[1:]}, unlike the clips before"
                 )
+        for name, array in arrays.items():  # a refused clip leaves nothing behind
             self._spools[name].add(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
         self._clips.append(
             ClipRow(

@@ -138,7 +138,8 @@ class Corpus:
 
 
 TABLE = "table-"  # begins the names of the cache folders of table corpora
-DIGEST = re.compile(r"-[0-9a-f]{8}$")  # tells two corpora of one name apart
+# Tells two corpora of one name apart; eight decimal digits are a date, as in clips-20240101.csv.
+DIGEST = re.compile(r"-(?!\d{8}$)[0-9a-f]{8}$")
 
 
 def readable_name(name: str, root: str | os.PathLike[str], table: str = "") -> str:

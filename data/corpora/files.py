@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deiii.data.corpora.clips import CorpusError
@@ -53,10 +53,21 @@ def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:
 
     Hidden files and folders are skipped: macOS writes a file ``._name.mp4``, which is not a video, beside
     every file that it unzips. Links to folders are followed. A folder that several paths lead to is
-    listed once, by a path without links where there is one, so that a loop of links ends.
+    listed once, by a path without links where there is one, so that a loop of links ends. A folder that
+    cannot be listed is left out, with a warning in the log.
     """
     wanted = tuple(s.lower() for s in suffixes)
-    return sorted(path.as_posix() for path in _walk(root) if path.name.lower().endswith(wanted))
+    found = _walk(root, _log_unread)
+    return sorted(path.as_posix() for path in found if path.name.lower().endswith(wanted))
+
+
+def _log_unread(error: OSError) -> None:
+    """Log a folder that cannot be listed, for example without the permission to read it."""
+    _log.warning(
+        "%s cannot be listed (%s), and its recordings are left out; check its permissions and the disk",
+        error.filename,
+        error.strerror,
+    )
 
 
 def corpus_files(root: Path, suffixes: Iterable[str]) -> list[str]:
@@ -159,14 +170,19 @@ def nothing_there(root: Path, paths: Sequence[str]) -> str:
     return f"{found}; {others}" if others else found
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Yield every visible file under the root, relative to it; each real folder once."""
+def _walk(root: Path, unread: Callable[[OSError], object] | None = None) -> Iterator[Path]:
+    """Yield every visible file under the root, relative to it; each real folder once.
+
+    Args:
+        root: the folder.
+        unread: called with the error of each folder that cannot be listed.
+    """
     seen: set[str] = set()
     links: list[str] = [str(root)]
     while links:  # folders without a link in their path come first, so that they keep their own names
         further: list[str] = []
         for start in links:
-            for folder, folders, names in os.walk(start):
+            for folder, folders, names in os.walk(start, onerror=unread):
                 real = os.path.realpath(folder)
                 if real in seen:
                     folders.clear()

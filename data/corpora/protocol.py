@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -182,11 +183,12 @@ def clip_key(name: str) -> str:
     """Return a name without folder, suffix, case and RAVDESS's modality: equal for all names of one clip.
 
     The files 01, 02 and 03 of one RAVDESS code are one take: with video and audio, video alone, audio alone.
+    Letters are composed (NFC), because macOS returns file names with decomposed ones.
 
     >>> clip_key("AudioWAV/1001_DFA_ANG_XX.wav"), clip_key("Actor_01/03-01-06-01-02-01-01.wav")
     ('1001_dfa_ang_xx', '-01-06-01-02-01-01')
     """
-    last = PurePosixPath(name.replace("\\", "/")).name
+    last = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).name
     stem, dot, suffix = last.rpartition(".")
     stem = stem if dot and f".{suffix.lower()}" in SUFFIXES else last
     found = _RAVDESS.search(stem) or _MSP_IMPROV.search(stem)
@@ -224,10 +226,10 @@ def match_clips(corpus: Corpus, protocol: Protocol, fold: int) -> dict[str, list
 
 def _closest(name: str, clips: Sequence[Clip]) -> list[Clip]:
     """Return the clips whose paths share the most folders at their end with a name."""
-    wanted = name.replace("\\", "/").split("/")[-2::-1]
+    wanted = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")[-2::-1]
 
     def shared(clip: Clip) -> int:
-        pairs = zip(wanted, clip.path.split("/")[-2::-1], strict=False)
+        pairs = zip(wanted, unicodedata.normalize("NFC", clip.path).split("/")[-2::-1], strict=False)
         return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(wanted), clip.path.count("/")))
 
     best = max(shared(clip) for clip in clips)

@@ -135,7 +135,9 @@ class Split:
                 leaks=bool(tree.get("leaks", False)),
             )
             digest = tree["digest"]
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except SplitError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise SplitError(f"not a split file: {error!r}") from None
         if split.digest != digest:
             raise SplitError("the split file's digest does not fit its content; it was changed after saving")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -147,7 +148,7 @@ class Loader:
         self.augment = Augment(
             config, training, resident, self._band_table(audio, levels), self._by_speaker(levels)
         )
-        self._slots: list[Slot] = []
+        self._slots: list[Slot] = []  # buffers that no open iterator uses
 
     def _band_table(
         self, audio: bool, levels: StageLevels | None
@@ -194,6 +195,8 @@ class Loader:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Return the batches of an epoch, from batch ``start`` on. Closing the iterator stops the threads.
 
+        Several iterators of one loader may be open; each has buffers of its own.
+
         Raises:
             MapError: for a shard that was removed or changed its size.
             Stuck: if no batch is ready within ``loader.timeout``.
@@ -220,10 +223,16 @@ class Loader:
                 "Raise loader.timeout for a slow one, or copy the cache to a local disk"
             ) from None
 
-    def _ring(self, number: int, start: int) -> Prefetcher[Slot]:
+    @contextmanager
+    def _ring(self, number: int, start: int) -> Iterator[Prefetcher[Slot]]:
+        """Fill buffers in threads for the block; afterwards the next iterator takes these buffers over."""
         plan = self.batches(number)
-        while len(self._slots) < max(1, self.config.ahead) + 1:
-            self._slots.append(self._slot())
+        slots: list[Slot] = []
+        while len(slots) < max(1, self.config.ahead) + 1:
+            try:
+                slots.append(self._slots.pop())
+            except IndexError:  # the first epoch, or another iterator is open
+                slots.append(self._slot())
 
         blocks: dict[int, Sampled] = {}
         lock = threading.Lock()
@@ -241,7 +250,13 @@ class Loader:
             batch = self.config.batch
             self.gather.copy(slot.arrays, sampled, slice(place * batch, (place + 1) * batch))
 
-        return Prefetcher(self._slots, fill, len(plan), self.config.threads, start, self.config.timeout)
+        ring = Prefetcher(slots, fill, len(plan), self.config.threads, start, self.config.timeout)
+        try:
+            with ring:
+                yield ring
+        finally:
+            if ring.ended:  # a thread that hangs in a read may still write into its buffer
+                self._slots = slots
 
     def _epoch_on_cpu(self, number: int, start: int) -> Iterator[Batch]:
         with self._ring(number, start) as ring:

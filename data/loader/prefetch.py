@@ -74,6 +74,11 @@ class Prefetcher(Generic[Slot]):
         for thread in self._threads:
             thread.join(self.patience)
 
+    @property
+    def ended(self) -> bool:
+        """Whether no thread is left that may write into a slot."""
+        return not any(thread.is_alive() for thread in self._threads)
+
     def __iter__(self) -> Iterator[Slot]:
         for n in range(self.start, self.stop):
             self.release(n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from deiii.data.config.checks.bands import check_bands
@@ -12,6 +13,9 @@ from deiii.data.tools.counts import counted
 
 # By kind, an example: those of `deiii.pipeline.corrupt.kinds` that do not need the place of the face.
 CORRUPTIONS = {"noise": "noise=10 (dB SNR)", "compress": "compress=40 (CRF)", "speed": "speed=0.9 (factor)"}
+# A number as it may enter the name of a cache folder, in which other signs become underscores: Python would
+# also read 1_0 as 10 and +5 as 5, whose folders would be those of 1.0 and .5.
+NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 def check_together(config: Config, named: Iterable[str] = ()) -> None:
@@ -44,7 +48,7 @@ def check_mixture(config: Config) -> None:
     for name, words in (("corpus.corrupt", [config.corpus.corrupt]), ("copies", config.copies)):
         for word in filter(None, words):
             kind, _, number = word.partition("=")
-            if kind not in CORRUPTIONS or not _is_number(number):
+            if kind not in CORRUPTIONS or not NUMBER.fullmatch(number):
                 raise ConfigError(f"{name}: {word!r} is none of {', '.join(CORRUPTIONS.values())}")
     known: dict[tuple[str, float], str] = {}
     for word in config.copies:
@@ -63,11 +67,3 @@ def check_mixture(config: Config) -> None:
         raise ConfigError(
             "mix_weights weighs the losses of classes alone; leave it out, or set model.attributes=[]"
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -116,6 +116,19 @@ def test_wrong_arrays_are_refused(tmp_path, arrays, message):
         shard.add("x", OK, arrays, "ab")
 
 
+def test_a_refused_clip_leaves_nothing_behind(tmp_path):
+    def arrays(value: float, kind: str) -> dict[str, np.ndarray]:
+        return {"logmel": np.full((2, 3), value, "f4"), "time": np.arange(2, dtype=kind)}
+
+    with ShardWriter(tmp_path / "a.h5", "logmel", "k", {}) as shard:
+        shard.add("x", OK, arrays(1, "f8"), "ab")
+        with pytest.raises(ValueError, match="y: field 'time' is float32"):
+            shard.add("y", OK, arrays(2, "f4"), "ab")
+        shard.add("z", OK, arrays(3, "f8"), "ab")
+    clip = open_shard(tmp_path / "a.h5").clip("z")
+    assert np.all(clip["logmel"] == 3) and clip["time"].tolist() == [0, 1]
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path

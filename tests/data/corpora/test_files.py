@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -67,6 +68,21 @@ def test_archives_beside_clips_are_named_too(tmp_path, caplog):
     fill(tmp_path, "Video_Speech_Actor_02.zip")
     scan(CorpusConfig(name="ravdess", root=str(tmp_path)))
     assert "1 clips under" in caplog.text and "1 .zip (unpack them first)" in caplog.text
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, caplog, monkeypatch):
+    fill(tmp_path, "a/one.wav", "b/two.wav")
+    listed = os.scandir
+
+    def scandir(folder):
+        if str(folder).endswith("/b"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert media_files(tmp_path, AUDIO) == ["a/one.wav"]
+    assert f"{tmp_path}/b cannot be listed (Permission denied), and its recordings are left" in caplog.text
+    assert passed_over(tmp_path) == "" and len(caplog.records) == 1  # it is named once
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

@@ -100,6 +100,7 @@ def test_one_published_split():
         ("a/b/Actor_01/01-01-06-01-02-01-01.mp4", "03-01-06-01-02-01-01"),
         ("face_aligned\\x", "x"),
         ("a.b.mp4", "A.B"),
+        (unicodedata.normalize("NFD", "Jörg.wav"), unicodedata.normalize("NFC", "Jörg")),
     ],
 )
 def test_names_of_one_clip(one, other):
@@ -155,6 +156,18 @@ def test_shared_speakers_and_clips_are_refused_unless_allowed(tmp_path, folds, m
     assert split.leaks
     split.save(tmp_path / "split.json")
     assert Split.load(tmp_path / "split.json") == split
+
+
+def test_folders_of_listed_names_may_be_decomposed():
+    names = ("Zoë/1", "Jörg/1")
+    paths = [unicodedata.normalize("NFD", f"{name}.mp4") for name in names]  # as macOS returns them
+    corpus = Corpus("mine", ".", ("x",), tuple(Clip(p[:-4], p, p[:-6], "x") for p in paths))
+    protocol = Protocol("p", "", "clips", parts=({"train": names[:1], "test": names[1:]},))
+    found = match_clips(corpus, protocol, 0)
+    assert {part: [clip.path for clip in clips] for part, clips in found.items()} == {
+        "train": paths[:1],
+        "test": paths[1:],
+    }
 
 
 def test_a_name_that_fits_two_clips_needs_its_folder():

@@ -261,6 +261,21 @@ def test_edited_files_are_refused(tmp_path, what, message):
         Split.load(tmp_path / "split.json")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        make_split(RAVDESS, SplitConfig()).to_json().replace('"fold": 0', '"fold": "x"'),
+        make_split(RAVDESS, SplitConfig()).to_json().replace('"fold": 0', '"fold": 1e999'),
+        "[" * 100_000,
+    ],
+    ids=["words", "infinite", "deep"],
+)
+def test_a_damaged_file_is_named(tmp_path, text):
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(SplitError, match=r"split\.json: not a split file"):
+        Split.load(tmp_path / "split.json")
+
+
 @given(st.text(max_size=40) | st.sampled_from(["[]", "1", "null", '{"format": 1}', '"deiii-split-1"']))
 def test_other_files_are_refused(text):
     with pytest.raises(SplitError):

@@ -16,6 +16,8 @@ from deiii.model.corpus_title import corpus_title
         ("table-clips", "", "theatre"),
         ("table-clips-1a2b3c4d", "table-clips", "theatre"),
         ("table-evening", "", "evening in theatre"),
+        ("table-clips-20240101", "", "clips-20240101 in theatre"),
+        ("table-clips-20240101-1a2b3c4d", "table-clips-20240101", "clips-20240101 in theatre"),
         ("ravdess-audio-only-speech", "", "ravdess-audio-only-speech"),
         ("table-a+table-b", "", "table-a+table-b"),
     ],

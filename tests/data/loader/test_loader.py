@@ -188,6 +188,33 @@ def test_a_batch_survives_the_next(small):
     assert all(map(same, kept, copies)) and [b.index.item() for b in kept] == list(range(11))
 
 
+def test_two_open_iterators_do_not_share_buffers(small):
+    config, features = small
+    config.loader.batch = 2
+    loader = Loader(features, range(11), config.loader, training=True, seed=1)
+    alone = [list(loader.epoch(number)) for number in range(2)]
+    together = list(zip(loader.epoch(0), loader.epoch(1), strict=True))
+    for number, batches in enumerate(alone):
+        assert all(map(same, batches, (pair[number] for pair in together)))
+    stopped = loader.epoch(0)
+    next(stopped)
+    assert all(map(same, alone[1], loader.epoch(1)))
+    assert all(map(same, alone[0][1:], stopped))
+
+
+def test_the_next_epoch_takes_the_buffers_over(small, monkeypatch):
+    config, features = small
+    loader = Loader(features, range(11), config.loader, training=True)
+    made: list[int] = []
+    allocate = loader.gather.allocate
+    monkeypatch.setattr(loader.gather, "allocate", lambda batch: made.append(batch) or allocate(batch))
+    for number in range(3):
+        list(loader.epoch(number))
+    next(loader.epoch(3))
+    list(loader.epoch(4))
+    assert len(made) == config.loader.ahead + 1
+
+
 def test_evaluation_keeps_the_order_of_the_chosen_clips(small):
     config, features = small
     chosen = [7, 2, 9, 4]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from deiii.data.cache.index import read_index, stage_folder, write_index, write_table
 from deiii.data.config.load import to_yaml
@@ -142,6 +143,29 @@ def test_a_disk_that_hangs_is_an_error_that_names_the_folder(tmp_path, monkeypat
         list(loader.epoch(0))
     assert not answered  # the error waits for no answer of the disk
     free.set()
+
+
+def test_a_read_that_hangs_cannot_change_a_later_epoch(tmp_path, monkeypatch):
+    config = make_cache(tmp_path, [8] * 6, [9] * 6)
+    config.loader.timeout, config.loader.threads = 0.3, 1
+    config.loader.ahead, config.loader.batch = 1, 3  # two buffers, for two batches
+    loader = Loader(FeatureSet.open(config, KEYS), range(6), config.loader, training=False)
+    right = [batch.label for batch in loader.epoch(0)]
+    copy, free, wrote = loader.gather.copy, threading.Event(), threading.Event()
+
+    def late(out, *_):
+        free.wait(PATIENCE_S)
+        out["label"][:] = 99
+        wrote.set()
+
+    monkeypatch.setattr(loader.gather, "copy", late)
+    with pytest.raises(Stuck):
+        list(loader.epoch(0))
+    monkeypatch.setattr(loader.gather, "copy", copy)
+    stored = [batch.label for batch in loader.compact(0)]
+    free.set()
+    assert wrote.wait(PATIENCE_S)
+    assert torch.equal(torch.cat(stored), torch.cat(right))
 
 
 READ = """

@@ -170,6 +170,9 @@ def test_speakers_are_normalised_by_their_clips_of_one_copy(tmp_path):
         (["copies=[speed]"], "copies: 'speed' is none of noise=10"),
         (["copies=[blur=2]"], "copies: 'blur=2' is none of noise=10"),
         (["corpus.corrupt=noise=loud"], "corpus.corrupt: 'noise=loud' is none of noise=10"),
+        (["corpus.corrupt=noise=1_0"], "corpus.corrupt: 'noise=1_0' is none of noise=10"),
+        (["copies=[noise=+5]"], "copies: 'noise=[+]5' is none of noise=10"),
+        (["copies=[noise=nan]"], "copies: 'noise=nan' is none of noise=10"),
         (["corpus.corrupt=noise=5", "copies=[speed=0.9]"], "copies are made of recordings as they are"),
     ],
 )
