@@ -113,9 +113,10 @@ def _packages(config: Config) -> Iterator[Check]:
         if not need.specifier.contains(have, prereleases=True):
             bad.append(f"{need.name} is {have}, but {need.specifier} is needed")
             wanted.append(f"'{need.name}{need.specifier}'")
-    opencv = sorted(
-        {d.metadata["Name"] for d in metadata.distributions() if d.metadata["Name"].startswith("opencv")}
-    )
+    # What a stopped pip leaves behind has no name.
+    about = [found.metadata for found in metadata.distributions()]
+    names = {found["Name"] for found in about if "Name" in found}
+    opencv = sorted(name for name in names if name.startswith("opencv"))
     if len(opencv) > 1:
         bad.append(f"{' and '.join(opencv)} overwrite each other's files")
         wanted.append("--force-reinstall opencv-contrib-python")

@@ -297,17 +297,22 @@ def _without(metrics: Metrics, figures: Sequence[str]) -> dict[str, dict[str, fl
 def _ensemble(
     tables: Tables, folds: Sequence[int], seeds: Sequence[int], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the UAR where the seeds' probabilities of each fold are averaged, with its interval."""
+    """Return the UAR where the seeds' probabilities of each fold are averaged, with its interval.
+
+    It is over the clips that every seed predicted: features that were missing may have been computed between
+    the runs.
+    """
     scores: list[float | None] = []  # of a fold; None where no test clip has a class
     truths: list[np.ndarray] = []
     predictions: list[np.ndarray] = []
     speakers: list[str] = []
     for fold in folds:
-        first = tables[fold, seeds[0]]
+        own = _same_clips([tables[fold, seed] for seed in seeds])
+        first = own[0]
         labels, _ = first.class_numbers(classes)
         known = np.flatnonzero(labels >= 0)
         columns = [first.classes.index(name) for name in classes]
-        mean = np.mean([tables[fold, seed].probabilities[:, columns] for seed in seeds], axis=0)
+        mean = np.mean([table.probabilities[:, columns] for table in own], axis=0)
         truth, predicted = labels[known], mean[known].argmax(axis=1)
         scores.append(class_figures(truth, predicted).get("uar"))
         truths.append(truth)
@@ -320,6 +325,15 @@ def _ensemble(
         "ci": intervals["uar_ci"],
         "by_fold": dict(zip(map(str, folds), scores, strict=True)),
     }
+
+
+def _same_clips(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
+    """Return the rows of the clips that all tables have, in the order of the first."""
+    places = [{clip: row for row, clip in enumerate(table.clips)} for table in tables]
+    shared = [clip for clip in tables[0].clips if all(clip in place for place in places)]
+    return [
+        table.select([place[clip] for clip in shared]) for table, place in zip(tables, places, strict=True)
+    ]
 
 
 def _run(

@@ -183,12 +183,17 @@ class Scorer:
                     hide_in_scoring(trained.config, hidden),
                 ))  # fmt: skip
         whole = average(found)
-        check_finite(whole, self.features, part)
+        check_finite(whole, self.features, f"the {part} part")
         return whole
 
 
-def check_finite(found: Predictions, features: FeatureSet, part: str) -> None:
+def check_finite(found: Predictions, features: FeatureSet, scored: str) -> None:
     """Refuse predictions of which no figure can be computed.
+
+    Args:
+        found: the predictions.
+        features: the features of their clips.
+        scored: what the clips are of, for the message.
 
     Raises:
         RunError: names the clips.
@@ -199,7 +204,7 @@ def check_finite(found: Predictions, features: FeatureSet, part: str) -> None:
     if len(rows):
         named = ", ".join(features.clips[row].id for row in found.index[rows[:5]])
         raise RunError(
-            f"the predictions for {counted(len(rows), 'clip')} of the {part} part are NaN or infinite "
+            f"the predictions for {counted(len(rows), 'clip')} of {scored} are NaN or infinite "
             f"({named}{', ...' if len(rows) > 5 else ''}), so there are no figures: the weights or the "
             "features of these clips hold such values. Check the caches with `deiii verify`, or train again "
             "with a smaller train.lr"
@@ -220,7 +225,8 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
     config = scorer.networks[0].config
     speakers = np.array([clip.speaker for clip in features.clips])
     test = scorer.predict("test")
-    validation = scorer.predict("val") if split.val else None
+    # Features of all validation clips may be gone since the training.
+    validation = scorer.predict("val") if len(features.rows(split.val)) else None
     counts = {
         part: count_clips(len(getattr(split, part)), predictions, task)
         for part, predictions in (("test", test), ("val", validation))

@@ -35,7 +35,8 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import use_device
 from deiii.data.tools.machine import machine
 from deiii.data.tools.text.figure_text import bracketed, number
-from deiii.model.evaluation.evaluate import require_finished
+from deiii.data.tools.writer_lock import writer_lock
+from deiii.model.evaluation.evaluate import check_finite, require_finished
 from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.results import (
     about_interval,
@@ -82,13 +83,26 @@ def evaluate_on(
 
     Raises:
         RunError: the corpus was scored before, has no class and attribute in common with the run, or only
-            speakers of its training.
+            speakers of its training; or a prediction is NaN or infinite.
         CacheError: the corpus is not preprocessed with the run's settings; says what to run.
-        CheckpointError, DeviceError: as for `deiii.model.evaluation.evaluate.evaluate`.
+        Locked, CheckpointError, DeviceError: as for `deiii.model.evaluation.evaluate.evaluate`.
         ConfigError: a setting is unknown, or names several corpora.
     """
     run = RunFolder(path)
-    trained = load_network(path)
+    run.read_info()  # refuses a folder without a run, before the lock writes into it
+    with writer_lock(run.path, wait=False):
+        return _evaluate_on(run, words, cache, device, again, unfinished)
+
+
+def _evaluate_on(
+    run: RunFolder,
+    words: Sequence[str],
+    cache: str | None,
+    device: str | None,
+    again: bool,
+    unfinished: bool,
+) -> tuple[dict[str, Any], Path]:
+    trained = load_network(run.path)
     state = require_finished(run, trained.config, unfinished)
     config = _with_corpus(trained.config, words, cache)
     features, rows, notes = _open(run, config, trained.config, trained.task)
@@ -103,6 +117,7 @@ def evaluate_on(
     train = in_full_precision(config.train)
     change = hide_in_scoring(config)
     found = score(trained.network.to(target), batches.epoch(0), target, train, change)
+    check_finite(found, features, features.corpus.title)
     metrics = _figures(found, features, trained.task, notes)
     metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best), "interval": OVER_SPEAKERS}
     metrics |= {"training": state.record(), "hidden": list(config.split.hide)}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deiii.model.calibration import CalibrationError, stored_temperature
-from deiii.model.file_names import RUN
-from deiii.model.members import check_members, find_members
+from deiii.model.file_names import EXPORT, RUN
+from deiii.model.members import check_members, find_members, own_members
 from deiii.model.prediction.ensemble.average import AverageScorer, TemperedScorer
 from deiii.model.prediction.hub import NAME, PREFIX, download
-from deiii.model.prediction.manifest import ExportError, has_torch
+from deiii.model.prediction.manifest import ExportError, has_torch, test_scores
 from deiii.model.prediction.predictor import Predictor
+from deiii.model.training.run_folder import RunError, RunFolder
 
 BACKENDS = ("auto", "torch", "onnx")
 
@@ -58,10 +61,12 @@ def load(
     names = _names(path)
     if not names:
         raise ExportError("name at least one run folder or exported folder")
-    members = find_members([_local(str(name)) for name in names])
+    folders = [_local(str(name)) for name in names]
+    members = find_members(folders)
     options = (device, tuple(overrides), change_preprocessing, backend)
     found = [_load_one(member, *options) for member in members]
-    network = found[0] if len(found) == 1 else ensemble_of(found, members)
+    whole = folders[0] if len(folders) == 1 and own_members(folders[0]) else None
+    network = found[0] if len(found) == 1 else ensemble_of(found, members, whole)
     return _calibrated(network, names) if calibrated else network
 
 
@@ -113,12 +118,15 @@ def _load_one(
     return load_folder(folder, device, overrides, change_preprocessing)
 
 
-def ensemble_of(members: Sequence[Predictor], names: Sequence[str | Path]) -> Predictor:
+def ensemble_of(
+    members: Sequence[Predictor], names: Sequence[str | Path], whole: Path | None = None
+) -> Predictor:
     """Return the predictor that averages the outputs of others.
 
     Args:
         members: two or more, loaded with the same settings of this machine.
         names: names of their folders.
+        whole: the folder that evaluation or export wrote for the ensemble, if it was loaded from one.
 
     Raises:
         EnsembleError: they cannot be averaged.
@@ -130,8 +138,21 @@ def ensemble_of(members: Sequence[Predictor], names: Sequence[str | Path]) -> Pr
     scorer = AverageScorer(tuple(member.scorer for member in members))
     return Predictor(
         scorer, first.config, first.task, lengths, tuple(notes), names[0],
-        info=first.info, members=tuple(map(Path, names)),
+        info={**first.info, "scores": _scores_of(whole)}, members=tuple(map(Path, names)), ensemble=whole,
     )  # fmt: skip
+
+
+def _scores_of(whole: Path | None) -> dict[str, Any] | None:
+    """Return the scores of an ensemble from its own folder; ``None`` where it was not evaluated."""
+    if whole is None:
+        return None
+    if (whole / EXPORT).is_file():
+        manifest: dict[str, Any] = json.loads((whole / EXPORT).read_text(encoding="utf-8"))
+        return manifest.get("scores")
+    try:
+        return test_scores(RunFolder(whole).read_metrics())
+    except RunError:  # it was not evaluated to the end
+        return None
 
 
 def from_pretrained(name: str | Path, revision: str | None = None, **options) -> Predictor:

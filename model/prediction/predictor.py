@@ -55,6 +55,7 @@ class Predictor:
         source: the folder of the run or of the export.
         info: what its ``run.json`` or ``deiii.json`` holds.
         members: folders of all networks of an ensemble; empty for a single network.
+        ensemble: the folder of its own from which an ensemble was loaded, if it has one.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Predictor:
         source: str | Path = "",
         info: Mapping[str, Any] | None = None,
         members: tuple[Path, ...] = (),
+        ensemble: Path | None = None,
     ):
         self.scorer = scorer
         self.config = config
@@ -77,6 +79,7 @@ class Predictor:
         self.source = Path(source)
         self.info = info or {}
         self.members = members
+        self.ensemble = ensemble
 
     @classmethod
     def of(
@@ -112,10 +115,10 @@ class Predictor:
     def scores(self) -> dict[str, Any] | None:
         """How well the network did on its test speakers: figures with intervals, and the numbers of clips.
 
-        ``None`` where it was not evaluated, in exports of earlier versions, and for an ensemble that was
-        not exported as a whole.
+        ``None`` where it was not evaluated, in exports of earlier versions, and for an ensemble without a
+        folder of its own.
         """
-        return None if self.members else self.info.get("scores")
+        return self.info.get("scores")
 
     @property
     def network(self) -> Any:
@@ -278,7 +281,9 @@ class Predictor:
         if self.members:
             from deiii.model.prediction.ensemble.folder import export_ensemble
 
-            return export_ensemble(self.members, folder, program, onnx, licence)
+            # Its own folder has figures and a temperature, which the members do not have.
+            names = self.members if self.ensemble is None else [self.ensemble]
+            return export_ensemble(names, folder, program, onnx, licence)
         if (self.source / MANIFEST).is_file():
             return copy_export(self.source, Path(folder), onnx, licence)
         from deiii.model.prediction.export import export  # needs PyTorch

@@ -35,7 +35,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-py
 RECORDED = ("keys", "classes", "attributes", "ranges")  # entries of run.json that every version writes
 # Entries of run.json that must be equal in a run that is continued, and those that it keeps.
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")
-KEPT = ("evaluations", "ensembles", "record", "cost", "start", "imagenet", "features")
+KEPT = ("evaluations", "ensembles", "other_corpora", "record", "cost", "start", "imagenet", "features")
 SECTIONS = ("corpus", "split", "loader", "model", "train")  # of config.yaml that every version writes
 FIRST_LINE = "# All settings of a run. The last line of this file is '...', the end of a YAML document.\n"
 LAST_LINE = "...\n"  # a file with the first line and without this one was cut off

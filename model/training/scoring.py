@@ -92,6 +92,12 @@ class Predictions:
         return found
 
 
+# What `score` returns where there is no batch: no clips, and no heads.
+NOTHING = Predictions(
+    np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.float32), {}, {}, {}, 0.0
+)
+
+
 def average(found: Sequence[Predictions]) -> Predictions:
     """Return the mean of the predictions of several networks for the same clips: their ensemble.
 
@@ -157,7 +163,7 @@ def score(
     change: Callable[[Batch], Batch] = unchanged,
     ranks: Ranks | None = None,
 ) -> Predictions:
-    """Return the predictions of a network in evaluation mode.
+    """Return the predictions of a network in evaluation mode; without batches, no clips and no heads.
 
     Args:
         model: the network on ``device``, compiled or not.
@@ -191,6 +197,8 @@ def score(
                     collect(f"probabilities/{head}", scores.logits.softmax(dim=1))
                 if scores.attributes is not None:
                     collect(f"attributes/{head}", scores.attributes)
+    if not columns:
+        return NOTHING
     tensors = {name: torch.cat(parts).cpu() for name, parts in columns.items()}
     real = tensors.pop("real")  # false for rows that only fill the last batch
     tensors = {name: values[real] for name, values in tensors.items()}

@@ -95,7 +95,7 @@ def write_corrupted(
         if source_audio is None:
             audio_is_bad = audio_error and audio_error.outcome.status is not Status.NO_AUDIO
             raise audio_error if audio_error and audio_is_bad else no_video from None
-        return _write_wav(Path(target).with_suffix(".wav"), *source_audio)
+        return _write_wav(Path(f"{target}.wav"), *source_audio)
     except StopIteration:
         first = None
     path = Path(f"{target}.mov")

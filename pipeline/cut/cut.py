@@ -277,7 +277,10 @@ def _read_record(out: Path) -> Mapping[tuple[str, ...], CutRow]:
     """Return the rows of an earlier call, keyed by what determines the bytes of the clip."""
     try:
         with (out / RECORD).open(newline="", encoding="utf-8") as file:
-            rows = [CutRow(row.pop("table"), int(row.pop("row")), **row) for row in csv.DictReader(file)]
+            cells = list(csv.DictReader(file))
+            if any(cell is None for row in cells for cell in row.values()):  # a copy that was cut off
+                raise ValueError("a row has too few cells")
+            rows = [CutRow(row.pop("table"), int(row.pop("row")), **row) for row in cells]
     except FileNotFoundError:
         return {}
     except (KeyError, TypeError, ValueError, csv.Error):

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from deiii.pipeline.init.found import InitError
 from deiii.pipeline.init.table_text import read_table
 
 SHORTEST_S = 0.02  # a segment of less than a video frame
+LATEST_S = 1e12  # a later time is no time; this also keeps sums and names finite
 LONGEST_STEM = 160  # bytes of the recording's name that the names of its clips have
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
 
@@ -65,14 +65,15 @@ def seconds(text: str, unit: float = 1.0) -> float:
         unit: s per unit of a plain number.
 
     Raises:
-        ValueError: it is neither, or negative or not finite.
+        ValueError: it is neither, or negative, not finite or above `LATEST_S`.
     """
     text = text.strip()
     if found := _CLOCK.fullmatch(text):
         hours, minutes, rest = found.groups()
-        return 3600.0 * int(hours or 0) + 60.0 * int(minutes) + float(rest.replace(",", "."))
-    value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text) * unit
-    if not math.isfinite(value) or value < 0:
+        value = 3600.0 * float(hours or 0) + 60.0 * int(minutes) + float(rest.replace(",", "."))
+    else:
+        value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text) * unit
+    if not 0 <= value <= LATEST_S:
         raise ValueError(text)
     return value
 

@@ -62,5 +62,6 @@ def shrink(rgb: np.ndarray, longer_side: int) -> tuple[np.ndarray, float]:
 
 def largest_first(faces: list[Face]) -> list[Face]:
     """Return at most `MOST_FACES` detections with finite place and size, the largest first."""
-    faces = [f for f in faces if np.isfinite(f.landmarks).all() and f.box[2] > 0 and f.box[3] > 0]
+    known = [f for f in faces if np.isfinite(f.landmarks).all() and np.isfinite(f.box).all()]
+    faces = [f for f in known if f.box[2] > 0 and f.box[3] > 0]
     return sorted(faces, key=lambda f: -f.box[2] * f.box[3])[:MOST_FACES]

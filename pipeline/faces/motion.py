@@ -80,7 +80,7 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, 
     points that move on their own have little weight.
 
     Args:
-        source, target: complex128 [p].
+        source, target: complex128 [p], at least one point.
 
     Returns:
         the similarity, and the share of points within three widths of it.
@@ -92,7 +92,7 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, 
     weight = np.ones(len(source))
     half = len(source) // 2
     a = shift = 0j
-    for _ in range(8):
+    for number in range(8):
         before = a, shift
         weight /= weight.sum()
         s, t = weight @ source, weight @ target
@@ -100,7 +100,8 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, 
         spread = float(weight @ (ds.real**2 + ds.imag**2))
         a = ((weight * ds.conj()) @ dt) / spread if spread > 1e-9 else 1.0 + 0j
         shift = t - a * s
-        if abs(a - before[0]) < SETTLED and abs((a - before[0]) * s + shift - before[1]) < 100 * SETTLED:
+        change = abs(a - before[0]), abs((a - before[0]) * s + shift - before[1])
+        if number and change[0] < SETTLED and change[1] < 100 * SETTLED:  # the first pass has none before it
             break
         residual = np.abs(a * ds - dt)
         width = max(1.5 * float(np.partition(residual, half)[half]), 0.1)

@@ -52,7 +52,8 @@ class FlowStream:
         if self._steps:  # the clip alone may be too short to measure the usual step
             late = steps > GAP * float(np.median(self._steps))
             found["valid"] = found["valid"] & ~late
-            found["flow"][late] = 0
+            for name in found.keys() & {"flow", "scale"}:
+                found[name][late] = 0
         return found
 
     def finish(self) -> Rows | None:

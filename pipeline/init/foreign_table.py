@@ -191,10 +191,19 @@ def _any_media(cells: list[str], media: Media, folder: str) -> bool:
 
 
 def _by_content(rows: list[list[str]], media: Media, folder: str) -> dict[str, tuple[int, str]]:
-    """Return the columns of a table without a header: recordings, then emotions, then the only other one."""
+    """Return the columns of a table without a header: recordings, then emotions, then the only other one.
+
+    Raises:
+        InitError: there is no column of recordings, or not exactly one of emotions.
+    """
     width = min(map(len, rows))
     cells = {number: [row[number] for row in rows] for number in range(width)}
-    path = next(n for n in cells if _holds_media(rows, n, media, folder))
+    path = next((n for n in cells if _holds_media(rows, n, media, folder)), None)
+    if path is None:
+        raise InitError(
+            "it has no header, and no column that all rows have names recordings below "
+            f"{media.root} in half of them; write path,speaker,label above it"
+        )
     emotions = [n for n in cells if n != path and sum(map(is_emotion, cells[n])) >= 0.5 * len(rows)]
     others = [n for n in cells if n != path and n not in emotions and len(set(cells[n])) < len(rows)]
     if len(emotions) != 1:

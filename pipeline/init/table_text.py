@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 
 from deiii.pipeline.init.found import InitError
 
+TOLD = re.compile(r'\s*"?sep=([^\s"]|\t)"?\s*', re.IGNORECASE)  # the line that states the separator
 SEPARATORS = ("\t", ";", ",", "|")  # if two fit alike, the first: commas may be decimal, or in a text
 
 
@@ -22,12 +24,12 @@ def read_table(text: str) -> list[list[str]]:
     ``sep=;``, which Excel writes, states it.
 
     Raises:
-        InitError: quotes are not closed, or no separator gives two columns.
+        InitError: quotes are not closed, no separator gives two columns, or nothing follows the line that
+            states the separator.
     """
     first, _, rest = text.partition("\n")
-    told = first.strip().strip('"')
-    if told.lower().startswith("sep=") and len(told) == 5:
-        return _rows(rest, told[4])
+    if told := TOLD.fullmatch(first):
+        return _told_rows(rest, told[1])
     best: tuple[float, int, list[list[str]]] | None = None
     problem = "no comma, semicolon or tab divides its first line"
     for separator in SEPARATORS:
@@ -47,6 +49,17 @@ def read_table(text: str) -> list[list[str]]:
     if best is None:
         raise InitError(f"it is not a table: {problem}")
     return best[2]
+
+
+def _told_rows(text: str, separator: str) -> list[list[str]]:
+    """Return the rows below the line that states their separator."""
+    try:
+        rows = _rows(text, separator)
+    except csv.Error as error:
+        raise InitError(f"it is not a table: {error}") from None
+    if not rows:
+        raise InitError("it is not a table: no line follows the one that states the separator")
+    return rows
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:

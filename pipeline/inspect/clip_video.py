@@ -17,6 +17,7 @@ from deiii.data.tools.pictures import (
     paste_fitted,
 )
 from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.row_times import ONE_ROW_S
 from deiii.pipeline.extract import Features
 from deiii.pipeline.inspect.source_frames import source_frames
 from deiii.pipeline.media.writing.video_writer import VideoWriter
@@ -130,7 +131,7 @@ class _Canvas:
         if self.mel is None or times is None:
             _write(strip, "no audio", (MARGIN, STRIP // 2), FAINT, 0.7)
             return
-        hop = (times[-1] - times[0]) / max(1, len(times) - 1)
+        hop = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else ONE_ROW_S
         per_s = WIDTH / SPAN_S
         matrix = np.array(
             [

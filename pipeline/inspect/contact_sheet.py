@@ -15,6 +15,7 @@ from matplotlib.gridspec import GridSpec
 
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.data.tools.pictures import colour_wheel, figure_text, flow_colours, flow_saturation
+from deiii.data.tools.row_times import row_step
 from deiii.pipeline.extract import Features
 from deiii.pipeline.inspect.source_frames import chosen_frames, spread
 
@@ -101,7 +102,7 @@ def _draw_states(axes: Axes, name: str, states: np.ndarray, time: np.ndarray) ->
     values = states[:, :, :SHOWN].astype(np.float32)
     values = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
     rows = values.reshape(len(values), -1).T
-    extent = (float(time[0]), float(time[-1]), float(len(rows)), 0.0)
+    extent = (*_span(time), float(len(rows)), 0.0)
     image = axes.imshow(rows, aspect="auto", extent=extent, cmap="coolwarm", vmin=-3, vmax=3)
     names = [str(number + 1) for number in range(values.shape[1])]
     axes.set_yticks(np.arange(values.shape[1]) * values.shape[2], names)
@@ -115,7 +116,7 @@ def _draw_logmel(axes: Axes, logmel: np.ndarray, time: np.ndarray, frames: Seque
 
     ``frames`` are the times in s of the video frames above, which are marked.
     """
-    extent = (float(time[0]), float(time[-1]), 0.0, float(logmel.shape[1]))
+    extent = (*_span(time), 0.0, float(logmel.shape[1]))
     image = axes.imshow(
         logmel.astype(np.float32).T, origin="lower", aspect="auto", extent=extent, cmap="magma"
     )
@@ -129,3 +130,9 @@ def _draw_logmel(axes: Axes, logmel: np.ndarray, time: np.ndarray, frames: Seque
     axes.set_xlabel("time in s (above: the video frames)" if frames else "time in s")
     axes.set_ylabel("mel band")
     axes.figure.colorbar(image, ax=axes, label="dB", pad=0.01)
+
+
+def _span(time: np.ndarray) -> tuple[float, float]:
+    """Return begin and end in s of what is drawn of rows at these times; a single row has a width, too."""
+    room = row_step(time) / 2 if len(time) == 1 else 0.0
+    return float(time[0]) - room, float(time[-1]) + room

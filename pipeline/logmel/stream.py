@@ -44,14 +44,17 @@ class MelStream:
         self._held = np.zeros(self._n_fft // 2, np.float32)
         self._parts: list[np.ndarray] = []
         self._waiting = len(self._held)
+        self._skip = 0  # samples to come that lie between two windows, where a hop is longer than the FFT
         self._count = 0  # samples
         self._rows = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take samples, float32 [n]; returns the hops that are known by now, float32 [m,n_mels] in dB."""
-        self._parts.append(samples)
         self._count += len(samples)
-        self._waiting += len(samples)
+        skipped = min(self._skip, len(samples))
+        self._skip -= skipped
+        self._parts.append(samples[skipped:])
+        self._waiting += len(samples) - skipped
         rows = 1 + (self._waiting - self._n_fft) // self._hop
         return self._compute(rows) if rows >= self._least else self._nothing()
 
@@ -68,6 +71,7 @@ class MelStream:
         self._held = np.concatenate([self._held, *self._parts])
         self._parts = []
         found = mel_rows(self._held[: (rows - 1) * self._hop + self._n_fft], self.config)
+        self._skip = max(0, rows * self._hop - len(self._held))
         self._held = self._held[rows * self._hop :].copy()
         self._waiting = len(self._held)
         self._rows += rows

@@ -178,12 +178,17 @@ def _other_streams(path: str, container: av.container.InputContainer) -> int:
     if not any(sum(isinstance(s, kind) for s in container.streams) > 1 for kind in kinds):
         return 0
     spans: dict[int, tuple[int, int]] = {}
-    with contextlib.suppress(av.error.FFmpegError), open_media(path) as again:
-        for packet in again.demux():
-            at = packet.pos
-            if packet.size and at is not None and at >= 0:
-                first, _ = spans.get(packet.stream_index, (at, 0))
-                spans[packet.stream_index] = first, at
+    try:
+        with open_media(path) as again:
+            for packet in again.demux():
+                at = packet.pos
+                if packet.size and at is not None and at >= 0:
+                    first, _ = spans.get(packet.stream_index, (at, 0))
+                    spans[packet.stream_index] = first, at
+    except MemoryError:  # it is also an FFmpegError, but free memory must not change what is noted
+        raise
+    except av.error.FFmpegError:
+        pass  # decoding reports the damage
     for kind in kinds:
         found = sorted(spans[s.index] for s in container.streams if isinstance(s, kind) and s.index in spans)
         for (_, end), (begin, _) in pairwise(found):

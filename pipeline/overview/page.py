@@ -158,14 +158,15 @@ def _reasons(rows: Rows) -> list[tuple[str, str, str, str, str]]:
 
     Reasons that differ in numbers only are one kind.
     """
-    kinds: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    kinds: dict[tuple[str, str, str, tuple[str, ...]], list[str]] = defaultdict(list)
     for stage, by_id in rows.items():
         for clip_id, row in by_id.items():
             if row.reason:
-                kinds[stage, row.status, NUMBER.sub("n", row.reason)].append(clip_id)
+                words = tuple(NUMBER.split(row.reason))  # apart, because a reason may hold the letter n
+                kinds[stage, row.status, NUMBER.sub("n", row.reason), words].append(clip_id)
     order = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))[:MOST_REASONS]
     found = []
-    for (stage, status, _), ids in order:
+    for (stage, status, *_), ids in order:
         reason = _with_ranges([rows[stage][clip_id].reason for clip_id in ids])
         found.append((stage, status, f"{len(ids):,}", reason, min(ids)))
     return found
@@ -180,7 +181,7 @@ def _with_ranges(reasons: Sequence[str]) -> str:
     columns = iter(zip(*(NUMBER.findall(reason) for reason in reasons), strict=True))
 
     def range_of(_: re.Match[str]) -> str:
-        numbers = sorted(set(next(columns)), key=float)
+        numbers = sorted(set(next(columns)), key=lambda number: (float(number), number))
         return numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
     return NUMBER.sub(range_of, reasons[0])

@@ -123,3 +123,10 @@ def test_every_name_is_followed_by_a_blank(capsys):
     assert first.split() == ["note", "gpu", "not", "installed"]
     assert second.split() == ["note", "transformers", "not", "installed"]
     assert first.index("not installed") == second.index("not installed")
+
+
+def test_what_a_stopped_pip_left_behind_is_no_problem(monkeypatch, tmp_path):
+    (tmp_path / "~pencv-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    (found,) = doctor._packages(Config())
+    assert found.level == "ok", found.text

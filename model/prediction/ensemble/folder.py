@@ -47,7 +47,8 @@ def export_ensemble(
     """Write the networks of several runs or exports into one folder.
 
     Args:
-        names: run folders or exported folders, or a name that stands for several (`deiii.model.members`).
+        names: run folders or exported folders, or a name that stands for several (`deiii.model.members`). The
+            name of an exported ensemble gives a copy of it, with its figures and its temperature.
         folder, program, onnx, licence, progress: arguments of `deiii.model.prediction.export.export`; members
             that are exported folders are copied as they are, and must have what is wanted.
 
@@ -69,6 +70,7 @@ def export_ensemble(
             return folder  # the export itself
         raise ExportError(f"{inside[0]} would be replaced; name a folder that holds none of the members")
     _check(members)
+    card, stored = _exported(names)
     writable_folder(folder)
     with marked_unfinished(folder):
         for name in FILES:
@@ -80,13 +82,31 @@ def export_ensemble(
                 copy_export(member, target)
             else:
                 export(member, target, program, onnx, licence, progress)
-        manifest, metrics = _manifest(folder, len(members)), _metrics(names)
-        title = _title(members) or manifest["corpus"]
-        manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
-        manifest["scores"] = test_scores(metrics)
-        write_text(folder / CARD, model_card(manifest, metrics, title))
+        if stored is not None:
+            manifest = {**stored, MEMBERS: _member_names(len(members))}
+        else:
+            manifest, metrics = _manifest(folder, len(members)), _metrics(names)
+            title = _title(members) or manifest["corpus"]
+            manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
+            manifest["scores"] = test_scores(metrics)
+            card = model_card(manifest, metrics, title)
+        if card:
+            write_text(folder / CARD, card)
         write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
+
+
+def _exported(names: Sequence[str | Path]) -> tuple[str, dict[str, Any] | None]:
+    """Return the card and the manifest of an exported ensemble that is to be copied; ``None`` for others."""
+    if len(names) != 1 or not (Path(names[0]) / MANIFEST).is_file() or not own_members(Path(names[0])):
+        return "", None
+    source = Path(names[0])
+    card = (source / CARD).read_text(encoding="utf-8") if (source / CARD).is_file() else ""
+    return card, json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+
+
+def _member_names(count: int) -> list[str]:
+    return [f"{MEMBER}{number}" for number in range(count)]
 
 
 def _check(members: Sequence[Path]) -> None:
@@ -111,7 +131,7 @@ def _title(members: Sequence[Path]) -> str:
 
 def _manifest(folder: Path, count: int) -> dict[str, Any]:
     """Return the content of the ensemble's ``deiii.json``: facts that its members share, and their names."""
-    names = [f"{MEMBER}{number}" for number in range(count)]
+    names = _member_names(count)
     each = [json.loads((folder / name / MANIFEST).read_text(encoding="utf-8")) for name in names]
     differences = ("program_difference", "onnx_difference")
     worst = {name: max(own[name] for own in each) for name in differences if all(name in own for own in each)}

@@ -27,6 +27,7 @@ from deiii.pipeline.media.opening.versions import LENIENT
 PAGE = b"OggS"
 FIRST = 2  # flag of the first page of a stream
 HEAD = 27  # bytes of a page's header before the table of segments
+BODY = 64  # bytes of the first page of a stream that are read
 SEARCHED = 1 << 16  # bytes that are searched at a time for the next page
 FLAC = "FLAC"
 VIDEO = (b"\x80theora", b"OVP80", b"BBCD", b"\x01video")  # first bytes of a stream: Theora, VP8, Dirac, OGM
@@ -55,7 +56,7 @@ class Link:
 
 
 class _Page(NamedTuple):
-    """Place and flags of a page, where its stream ends (-1: unknown), the stream's number, and 64 bytes."""
+    """Place and flags of a page, where its stream ends (-1: unknown), its stream's number, `BODY` bytes."""
 
     at: int
     flags: int
@@ -146,7 +147,7 @@ def _pages(file: BinaryIO) -> Iterator[_Page]:
         some = b""
         if head[5] & FIRST:
             file.seek(body)
-            some = file.read(64)
+            some = file.read(BODY)
         yield _Page(at, head[5], granule, stream, some)
         at = body + sum(head[HEAD : HEAD + head[HEAD - 1]])
 
@@ -165,7 +166,11 @@ def _next_page(file: BinaryIO, at: int) -> int:
 
 
 def _audio(head: bytes) -> tuple[str, int, int] | None:
-    """Return codec, number of channels and rate in Hz of an Ogg stream; None if it is not audio."""
+    """Return codec, number of channels and rate in Hz of an Ogg stream; None if it is not audio.
+
+    Numbers that lie behind the end of a cut-off file are 0.
+    """
+    head = head.ljust(BODY, b"\0")
     if head.startswith(b"OpusHead"):
         return "Opus", head[9], 48_000
     if head.startswith(b"\x01vorbis"):

@@ -103,7 +103,11 @@ def audio_frame(samples: np.ndarray, rate: int, index: int) -> av.AudioFrame:
 
 
 def audio_rate(path: str) -> int | None:
-    """Return the highest sample rate of a file's audio streams in Hz; ``None`` where it has none."""
+    """Return the highest sample rate of a file's audio streams in Hz; ``None`` where it has none.
+
+    Streams for which FFmpeg has no decoder do not count.
+    """
     with open_media(path) as container:
-        rates = [stream.rate for stream in container.streams.audio if stream.rate]
+        decodable = [stream for stream in container.streams.audio if stream.codec_context is not None]
+        rates = [stream.rate for stream in decodable if stream.rate]
     return int(max(rates)) if rates else None

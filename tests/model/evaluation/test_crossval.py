@@ -243,6 +243,23 @@ def test_a_fold_whose_test_clips_have_no_class_has_no_part_in_the_ensemble_of_se
     assert (found["mean"], found["sd_folds"]) == (0.75, None)
 
 
+@pytest.mark.parametrize("names", [("1234", "123"), ("0123", "1234"), ("1234", "4321")])
+def test_the_ensemble_of_seeds_is_over_the_clips_that_every_seed_predicted(names):
+    """Features of a clip that failed may be computed before the next seed is trained."""
+    truth = dict(zip("01234", "aabab", strict=True))
+    first = dict(zip("01234", (0.9, 0.9, 0.4, 0.4, 0.4), strict=True))  # probability of a: clip 3 is wrong
+    second = dict(zip("01234", (0.9, 0.9, 0.2, 0.9, 0.2), strict=True))  # clip 3 is right
+    tables = {}
+    for seed, (clips, p) in enumerate(zip(names, (first, second), strict=True)):
+        probabilities = np.array([[p[clip], 1 - p[clip]] for clip in clips])
+        nothing = np.zeros((len(clips), 0))
+        tables[0, seed] = PredictionTable(
+            tuple(clips), tuple(f"s{clip}" for clip in clips), ("a", "b"), tuple(truth[c] for c in clips),
+            tuple("ab"[k] for k in probabilities.argmax(axis=1)), probabilities, (), nothing, nothing,
+        )  # fmt: skip
+    assert _ensemble(tables, [0], [0, 1], ["a", "b"])["by_fold"] == {"0": 1.0}
+
+
 def test_nll_is_that_of_the_runs_though_their_tables_have_four_decimals(tmp_path):
     """A confident network gives the true class less than 0.00005, which the table rounds to 0."""
     tables, metrics, own = [], [], []

@@ -166,6 +166,25 @@ def test_one_exported_folder_holds_all_members(runs, evaluated, seen_run, tmp_pa
     assert not list(folder.glob("member*")) and load(folder, device="cpu").members == ()
 
 
+def test_a_copy_of_an_ensemble_keeps_its_figures_and_its_temperature(runs, evaluated, tmp_path):
+    metrics, folder = evaluated
+    exported = export_ensemble([folder], tmp_path / "exported", program=False)
+    wanted = json.loads((exported / "deiii.json").read_text())
+    assert wanted["scores"]["uar"] == metrics["test"]["uar"]
+    assert wanted["temperature"] == metrics["calibration"]["temperature"]
+    copies = [
+        export_ensemble([exported], tmp_path / "by_name"),
+        load(exported, device="cpu").save_pretrained(tmp_path / "by_load"),
+        load(folder, device="cpu").save_pretrained(tmp_path / "from_run", program=False),
+    ]
+    for copy in copies:
+        assert json.loads((copy / "deiii.json").read_text()) == wanted
+        assert (copy / "README.md").read_text() == (exported / "README.md").read_text()
+    for name in (folder, exported, *copies):
+        assert load(name, device="cpu").scores == wanted["scores"]
+    assert load(runs, device="cpu").scores is None  # nothing says that they were scored together
+
+
 @pytest.mark.slow  # writing two ONNX files takes long
 @pytest.mark.timeout(1500)
 @pytest.mark.skipif(not WITH_ONNX, reason="needs onnx and onnxscript: pip install 'deiii[onnx]'")

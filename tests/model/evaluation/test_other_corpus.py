@@ -11,9 +11,11 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.cache.index import CacheError
 from deiii.data.tools.machine import machine, source_revision
+from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.other_corpus import evaluate_on, summary
-from deiii.model.training.run_folder import RunError
+from deiii.model.training import checkpoint
+from deiii.model.training.run_folder import RunError, RunFolder
 from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
@@ -78,6 +80,26 @@ def test_streams_that_the_run_hides_are_hidden_and_named(seen_run, other, tmp_pa
         assert json.loads((folder / "metrics.json").read_text())["hidden"] == metrics[hidden]["hidden"]
     assert metrics["[]"]["hidden"] == [] and "hidden" not in summary(metrics["[]"])
     assert "hidden from these clips (split.hide): audio" in summary(metrics["[audio]"])
+
+
+def test_predictions_that_are_no_numbers_are_refused(seen_run, other, tmp_path):
+    """The most probable class of NaN would be the first one, with figures like any other."""
+    run = RunFolder(
+        shutil.copytree(seen_run / "run", tmp_path / "run", ignore=shutil.ignore_patterns("on-*"))
+    )
+    weights, info = checkpoint.load(run.best)
+    weights["fused_head.classes.weight"].fill_(float("nan"))
+    checkpoint.save(run.best, weights, info)
+    with pytest.raises(RunError, match=r"for 5 clips of rest in .* are NaN or infinite \(d0, d1"):
+        evaluate_on(run.path, [str(other / "rest.yaml")])
+    assert "other_corpora" not in run.read_info() and not (run.path / "on-table-rest").exists()
+
+
+def test_a_run_that_another_process_writes_is_not_scored(seen_run, other, tmp_path):
+    """Both would pass the check that a corpus is scored once, and one entry of run.json would be lost."""
+    run = shutil.copytree(seen_run / "run", tmp_path / "run", ignore=shutil.ignore_patterns("on-*"))
+    with writer_lock(run), pytest.raises(Locked, match="another run is writing"):
+        evaluate_on(run, [str(other / "rest.yaml")])
 
 
 def test_no_interval_is_named_for_fewer_than_three_speakers():

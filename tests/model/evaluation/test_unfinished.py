@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
+from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.model.evaluation.compare import compare
 from deiii.model.evaluation.evaluate import evaluate
@@ -195,3 +196,22 @@ def test_predictions_that_are_no_numbers_are_named(whole, tmp_path):
     ):
         evaluate(run.path)
     assert not run.metrics_json.exists()
+
+
+def test_parts_whose_features_are_gone_are_named_or_left_out(whole, tmp_path, monkeypatch):
+    """They may be computed anew after the training, and fail."""
+    run = RunFolder(shutil.copytree(whole, tmp_path / "run"))
+    split, rows = run.read_split(), FeatureSet.rows
+
+    def rows_without(*gone):
+        monkeypatch.setattr(
+            FeatureSet, "rows", lambda self, ids: rows(self, [i for i in ids if i not in gone])
+        )
+
+    rows_without(*split.test)
+    with pytest.raises(RunError, match=r"no test clip to score: .* and the others no features"):
+        evaluate(run.path)
+    rows_without(*split.val)
+    metrics, _ = evaluate(run.path)
+    assert metrics["val"] == {} and metrics["calibration"]["temperature"] is None
+    assert metrics["clips"]["val"] == {"in_split": len(split.val), "scored": 0, "unlabelled": 0}

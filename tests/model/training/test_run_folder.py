@@ -42,6 +42,16 @@ def test_a_resumed_run_keeps_the_digest_of_its_imagenet_weights(tmp_path):
     assert run.read_info()["imagenet"] == "ab12"
 
 
+def test_a_resumed_run_keeps_the_records_of_what_was_scored(tmp_path):
+    run = RunFolder(tmp_path)
+    run.create(Config(), INFO, resume=False)
+    run.state.touch()
+    records = {name: [{"time": name}] for name in ("evaluations", "ensembles", "other_corpora")}
+    run.add(**records)
+    run.create(Config(), INFO, resume=True)
+    assert run.read_info() == INFO | records
+
+
 def test_history_round_trip(tmp_path):
     run = RunFolder(tmp_path)
     run.write_history([{"epoch": 0, "val_uar": 0.5, "val_ccc_a": None}, {"epoch": 1, "val_uar": 0.25}])

@@ -208,3 +208,10 @@ def test_the_reason_of_audio_that_cannot_be_read_is_kept(tmp_path):
     soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
     with pytest.raises(ClipError, match="not finite"):
         write_corrupted(tmp_path / "a.wav", tmp_path / "out", Corruption("speed", 0.8))
+
+
+def test_a_name_with_a_point_is_kept(tmp_path):
+    source = tmp_path / "a.wav"
+    soundfile.write(source, np.sin(np.arange(8000) / 7) * 0.3, RATE)
+    assert write_corrupted(source, tmp_path / "talk.2", None) == tmp_path / "talk.2.wav"
+    assert (tmp_path / "talk.2.wav").is_file()

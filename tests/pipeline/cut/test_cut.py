@@ -235,3 +235,13 @@ def test_a_disk_without_room_is_an_error_that_names_the_clip(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'a.mov'}\n"), done.stderr[-300:]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_was_cut_off_is_named(tmp_path):
+    recording(tmp_path / "a.mp4", 1.0)
+    segments = table(tmp_path, "a.mp4,0,0.5", "a.mp4,0.5,1")
+    cut(segments, tmp_path / "out")
+    record = tmp_path / "out/cut.csv"
+    record.write_text(record.read_text().rpartition(",ok,")[0])
+    with pytest.raises(SegmentError, match=r"cut\.csv is damaged; remove it"):
+        cut(segments, tmp_path / "out")

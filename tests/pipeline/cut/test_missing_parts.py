@@ -10,6 +10,7 @@ from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.cut.cut import cut
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import VideoReader, read_video
+from deiii.pipeline.media.writing.copies import audio_rate
 from tests.helpers.clipmaker import numbered, tone, write
 
 HEAD = "path,start,end,speaker,label\n"
@@ -120,3 +121,13 @@ def test_the_audio_of_a_long_recording_without_video_is_written_while_it_is_read
     assert peak < 4_000_000  # the audio has 15 MB
     samples, _, _ = read_audio(tmp_path / "out/talk_0002000-0240000.wav", 16_000)
     np.testing.assert_array_equal(samples, read_audio(path, 16_000)[0][2 * 16_000 :])
+
+
+def test_audio_of_an_unknown_codec_is_no_audio(tmp_path):
+    path = tmp_path / "talk.mov"
+    write(path, numbered(50), audio=tone(2.0), audio_codec="pcm_f32le")
+    content = path.read_bytes()
+    assert b"fl32" in content  # the name of the codec
+    path.write_bytes(content.replace(b"fl32", b"zzzz"))
+    assert audio_rate(str(path)) is None
+    assert outcomes(tmp_path, "talk.mov,0,1") == [("ok", "", "1.000")]

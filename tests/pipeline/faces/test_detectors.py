@@ -31,6 +31,15 @@ def test_shrink_bounds_the_longer_side():
     assert face.shrink(small, 640)[0] is small
 
 
+@pytest.mark.parametrize("wrong", [np.inf, np.nan])
+@pytest.mark.parametrize("place", range(4))
+def test_a_detection_without_a_finite_box_is_dropped(wrong, place):
+    box = np.array([4.0, 5, 6, 7])
+    good = face.Face(box.copy(), np.zeros((5, 2)), 0.9)
+    box[place] = wrong
+    assert face.largest_first([face.Face(box, np.zeros((5, 2)), 0.9), good]) == [good]
+
+
 @needs_shared
 def test_both_detectors_agree_at_any_source_size():
     rgb, _ = next(iter(read_video(shared("media/grid/bbaf2n.mpg"))))

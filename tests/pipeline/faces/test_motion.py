@@ -39,3 +39,8 @@ def test_a_still_frame_gives_no_motion():
     points = np.array([1 + 1j, 5 + 2j, 3 + 9j, 8 + 8j, 2 + 6j, 7 + 3j])
     (a, b), share = fit_similarity(points, points)
     assert abs(a - 1) < 1e-9 and abs(b) < 1e-9 and share == 1
+
+
+def test_points_that_fall_on_one_place_give_a_similarity_without_size():
+    (a, b), share = fit_similarity(np.array([0, 1, 1j, 2 + 1j]), np.zeros(4, complex))
+    assert abs(a) < 1e-9 and abs(b) < 1e-9 and share == 1

@@ -101,15 +101,17 @@ def test_without_time_ahead_each_interval_gives_its_rows(clip):
     assert given + (0 if rows is None else len(rows["time"])) == 300
 
 
+@pytest.mark.parametrize("pause_s", [0.0, 1.0])
 @pytest.mark.parametrize("storage", ["int8", "float16"])
-def test_flow_of_blocks_is_that_of_the_clip(clip, storage):
+def test_flow_of_blocks_is_that_of_the_clip(clip, storage, pause_s):
     config = FlowConfig(method="dis", storage=storage)
     faces = extract_faces(clip, FacesConfig(size=48), BrightSquare(oriented=True)).arrays
+    faces["time"][35:] += pause_s  # the two frames around the pause are a block of their own
     whole = next(
         compute_flow([FaceClip(faces["frames"], faces["time"], faces["valid"])], config, load_engine(config))
     )
     stream, blocks, at = FlowStream(config, load_engine(config)), [], 0
-    for n in (1, 1, 2, 30, 7, 200, 59):
+    for n in (1, 1, 2, 31, 1, 5, 200, 59):
         rows = stream.push({name: values[at : at + n] for name, values in faces.items()})
         blocks += [] if rows is None else [rows]
         at += n

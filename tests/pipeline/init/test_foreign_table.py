@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deiii.data.tools.text.decoding import DecodeError, decode
+from deiii.pipeline.cut.segments import SegmentError, read_segments
 from deiii.pipeline.init.foreign_table import read_foreign
 from deiii.pipeline.init.found import UNKNOWN, InitError
 from deiii.pipeline.init.look import look
@@ -303,3 +304,42 @@ def test_the_columns_and_unknown_speakers_of_msp_podcast(root):
     speakers = [row.speaker for row in found.rows]
     assert speakers[0] == speakers[2] == "12" and len(set(speakers)) == 3
     assert all(name.startswith(UNKNOWN) for name in speakers[1::2])
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', " SEP=; ", "sep=;\t"])
+def test_a_line_that_states_the_separator_is_read(line):
+    assert read_table(f"{line}\na,b;c\n1;2\n") == [["a,b", "c"], ["1", "2"]]
+
+
+def test_a_stated_separator_may_be_a_tab():
+    assert read_table("sep=\t\npath\tlabel\tnote\na\tb\tc\n") == [["path", "label", "note"], ["a", "b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("sep=;", "no line follows"), ("sep=;\n \n", "no line follows"), ('sep=;\n"a;b\n', "end of")],
+)
+def test_a_stated_separator_without_a_table_is_refused(tmp_path, text, words):
+    with pytest.raises(InitError, match=words):
+        read_table(text)
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InitError, match=f"a.csv: .*{words}"):
+        read_foreign(tmp_path / "a.csv", Media(["a.mp4"], tmp_path))
+    with pytest.raises(SegmentError, match=f"a.csv: .*{words}"):
+        read_segments(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ben/3.mp4,happy\ncarl/7.mp4,sad\ncarl/8.mp4,sad\ncarl/9.mp4,sad\n",  # of another corpus
+        "no.1,happy,anna/1.mp4\nno.2,sad,anna/2.mp4\nno.3,sad\n",  # the last row has no recording
+    ],
+)
+def test_a_table_without_header_and_without_recordings_is_none(root, text):
+    (root / "list.csv").write_text(text)
+    with pytest.raises(
+        InitError, match=r"list.csv: it has no header, and no column .*; write path,speaker,label"
+    ):
+        look(root, table="list.csv")
+    assert look(root, layout="label/clip").how == "layout label/clip"

@@ -1,6 +1,7 @@
 """Contact sheets and videos: what they show, when, and for which clips."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,11 +11,11 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.data.cache.outcomes import Outcome, Status
-from deiii.data.config.schema import Config, SyntheticConfig
+from deiii.data.config.schema import Config, LogMelConfig, SyntheticConfig
 from deiii.data.corpora.synthetic.face import render_frames
 from deiii.data.corpora.synthetic.plan import plan_clip
 from deiii.pipeline.extract import Features, extract
-from deiii.pipeline.inspect.clip_video import STAGE, draw_video
+from deiii.pipeline.inspect.clip_video import STAGE, _Canvas, draw_video
 from deiii.pipeline.inspect.contact_sheet import draw_contact_sheet
 from deiii.pipeline.inspect.source_frames import FOUND, INVALID, source_frames
 from tests.helpers.clipmaker import tone, write
@@ -225,3 +226,15 @@ def test_inspect_tells_the_direction_of_a_real_face(test_data, tmp_path, capsys)
     words = [str(test_data / "media/grid/lrwp9a.mpg"), "faces.detector=yunet", f"faces.weights={weights}"]
     assert main(["inspect", *words, "--out", str(tmp_path)]) == 0
     assert re.search(r"yaw [+-]\d+°, pitch [+-]\d+°, roll [+-]\d+°", capsys.readouterr().out)
+
+
+def test_a_single_row_of_audio_is_drawn(tmp_path):
+    config = Config(logmel=LogMelConfig(hop_ms=1000.0))
+    one = extract(write_audio(tmp_path / "a.flac", 0.4), config)
+    assert one.logmel is not None and len(one.logmel) == 1
+    states = {"states": np.zeros((1, 2, 30), np.float16), "time": np.array([0.1])}
+    draw_contact_sheet(replace(one, more={"speech": states}), tmp_path / "a.png")
+    assert cv2.imread(str(tmp_path / "a.png")).std() > 1
+    shown = _Canvas(one).draw(0, None, 0.0)
+    blank = _Canvas(replace(one, logmel=None, audio_time=None)).draw(0, None, 0.0)
+    assert not (shown[-190:-120, 620:660] == blank[-190:-120, 620:660]).all()

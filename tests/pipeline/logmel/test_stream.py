@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deiii.data.cache.outcomes import ClipError
@@ -16,10 +16,15 @@ from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.tracks import write_tracks
 
 
+@example([512, 2000, 2000, 100], 1, 60.0)  # parts that end between two windows
 @settings(max_examples=20)
-@given(st.lists(st.integers(0, 3000), min_size=1, max_size=6), st.integers(1, 30))
-def test_parts_of_any_length_give_the_rows_of_the_whole(lengths, least):
-    config = LogMelConfig(n_mels=8)
+@given(
+    st.lists(st.integers(0, 3000), min_size=1, max_size=6),
+    st.integers(1, 30),
+    st.sampled_from([10.0, 32.0, 33.0, 60.0]),  # the FFT has 32 ms
+)
+def test_parts_of_any_length_give_the_rows_of_the_whole(lengths, least, hop_ms):
+    config = LogMelConfig(n_mels=8, hop_ms=hop_ms)
     n_fft, _, hop = sizes(config)
     samples = np.random.default_rng(0).standard_normal(sum(lengths)).astype(np.float32)
     stream = MelStream(config, least)

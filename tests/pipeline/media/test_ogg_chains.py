@@ -127,3 +127,17 @@ def test_a_recording_that_is_cut_off_ends_where_its_bytes_end(tmp_path):
 def test_other_files_have_no_recordings_in_a_chain(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     assert ogg_links(str(tmp_path / "a.wav")) == ogg_links(str(tmp_path / "gone.ogg")) == []
+
+
+@pytest.mark.parametrize("kind", [("VORBIS", 16_000, 1), ("OPUS", 48_000, 1), ("FLAC", 16_000, 2)], ids=str)
+def test_a_file_may_end_at_any_byte_of_a_first_page(tmp_path, kind):
+    whole = recording(tmp_path, kind)
+    path = tmp_path / "cut.ogg"
+    for size in range(27, 120):
+        path.write_bytes(whole[:size])
+        assert ogg_links(str(path))[0].start == 0
+        path.write_bytes(whole + whole[:size])
+        first, _ = ogg_links(str(path))
+        assert (first.start, first.end) == (0, len(whole))
+    path.write_bytes(whole[:37])
+    assert outcome_of(read_audio, path, 16_000).status is Status.UNREADABLE

@@ -1,15 +1,17 @@
 """Streams: which one is used, and what changes in the middle of one."""
 
+import errno
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 import pytest
 from av.stream import Disposition
 
 from deiii.data.cache.outcomes import ClipError, Status
-from deiii.pipeline.media import container
+from deiii.pipeline.media import container, lengths
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.streaming.audio import settled_reader
 from deiii.pipeline.media.video import read_video
@@ -264,3 +266,16 @@ def test_the_written_video_has_the_audio_that_is_cached(tmp_path):
             video.add(rgb, i / 25)
     heard, start, _ = read_audio(tmp_path / "out.mp4", 16000)
     assert np.abs(heard).max() == pytest.approx(0.3, abs=0.1) and abs(start) < 0.05
+
+
+def test_little_memory_does_not_change_what_is_noted(tmp_path, monkeypatch):
+    def no_memory(path):
+        raise av.error.MemoryError(errno.ENOMEM, "no memory")
+
+    path = tracks(tmp_path / "a.mkv", [(QUIET, "mono", True), (LOUD, "mono", False)])
+    monkeypatch.setattr(lengths, "IN_PACKETS", {container.MATROSKA})
+    with container.open_media(path) as opened:
+        assert lengths.defects_of_length(path, opened, 1.0) == []
+        monkeypatch.setattr(lengths, "open_media", no_memory)
+        with pytest.raises(MemoryError):
+            lengths.defects_of_length(path, opened, 1.0)

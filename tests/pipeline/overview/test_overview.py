@@ -18,11 +18,12 @@ from deiii.data.cache.index import StageIndex, record_shard, stage_folder, write
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.cache.recipes import recipes
 from deiii.data.cache.shard_writer import ShardWriter
+from deiii.data.cache.shards import ClipRow
 from deiii.data.config.load import load_config
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.pipeline.faces.quality import brightness, laplacian_variance
 from deiii.pipeline.overview.choice import unusual, worst
-from deiii.pipeline.overview.page import heading, write_overview
+from deiii.pipeline.overview.page import _reasons, heading, write_overview
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
@@ -42,6 +43,23 @@ def test_unusual_clips_are_those_far_from_the_median():
 
 def test_worst_clips_are_those_with_the_fewest_valid_frames():
     assert worst({"a": 100, "b": 40, "c": 90, "d": 40}, 3) == ["b", "d", "c"]
+
+
+def rows(*reasons: str) -> dict[str, dict[str, ClipRow]]:
+    """The rows of a stage in which each clip failed for a reason of its own."""
+    return {"faces": {f"c{i}": ClipRow(f"c{i}", 0, 0, "missing", r, 0.0, "") for i, r in enumerate(reasons)}}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_letter_n_in_a_reason_is_no_number(first):
+    reasons = ["the other file is 1.mp4", "the other file is n.mp4"]
+    found = _reasons(rows(*(reasons if first else reasons[::-1])))
+    assert sorted(reason for *_, reason, _ in found) == reasons
+
+
+def test_numbers_of_one_value_have_an_order():
+    spellings = ("7", "07", "007", "7.0", "7.00", "07.0")
+    assert [row[3] for row in _reasons(rows(*(f"{s} s" for s in spellings)))] == ["007 to 7.00 s"]
 
 
 def preprocessed(root: Path, count: int, size: int = 16, rows: int = 10):
