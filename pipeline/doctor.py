@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -91,6 +92,15 @@ def _python(config: Config) -> Iterator[Check]:
     yield Check("ok" if fits else "problem", "python", text, remedy)
 
 
+def _installed() -> Iterator[str]:
+    """Yield the names of the installed packages; what a stopped pip leaves behind has none."""
+    for found in metadata.distributions():
+        with suppress(FileNotFoundError):  # raised by the package importlib_metadata, which may be in use
+            about = found.metadata
+            if "Name" in about:
+                yield about["Name"]
+
+
 def _packages(config: Config) -> Iterator[Check]:
     from packaging.requirements import Requirement
 
@@ -113,10 +123,7 @@ def _packages(config: Config) -> Iterator[Check]:
         if not need.specifier.contains(have, prereleases=True):
             bad.append(f"{need.name} is {have}, but {need.specifier} is needed")
             wanted.append(f"'{need.name}{need.specifier}'")
-    # What a stopped pip leaves behind has no name.
-    about = [found.metadata for found in metadata.distributions()]
-    names = {found["Name"] for found in about if "Name" in found}
-    opencv = sorted(name for name in names if name.startswith("opencv"))
+    opencv = sorted({name for name in _installed() if name.startswith("opencv")})
     if len(opencv) > 1:
         bad.append(f"{' and '.join(opencv)} overwrite each other's files")
         wanted.append("--force-reinstall opencv-contrib-python")

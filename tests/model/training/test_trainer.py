@@ -78,6 +78,14 @@ def test_another_seed_differs(whole, tmp_path):
     assert history(tmp_path)[0]["train_loss"] != history(whole[0])[0]["train_loss"]
 
 
+@pytest.fixture(autouse=True)
+def heeded_ctrl_c():
+    """Let the process react to Ctrl-C, even if the tests run as a background job, where shells ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupting(MemoryLoader):
     """Asks this process to stop while a batch of epoch 1 is being used."""
 
