@@ -54,6 +54,7 @@ COMPARISONS = {
     "A second comparison: voices": "ravdess-speech-2026-11-28",
     "A third comparison: from scratch": "emotional-av-scratch-2026-11-29",
 }
+TWO_SEEDS = "peers-ravdess-speech-2026-11-30"
 NAMES = {
     "deiii": "DE-III", "late": "late fusion", "gru": "GRU", "mult": "MulT", "vavl": "VAVL",
     "attention": "two-stream attention", "mbt": "MBT",
@@ -123,13 +124,47 @@ def test_the_table_of_parts_has_the_figures_of_its_file():
     assert networks["deiii"]["by_seed"] == whole["networks"]["deiii"]["by_seed"]
 
 
-@pytest.mark.parametrize("title", ["A second comparison: voices", "A third comparison: from scratch"])
+def test_the_table_of_two_seeds_has_the_figures_of_its_file():
+    text = PAGE.split("### Two seeds and equal sizes", 1)[1].split("\n## ", 1)[0]
+    rows = {name: cells for name, *cells in table_rows(text)}
+    networks = json.loads((DOCS / f"results/{TWO_SEEDS}/table.json").read_text(encoding="utf-8"))["networks"]
+    assert len(rows) == len(networks) == 10
+    for key, network in networks.items():
+        peer, _, matched = key.partition("-")
+        uar, gap, p = rows[NAMES[peer] + (", equal size" if matched else "")]
+        assert uar == f"{network['uar']:.3f}" and len(network["by_seed"]) == 2
+        if "gap" in network:
+            low, high = network["gap_ci"]
+            assert gap == f"{network['gap']:+.3f} ({low:+.3f} to {high:+.3f})"
+            assert p == f"{network['p_holm']:.2f}"
+            assert (network["p_holm"] < 0.05) is (key == "attention")
+
+
+def test_seed_0_has_the_predictions_of_the_table_of_one_seed():
+    """Except for VAVL and MBT, which have another number of blocks."""
+    with (
+        tarfile.open(
+            DOCS / f"results/peers-{COMPARISONS['A second comparison: voices']}/peers.tar.xz"
+        ) as one,
+        tarfile.open(DOCS / f"results/{TWO_SEEDS}/peers.tar.xz") as two,
+    ):
+        for peer in ("deiii", "late", "gru", "mult", "attention"):
+            for fold in range(6):
+                name = f"{peer}/fold{fold}-seed0.csv"
+                assert one.extractfile(name).read() == two.extractfile(name).read()
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["A second comparison: voices", "Two seeds and equal sizes", "A third comparison: from scratch"],
+)
 def test_the_commands_give_the_settings_of_the_stored_networks(title):
     """A default or a configuration that changed since must be named in the command."""
-    command = re.findall(r"benchmarks\.peers (.*?)```", PAGE.split(f"## {title}\n", 1)[1], re.DOTALL)[0]
+    command = re.findall(r"benchmarks\.peers (.*?)```", PAGE.split(f"# {title}\n", 1)[1], re.DOTALL)[0]
     words = [w for w in shlex.split(command.replace("\\\n", " ")) if "=" in w or w.endswith(".yaml")]
     now = result_settings(read_settings(words))
-    with tarfile.open(DOCS / f"results/peers-{COMPARISONS[title]}/peers.tar.xz") as tar:
+    stored_in = f"peers-{COMPARISONS[title]}" if title in COMPARISONS else TWO_SEEDS
+    with tarfile.open(DOCS / f"results/{stored_in}/peers.tar.xz") as tar:
         then = json.load(tar.extractfile("deiii/settings.json"))
     changed = {name for name in then if json.loads(json.dumps(now.get(name))) != then[name]}
     assert not changed
