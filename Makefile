@@ -65,9 +65,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
+DEMO := configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo
 demo: $(STAMP) ## generate the synthetic corpus, preprocess, train, evaluate on unseen speakers
-	$(PY) -m deiii preprocess configs/synthetic.yaml
-	$(PY) -m deiii train configs/synthetic.yaml configs/tiny.yaml train.run=runs/demo --resume
+	$(PY) -m deiii preprocess $(DEMO)
+	$(PY) -m deiii train $(DEMO) --resume
 	$(PY) -m deiii evaluate runs/demo --keep
 	@echo 'open the report in a browser; next: "Your own clips" in README.md'
 

@@ -15,8 +15,8 @@ width above zero even if all clips are right.
 Over seeds and speakers both are random: each seed's pseudo-values form a table [S,P], and the variance of its
 mean follows from the mean squares of rows, columns and rest (Dorfman, Berbaum and Metz 1992, where readers
 are the seeds and cases are the speakers), with Satterthwaite's degrees of freedom without the term of the
-rest. With that term intervals would usually be wider by about 1 % (3 seeds, 6 speakers), and by up to 12 %
-where neither seeds nor speakers differ by more than the rest.
+rest. With that term intervals would be somewhat wider where neither seeds nor speakers differ much more than
+the rest.
 
 Axes: N clips, P speakers, S seeds.
 """

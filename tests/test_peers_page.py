@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ablation_tasks import FILES, SETTINGS
 from deiii.data.config.load import result_settings
 from deiii.data.config.words import read_settings
 from tests.helpers.markdown_tables import table_rows
@@ -154,6 +155,19 @@ def test_seed_0_has_the_predictions_of_the_table_of_one_seed():
                 assert one.extractfile(name).read() == two.extractfile(name).read()
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_the_settings_of_a_task_are_those_of_its_stored_networks(task):
+    now = result_settings(read_settings([*FILES, *SETTINGS[task]]))
+    assert not changed_since(f"peers-{task}-2026-11-29", now)
+
+
+def changed_since(folder: str, now: dict) -> set[str]:
+    """The settings of a stored DE-III that are others now."""
+    with tarfile.open(DOCS / f"results/{folder}/peers.tar.xz") as tar:
+        then = json.load(tar.extractfile("deiii/settings.json"))
+    return {name for name in then if json.loads(json.dumps(now.get(name))) != then[name]}
+
+
 @pytest.mark.parametrize(
     "title",
     ["A second comparison: voices", "Two seeds and equal sizes", "A third comparison: from scratch"],
@@ -163,8 +177,4 @@ def test_the_commands_give_the_settings_of_the_stored_networks(title):
     command = re.findall(r"benchmarks\.peers (.*?)```", PAGE.split(f"# {title}\n", 1)[1], re.DOTALL)[0]
     words = [w for w in shlex.split(command.replace("\\\n", " ")) if "=" in w or w.endswith(".yaml")]
     now = result_settings(read_settings(words))
-    stored_in = f"peers-{COMPARISONS[title]}" if title in COMPARISONS else TWO_SEEDS
-    with tarfile.open(DOCS / f"results/{stored_in}/peers.tar.xz") as tar:
-        then = json.load(tar.extractfile("deiii/settings.json"))
-    changed = {name for name in then if json.loads(json.dumps(now.get(name))) != then[name]}
-    assert not changed
+    assert not changed_since(f"peers-{COMPARISONS[title]}" if title in COMPARISONS else TWO_SEEDS, now)

@@ -217,18 +217,17 @@ def _interval(
     clips = [(run % folds, clip) for run, table in enumerate(tables) for clip in table.clips]
     seed = np.repeat(np.arange(len(tables)) // folds, [len(table.clips) for table in tables])
     rows = np.flatnonzero(known)
-    # The clips that every seed predicted, in one order.
-    places = [{clips[row]: row for row in rows[seed[rows] == number]} for number in range(seeds)]
-    shared = [clip for clip in places[0] if all(clip in place for place in places)]
-    rows_SN = np.array([[place[clip] for clip in shared] for place in places], np.int64).reshape(seeds, -1)
-    if not shared:
+    rows_SN = _shared_rows(
+        [{clips[row]: row for row in rows[seed[rows] == number]} for number in range(seeds)]
+    )
+    if not rows_SN.size:
         return None
 
     def figures(which: np.ndarray) -> list[float] | None:
         values = [figure(own[which]) for own in rows_SN]
         return None if any(value is None for value in values) else [v for v in values if v is not None]
 
-    found = estimate(speakers[rows_SN[0]], figures, limits, len(shared))
+    found = estimate(speakers[rows_SN[0]], figures, limits, rows_SN.shape[1])
     return None if found is None else found.interval
 
 
@@ -307,7 +306,9 @@ def _ensemble(
     predictions: list[np.ndarray] = []
     speakers: list[str] = []
     for fold in folds:
-        own = _same_clips([tables[fold, seed] for seed in seeds])
+        of_seeds = [tables[fold, seed] for seed in seeds]
+        rows_SN = _shared_rows([{clip: row for row, clip in enumerate(t.clips)} for t in of_seeds])
+        own = [table.select(rows) for table, rows in zip(of_seeds, rows_SN, strict=True)]
         first = own[0]
         labels, _ = first.class_numbers(classes)
         known = np.flatnonzero(labels >= 0)
@@ -327,13 +328,14 @@ def _ensemble(
     }
 
 
-def _same_clips(tables: Sequence[PredictionTable]) -> list[PredictionTable]:
-    """Return the rows of the clips that all tables have, in the order of the first."""
-    places = [{clip: row for row, clip in enumerate(table.clips)} for table in tables]
-    shared = [clip for clip in tables[0].clips if all(clip in place for place in places)]
-    return [
-        table.select([place[clip] for clip in shared]) for table, place in zip(tables, places, strict=True)
-    ]
+def _shared_rows(places: Sequence[Mapping[Any, int]]) -> np.ndarray:
+    """Return the rows of the clips that every seed predicted, int64 [S,N], in the order of the first seed.
+
+    Args:
+        places: row of each clip, by clip, for each of S seeds.
+    """
+    shared = [clip for clip in places[0] if all(clip in place for place in places)]
+    return np.array([[place[clip] for clip in shared] for place in places], np.int64)
 
 
 def _run(

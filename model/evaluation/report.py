@@ -173,7 +173,7 @@ def _per_speaker(test: Values, sexes: Values) -> Values:
             for s, r in found.items()
         ],
         "bars": [r.get(first) for r in found.values()],
-        "length": names.get(first, ""),
+        "shown": names.get(first, ""),
     }
 
 
@@ -198,7 +198,7 @@ def _ablation(metrics: Values) -> Values:
         "header": ("", *names.values(), *(["95 % interval"] if "uar" in names else [])),
         "rows": rows,
         "bars": [r.get(first) for r in found.values()],
-        "length": names.get(first, ""),
+        "shown": names.get(first, ""),
     }
 
 

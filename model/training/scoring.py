@@ -92,12 +92,6 @@ class Predictions:
         return found
 
 
-# What `score` returns where there is no batch: no clips, and no heads.
-NOTHING = Predictions(
-    np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.float32), {}, {}, {}, 0.0
-)
-
-
 def average(found: Sequence[Predictions]) -> Predictions:
     """Return the mean of the predictions of several networks for the same clips: their ensemble.
 
@@ -198,7 +192,8 @@ def score(
                 if scores.attributes is not None:
                     collect(f"attributes/{head}", scores.attributes)
     if not columns:
-        return NOTHING
+        none = np.zeros(0, np.int64)
+        return Predictions(none, none, np.zeros((0, 0), np.float32), {}, {}, {}, 0.0)
     tensors = {name: torch.cat(parts).cpu() for name, parts in columns.items()}
     real = tensors.pop("real")  # false for rows that only fill the last batch
     tensors = {name: values[real] for name, values in tensors.items()}

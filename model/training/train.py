@@ -36,7 +36,7 @@ from deiii.model.network.inputs.network import Network
 from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.origin import check_origin, record_features, save_origin
-from deiii.model.training.parts import check_without_validation, class_weights
+from deiii.model.training.parts import WORDS, check_without_validation, class_weights
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.start.data import TrainingData, read_data
 from deiii.model.training.start.history import History, check_unseen, histories, save_histories
@@ -45,8 +45,7 @@ from deiii.model.training.step.launch import choose_launch, launch_note
 from deiii.model.training.trained import TrainedNetwork
 from deiii.model.training.trainer import Trainer, TrainingSetup
 
-NAMES_OF_PARTS = {"train": "training", "val": "validation", "test": "test"}
-PLACES = {
+RESIDENCY = {
     "stream": "read from the cache for each batch",
     "ram": "held in memory",
     "device": "held in the memory of the GPU",
@@ -169,7 +168,9 @@ def _train(
     setup = _setup(config, ranks, run, data, loader)
     if progress:
         _print_start(model, setup, data)
-        print(f"features are {PLACES[loader.residency]} (loader.residency={loader.residency}): {loader.why}")
+        print(
+            f"features are {RESIDENCY[loader.residency]} (loader.residency={loader.residency}): {loader.why}"
+        )
     return trainer(model, setup).fit(resume=resume, progress=progress)
 
 
@@ -256,7 +257,7 @@ def describe_parts(features: FeatureSet, rows: Mapping[str, np.ndarray]) -> str:
     'training: 12 clips of 3 speakers; validation: 4 clips of 1 speaker; test: 8 clips of 2 speakers'
     """
     found = []
-    for part, name in NAMES_OF_PARTS.items():
+    for part, name in WORDS.items():
         speakers = {features.clips[row].speaker for row in rows[part]}
         held = f"{counted(len(rows[part]), 'clip')} of {counted(len(speakers), 'speaker')}"
         found.append(f"{name}: {held if speakers else 'no clips'}")

@@ -57,12 +57,12 @@ def check_done(done: Ended, *words: str) -> Ended:
 
 
 def check_stopped(work: Workspace, run: Running, how: str) -> float:
-    """Stop a program (``SIGTERM``, ``SIGINT``, ``Ctrl-C in a terminal``); returns the seconds it took.
+    """Stop a program (by a signal's name, or ``Ctrl-C in a terminal``); returns the seconds it took.
 
     It must end in time with status 130, without a trace, and leave no process.
     """
     started = time.monotonic()
-    if how in ("SIGTERM", "SIGINT"):
+    if how in signal.Signals.__members__:
         run.kill(getattr(signal, how))
     elif run.process.poll() is None:
         os.killpg(run.pid, signal.SIGINT)  # what a terminal does

@@ -103,7 +103,7 @@ def in_the_speech_stage(work: Workspace, case: int) -> str:
     return f"{kept} of {len(shards(expected))} shards kept"
 
 
-HOWS = ("SIGTERM", "SIGINT", "Ctrl-C in a terminal")
+HOWS = ("SIGTERM", "SIGINT", "Ctrl-C in a terminal", "SIGHUP")
 
 
 @kill("{case} while shards are being computed", f"stops within 5 s with status 130; {RESUMES}",

@@ -115,7 +115,7 @@ def killed_while_writing(work: Workspace, case: str) -> str:
 
 
 @training("{case} in the middle of an epoch", f"ends with status 130; {SAME}",
-          cases=("SIGTERM", "Ctrl-C in a terminal"))  # fmt: skip
+          cases=("SIGTERM", "Ctrl-C in a terminal", "SIGHUP"))  # fmt: skip
 def asked_to_stop(work: Workspace, case: str) -> str:
     undisturbed(work)
     run = work.folder() / "run"

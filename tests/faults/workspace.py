@@ -245,8 +245,10 @@ class Workspace:
 @contextmanager
 def open_workspace(strict: bool = False) -> Iterator[Workspace]:
     """A workspace in a temporary folder, which is removed at the end."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; programs inherit it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Ignored in a background job and under nohup; programs inherit this.
+    for number, reaction in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, reaction)
     with tempfile.TemporaryDirectory(prefix="deiii-faults-") as folder:
         work = Workspace(Path(folder), strict)
         try:

@@ -70,7 +70,7 @@ def export_ensemble(
             return folder  # the export itself
         raise ExportError(f"{inside[0]} would be replaced; name a folder that holds none of the members")
     _check(members)
-    card, stored = _exported(names)
+    copied = _exported(names)
     writable_folder(folder)
     with marked_unfinished(folder):
         for name in FILES:
@@ -82,30 +82,32 @@ def export_ensemble(
                 copy_export(member, target)
             else:
                 export(member, target, program, onnx, licence, progress)
-        if stored is not None:
-            manifest = {**stored, MEMBERS: _member_names(len(members))}
+        if copied:
+            manifest = json.loads((copied / MANIFEST).read_text(encoding="utf-8"))
+            manifest[MEMBERS] = _member_names(len(members))
+            text = (copied / CARD).read_text(encoding="utf-8") if (copied / CARD).is_file() else ""
         else:
             manifest, metrics = _manifest(folder, len(members)), _metrics(names)
             title = _title(members) or manifest["corpus"]
             manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
             manifest["scores"] = test_scores(metrics)
-            card = model_card(manifest, metrics, title)
-        if card:
-            write_text(folder / CARD, card)
+            text = model_card(manifest, metrics, title)
+        if text:
+            write_text(folder / CARD, text)
         write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
 
 
-def _exported(names: Sequence[str | Path]) -> tuple[str, dict[str, Any] | None]:
-    """Return the card and the manifest of an exported ensemble that is to be copied; ``None`` for others."""
-    if len(names) != 1 or not (Path(names[0]) / MANIFEST).is_file() or not own_members(Path(names[0])):
-        return "", None
-    source = Path(names[0])
-    card = (source / CARD).read_text(encoding="utf-8") if (source / CARD).is_file() else ""
-    return card, json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+def _exported(names: Sequence[str | Path]) -> Path | None:
+    """Return the folder of the exported ensemble if one is named, and nothing else."""
+    folders = [Path(name) for name in names]
+    if len(folders) == 1 and (folders[0] / MANIFEST).is_file() and own_members(folders[0]):
+        return folders[0]
+    return None
 
 
 def _member_names(count: int) -> list[str]:
+    """Return the names of the members' folders in an exported ensemble."""
     return [f"{MEMBER}{number}" for number in range(count)]
 
 

@@ -54,6 +54,14 @@ def whole(tmp_path_factory):
     return path, trainer(path).fit(progress=False)
 
 
+@pytest.fixture(autouse=True)
+def heeded_ctrl_c():
+    """Let the process react to Ctrl-C, even if the tests run as a background job, where shells ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_training_learns_and_writes_its_folder(whole):
     path, best = whole
     rows = history(path)
@@ -76,14 +84,6 @@ def test_two_runs_with_one_seed_are_identical(whole, tmp_path):
 def test_another_seed_differs(whole, tmp_path):
     trainer(tmp_path, seed=4, epochs=1).fit(progress=False)
     assert history(tmp_path)[0]["train_loss"] != history(whole[0])[0]["train_loss"]
-
-
-@pytest.fixture(autouse=True)
-def heeded_ctrl_c():
-    """Let the process react to Ctrl-C, even if the tests run as a background job, where shells ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class Interrupting(MemoryLoader):
