@@ -11,7 +11,10 @@ from deiii.data.config.schema import Config
 from deiii.data.config.words import is_config
 from deiii.data.corpora.clips import Corpus
 
-PREPROCESSING_ONLY = ("workers", "gpus", "dashboard", "scheduler", "cluster", "max_failed")
+PREPROCESSING_ONLY = (
+    "workers", "gpus", "dashboard", "scheduler", "cluster",
+    "max_failed", "clip_timeout", "clip_memory_gb", "retry",
+)  # fmt: skip
 FEWEST_LABELS = 2
 FEWEST_SPEAKERS = 3  # one each for training, validation and test
 

@@ -2,7 +2,7 @@
 
 `pack` keeps the folders of a cache and writes each shard in chunks, compressed with Blosc2 (bitshuffle and
 Zstandard, through hdf5plugin). `unpack` restores the cache and checks each shard's content digest. Both
-continue where they were stopped.
+continue where they were stopped, and wait for another process that writes into the same folder.
 
 >>> pack("cache", "archive")                                      # doctest: +SKIP
 >>> unpack("archive", "cache")                                    # doctest: +SKIP
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,7 +40,8 @@ from deiii.data.cache.shards import COLUMNS, ShardError, open_shard
 from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.made_folders import make_folder
-from deiii.data.tools.progress import ProgressBar, progress_bar
+from deiii.data.tools.progress import ProgressBar, progress_bar, say
+from deiii.data.tools.writer_lock import writer_lock
 
 CHUNK_BYTES = 1 << 20
 MOST_RATIO = 20_000  # largest accepted ratio of a field to its compressed bytes; constant ones reach 11,000
@@ -61,7 +63,13 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
     stages = [p.parent for p in sorted(cache.glob(f"*/*/{INDEX}"))]
     if not stages:
         raise CacheError(f"{cache} holds no finished stage to pack; run `deiii preprocess` first")
-    _refuse_others(archive, cache, stages)
+    with writer_lock(archive, say):
+        _refuse_others(archive, cache, stages)
+        return _pack(cache, archive, stages, progress)
+
+
+def _pack(cache: Path, archive: Path, stages: list[Path], progress: bool) -> tuple[int, int]:
+    """Pack the stages whose folders are given; the lock of the archive is held."""
     before = after = 0
     for folder, index, shard, bar in _each(stages, read_index, progress, "pack"):
         target = archive / folder.relative_to(cache) / f"{shard.name}.h5"
@@ -97,6 +105,14 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
     stages = [p.parent for p in sorted(archive.glob(f"*/*/{PACKED}"))]
     if not stages:
         raise CacheError(f"{archive} holds no packed cache; `deiii pack` writes one")
+    with ExitStack() as held:
+        for corpus in sorted({folder.parent.name for folder in stages}):
+            held.enter_context(writer_lock(cache / corpus, say))  # `deiii preprocess` takes the same lock
+        return _unpack(archive, cache, stages, progress)
+
+
+def _unpack(archive: Path, cache: Path, stages: list[Path], progress: bool) -> int:
+    """Restore the stages whose folders are given; the locks of their corpora are held."""
     total = 0
     records: list[ShardRecord] = []
     for folder, index, shard, bar in _each(stages, read_packed, progress, "unpack"):

@@ -33,7 +33,7 @@ from deiii.data.cache.shards import (
     read_info,
     structure_digest,
 )
-from deiii.data.tools.atomic_files import TEMPORARY, publish, remove_unfinished
+from deiii.data.tools.atomic_files import TEMPORARY, publish, remove_unfinished, temporary_path
 from deiii.data.tools.os_errors import hdf5_errors, name_written_file
 from deiii.data.tools.text.canonical_json import canonical_json
 
@@ -64,7 +64,7 @@ class ShardWriter:
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}{TEMPORARY}")
+        self._temporary = temporary_path(self.path)
         self._spools: dict[str, _Spool] = {}
         self._specs: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
         self._clips: list[ClipRow] = []

@@ -27,7 +27,8 @@ from deiii.data.tools.atomic_files import TEMPORARY, file_sha256, publish, write
 from deiii.data.tools.counts import counted
 from deiii.data.tools.fetch import DownloadError, check_disk, stream
 from deiii.data.tools.processes.made_folders import make_folder
-from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.progress import progress_bar, say
+from deiii.data.tools.writer_lock import writer_lock
 
 LIST = "archive.json"
 FORMAT = 1
@@ -99,6 +100,8 @@ def fetch_archive(
 ) -> tuple[int, int]:
     """Download an archive; files that are there and right are kept, unfinished ones are continued.
 
+    Another process that downloads into the same folder is waited for.
+
     Args:
         url: address of the archive's folder, or of its ``archive.json``; HTTP or HTTPS.
         archive: folder to write.
@@ -118,6 +121,12 @@ def fetch_archive(
     base = url.removesuffix(LIST).rstrip("/") + "/"
     if urlsplit(base).scheme not in ("http", "https"):
         raise DownloadError(f"{url}: an address begins with https:// or http://")
+    with writer_lock(archive, say):
+        return _fetch_archive(base, archive, sha256, progress)
+
+
+def _fetch_archive(base: str, archive: Path, sha256: str | None, progress: bool) -> tuple[int, int]:
+    """Download an archive whose folder's lock is held; see `fetch_archive`."""
     try:
         listed = _list(base, archive, sha256)
         _refuse_others(archive, base, listed)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ...     temporary.write_text("{}")
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = temporary_path(path)
     try:
         with name_written_file(path, temporary):
             yield temporary
@@ -40,6 +41,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except BaseException:
         remove_unfinished(temporary)
         raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a name beside ``path`` for the file while it is written; no other process or thread gets it.
+
+    The process number would not do: containers and machines that share a folder have equal ones.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
 
 
 def remove_unfinished(temporary: Path) -> None:

@@ -35,13 +35,21 @@ def add_overview(commands: argparse._SubParsersAction) -> None:
 
 
 def _overview(args: argparse.Namespace) -> int:
+    from deiii.data.cache.index import CacheError, corpus_folder
     from deiii.data.corpora.scan import scan
-    from deiii.pipeline.overview.page import write_overview
+    from deiii.pipeline.overview.page import PAGE, write_overview
     from deiii.pipeline.preprocess.claim import own_folder
 
     config = read_settings(args.settings)
     corpus = own_folder(config, scan(config.corpus))
-    print(f"overview: {write_overview(config, corpus, Path(args.out) if args.out else None)}")
+    try:
+        path = write_overview(config, corpus, Path(args.out) if args.out else None)
+    except OSError as error:
+        folder = corpus_folder(config.cache, corpus.name)
+        if args.out or Path(str(error.filename)) not in (folder, folder / PAGE):
+            raise
+        raise CacheError(f"{explain(error)}; --out writes the page elsewhere") from None
+    print(f"overview: {path}")
     return 0
 
 

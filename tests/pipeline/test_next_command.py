@@ -27,6 +27,7 @@ def corpus(labels: str = "ababab", speakers: str = "112233") -> Corpus:
         (["table", "train.run=runs/a"], "table train.run=runs/a"),
         (["corpus.name=table", "corpus.root=/c"], "corpus.name=table corpus.root=/c train.run=runs/mine"),
         (["table", "workers=2", "max_failed=0.5", "cluster.size=3"], "table train.run=runs/table"),
+        (["table", "retry=true", "clip_timeout=9", "clip_memory_gb=1"], "table train.run=runs/table"),
         (["table", "cache=/c", "faces.size=96"], "table cache=/c faces.size=96 train.run=runs/table"),
         (
             ["table", "stages=[logmel]", "model.video=false", "model.flow=false"],

@@ -27,8 +27,9 @@ from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.processes.main_guard import refuse_in_worker
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
-from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.progress import progress_bar, say
 from deiii.data.tools.text.csv_text import csv_text
+from deiii.data.tools.writer_lock import writer_lock
 
 FORMAT = 1  # raised when the same settings give other clips of all tasks
 LATER = {"binding": 1}  # changes of one task alone, added to `FORMAT`; 1: a coin decides each cell's colour
@@ -41,6 +42,8 @@ TABLE = "clips.csv"
 def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: bool = True) -> None:
     """Generate the corpus, or the clips that are missing of it.
 
+    A process that finds another one generating into the folder waits for it.
+
     Args:
         root: folder to write; created if it does not exist.
         config: what to generate.
@@ -48,8 +51,8 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
         progress: show a progress bar on stderr.
 
     Raises:
-        CorpusError: if the folder holds a synthetic corpus with other settings, or files but no synthetic
-            corpus, or for settings out of range. Nothing is written or removed.
+        CorpusError: the folder holds a synthetic corpus with other settings, or files but no synthetic
+            corpus, or settings are out of range. Nothing is written or removed.
 
     >>> make("raw/synthetic", SyntheticConfig(speakers=4))  # doctest: +SKIP
     """
@@ -59,12 +62,32 @@ def make(root: str | Path, config: SyntheticConfig, workers: int = 0, progress: 
     settings = describe(config)
     _refuse_other(root, settings)
     plans = [plan_clip(config, n) for n in range(clip_count(config))]
-    paths = {plan.index: root / f"{plan.id}.mp4" for plan in plans}
-    missing = [n for n, path in paths.items() if not path.is_file()]
-    if not missing and (root / DONE).is_file() and (root / TABLE).is_file():
+    if _is_complete(root, plans):
         return
+    with writer_lock(root, say):
+        _refuse_other(root, settings)  # another run may have begun its own corpus before the lock was free
+        if _is_complete(root, plans):
+            return
+        _make(root, config, plans, workers, progress)
 
-    for folder in {path.parent for path in paths.values()}:
+
+def _is_complete(root: Path, plans: Sequence[ClipPlan]) -> bool:
+    """Return whether the folder holds the corpus with all its clips."""
+    return not _missing(root, plans) and (root / DONE).is_file() and (root / TABLE).is_file()
+
+
+def _missing(root: Path, plans: Sequence[ClipPlan]) -> list[int]:
+    """Return the numbers of the clips that have no file."""
+    return [plan.index for plan in plans if not (root / f"{plan.id}.mp4").is_file()]
+
+
+def _make(
+    root: Path, config: SyntheticConfig, plans: Sequence[ClipPlan], workers: int, progress: bool
+) -> None:
+    """Render what is missing of a corpus; the lock of its folder is held."""
+    settings = describe(config)
+    missing = _missing(root, plans)
+    for folder in {(root / f"{plan.id}.mp4").parent for plan in plans}:
         make_folder(folder)
         remove_temporary(folder)
     write_json(root / STARTED, settings)
@@ -98,7 +121,7 @@ def _render_in_pool(
             finished()
 
 
-def _table(plans: list[ClipPlan]) -> str:
+def _table(plans: Sequence[ClipPlan]) -> str:
     """Return the text of ``clips.csv``."""
     rows = [
         [p.id, f"{p.id}.mp4", p.speaker.name, p.label, f"{p.valence:.6f}", f"{p.arousal:.6f}"] for p in plans

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import h5py
@@ -19,6 +21,7 @@ from deiii.data.cache.packed import pack, unpack
 from deiii.data.cache.shards import ShardError, read_info
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import write_json
+from deiii.data.tools.writer_lock import writer_lock
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 
 FRAMES, HOPS = [30, 20, 0, 3], [40, 15, 30, 0]
@@ -159,6 +162,23 @@ def test_a_cache_is_packed_where_hdf5_gets_no_file_lock(packed):
         unpack(root / "archive", root / "third", progress=False)
     assert shards(root / "third") == shards(root / "cache")
     assert shards(root / "second") == shards(root / "archive")
+
+
+@pytest.mark.parametrize("what", ["pack", "unpack"])
+def test_a_folder_into_which_another_process_writes_is_waited_for(packed, what, capsys):
+    """For the cache of a corpus, by the lock that preprocessing holds."""
+    _, root = packed
+    folder, work = {
+        "pack": (root / "archive", lambda: pack(root / "cache", root / "archive", progress=False)),
+        "unpack": (root / "back" / CORPUS, lambda: unpack(root / "archive", root / "back", progress=False)),
+    }[what]
+    with ThreadPoolExecutor(1) as pool:
+        with writer_lock(folder):
+            waits = pool.submit(work)
+            with pytest.raises(TimeoutError):
+                waits.result(timeout=0.3)
+        waits.result(timeout=60)
+    assert f"another run is writing to {folder} (process {os.getpid()}" in capsys.readouterr().out
 
 
 def test_changed_content_is_refused(packed):

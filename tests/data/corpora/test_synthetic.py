@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -60,6 +61,23 @@ def test_workers_and_a_killed_run_change_no_byte(generated, tmp_path):
         scan(CorpusConfig(root=str(tmp_path), synthetic=TINY))
     make(tmp_path, TINY, workers=1, progress=False)
     assert contents(tmp_path) == whole
+
+
+def test_two_runs_that_start_together_make_one_corpus(generated, tmp_path, capsys):
+    with ThreadPoolExecutor(2) as pool:  # flock keeps out every other open file, of this process too
+        list(pool.map(lambda _: make(tmp_path / "new", TINY, workers=1, progress=False), "ab"))
+    assert contents(tmp_path / "new") == contents(generated)
+    assert capsys.readouterr().out.count("waiting for it") == 1
+
+
+def test_a_run_that_waited_refuses_the_corpus_that_another_run_began(tmp_path):
+    """Not its clips among those of the other corpus."""
+    other = SyntheticConfig(**{**TINY.__dict__, "seed": 5})
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(make, tmp_path, some, 1, False) for some in (TINY, other)]
+        refused = [run.exception() for run in runs]
+    assert [str(error) for error in refused if error and "other settings" in str(error)], refused
+    assert None in refused
 
 
 def test_a_second_call_touches_nothing(generated):

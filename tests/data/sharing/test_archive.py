@@ -8,6 +8,7 @@ import http.server
 import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,23 @@ def test_a_stopped_fetch_keeps_whole_files_and_goes_on(server, published, tmp_pa
     assert tree_bytes(tmp_path / "got") == tree_bytes(published[0] / "archive")
 
 
+def test_two_fetches_of_one_archive_take_turns(server, published, tmp_path, monkeypatch):
+    real, inside, most = module._get, [], []
+
+    def get(*words):
+        inside.append(words)
+        most.append(len(inside))
+        real(*words)
+        inside.pop()
+
+    monkeypatch.setattr(module, "_get", get)
+    with ThreadPoolExecutor(2) as pool:  # flock keeps out every other open file, of this process too
+        done = list(pool.map(lambda _: fetch_archive(server.url, tmp_path / "got", progress=False), "ab"))
+    count = len(most)
+    assert sorted(done) == [(0, count), (count, count)] and max(most) == 1
+    assert tree_bytes(tmp_path / "got") == tree_bytes(published[0] / "archive")
+
+
 def test_a_folder_with_files_of_another_archive_is_refused(server, published, tmp_path):
     """`unpack` would restore them beside those of the list."""
     shutil.copytree(published[0] / "archive", tmp_path / "got")
@@ -140,7 +158,7 @@ def test_a_folder_with_files_of_another_archive_is_refused(server, published, tm
     with pytest.raises(DownloadError, match=r"files that .* does not name, such as .*faces-0123456789ab/"):
         fetch_archive(server.url, tmp_path / "got", progress=False)
     assert not [path for path, _ in server.asked if path.endswith(".h5")]
-    assert not list((tmp_path / "got").glob(".*"))
+    assert [path.name for path in (tmp_path / "got").glob(".*")] == [".lock"]  # nothing of the new list
     shutil.rmtree(old)
     fetch_archive(server.url, tmp_path / "got", progress=False)
     assert tree_bytes(tmp_path / "got") == tree_bytes(published[0] / "archive")
@@ -195,7 +213,7 @@ def test_a_list_cannot_name_files_elsewhere(path, tmp_path):
             fetch_archive(running.url, tmp_path / "got/deep", progress=False)
         running.shutdown()
         thread.join()
-    assert not [p.name for p in (tmp_path / "got").rglob("*") if p.is_file()]
+    assert [p.name for p in (tmp_path / "got").rglob("*") if p.is_file()] == [".lock"]
 
 
 @pytest.mark.parametrize(("url", "says"), [("ftp://x/y", "begins with https"), ("data", "begins with https")])

@@ -71,6 +71,16 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path):
     assert not list(tmp_path.glob(".table*"))
 
 
+def test_two_writers_of_one_file_do_not_share_a_temporary_file(tmp_path):
+    """Threads have one process number, and so have processes of two containers."""
+    path = tmp_path / "a.txt"
+    with atomic_path(path) as first, atomic_path(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first != second and first.read_text() == "first"
+    assert path.read_text() == "first" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_an_input_file_is_not_taken_for_the_output(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x")
     (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")

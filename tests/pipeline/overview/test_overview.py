@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -233,3 +235,21 @@ def test_command_names_the_page_and_the_remedy(tmp_path, capsys):
     words = ["corpus.name=table", f"corpus.root={tmp_path}", f"cache={tmp_path / 'cache'}"]
     assert main(["overview", *words]) == 1
     assert "deiii preprocess" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["cache/table-clips", "cache/table-clips/overview.html", "elsewhere"])
+def test_a_cache_that_cannot_be_written_names_the_option_of_another_file(
+    tmp_path, capsys, monkeypatch, place
+):
+    (tmp_path / "clips.csv").write_text("path,speaker,label\na.mp4,s,happy\n")
+    (tmp_path / "a.mp4").write_bytes(b"")
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / place))
+
+    monkeypatch.setattr("deiii.pipeline.overview.page.write_overview", refuse)
+    words = ["corpus.name=table", f"corpus.root={tmp_path}", f"cache={tmp_path / 'cache'}"]
+    assert main(["overview", *words]) == 1
+    told = capsys.readouterr().err
+    assert f"{tmp_path / place}: its file system is read-only" in told
+    assert ("--out" in told) == (place != "elsewhere")
