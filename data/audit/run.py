@@ -24,6 +24,7 @@ from deiii.data.corpora.protocol import (
 )
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import Split, number_of_folds
+from deiii.data.corpora.targets.classes import map_classes
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import split_features
 from deiii.data.tools.counts import counted
@@ -46,7 +47,8 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
 
     Raises:
         SplitError: the split cannot be read, does not fit the corpus, or has no such fold.
-        CorpusError: the corpus cannot be read, and the names in the lists do not contain the speaker.
+        CorpusError: the corpus cannot be read, and the names in the lists do not contain the speaker; or
+            ``corpus.classes`` does not fit the corpus.
     """
     split = Split.load(source) if source.endswith("split.json") else None
     protocol = None if split is not None else _load(source)
@@ -176,7 +178,7 @@ def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureS
     except (CacheError, CorpusError):
         pass
     try:
-        return scan(config.corpus), None
+        corpus = scan(config.corpus)
     except CorpusError as error:
         made = corpus_of_names(protocol, config.corpus.name) if protocol is not None else None
         if made is None:
@@ -185,3 +187,4 @@ def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureS
                 "(crema_d, ravdess, msp_improv)"
             ) from None
         return made, None
+    return map_classes(corpus, config.corpus.classes), None

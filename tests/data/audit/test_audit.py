@@ -18,6 +18,7 @@ from deiii.data.audit.fingerprints import audio_likeness, audio_print, face_prin
 from deiii.data.audit.names import Facts, corpus_of_names, facts_of
 from deiii.data.audit.run import audit
 from deiii.data.config.load import load_config
+from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.protocol import SplitError
 from tests.helpers.caches import KEYS, make_cache
 
@@ -211,7 +212,7 @@ def test_folds_of_a_cached_corpus(tmp_path, monkeypatch):
         list(audit("speakers", config, 9))
 
 
-def of_lists(folder: Path, *folds: dict[str, str]) -> list:
+def of_lists(folder: Path, *folds: dict[str, str], words: tuple[str, ...] = ()) -> list:
     """The audits of lists of clips of the speakers a to d, each with the clips 0 and 1."""
     names = [f"{speaker}{number}.wav" for speaker in "abcd" for number in (0, 1)]
     clips = folder / "clips"
@@ -225,13 +226,23 @@ def of_lists(folder: Path, *folds: dict[str, str]) -> list:
             file = folder / "lists" / f"fold_{number}" / f"{part}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("\n".join(n for n in names if n[0] in speakers), encoding="utf-8")
-    config = load_config("table", [f"corpus.root={clips}", f"cache={folder / 'cache'}"])
+    config = load_config("table", [f"corpus.root={clips}", f"cache={folder / 'cache'}", *words])
     return [found for _, found in audit(str(folder / "lists"), config)]
 
 
 def test_clips_in_no_part_are_counted(tmp_path):
     (found,) = of_lists(tmp_path, {"train": "ab", "test": "c"})
     assert "2 of 8 clips are in no part: d0, d1" in found.looked and not found.findings
+
+
+def test_classes_are_dropped_in_a_corpus_without_features_too(tmp_path):
+    (found,) = of_lists(tmp_path, {"train": "ab", "test": "c"}, words=("corpus.classes={happy: null}",))
+    assert "1 of 4 clips is in no part: d0" in found.looked
+
+
+def test_a_class_that_the_corpus_lacks_is_refused(tmp_path):
+    with pytest.raises(CorpusError, match="names 'bored', which is not a class of .* \\(happy, sad\\)$"):
+        of_lists(tmp_path, {"train": "ab", "test": "c"}, words=("corpus.classes={bored: null}",))
 
 
 def test_clips_that_two_folds_test_and_clips_that_none_tests_are_named(tmp_path):

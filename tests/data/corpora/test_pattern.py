@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import unicodedata
+from dataclasses import replace
 
 import pytest
 
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import CorpusConfig
-from deiii.data.corpora.clips import CorpusError
+from deiii.data.corpora.clips import Clip, Corpus, CorpusError
 from deiii.data.corpora.scan import scan
+from deiii.data.corpora.splits import make_split, number_of_folds
+from deiii.model.training.parts import check_without_validation, needed_parts
 
 LAYOUTS = {
     "savee": {
@@ -58,6 +61,25 @@ def test_configs_read_their_layouts(tmp_path, name):
     found = {clip.path: (clip.speaker, clip.label) for clip in corpus.clips}
     assert found == {path: what for path, what in LAYOUTS[name].items() if what}
     assert corpus.name == f"pattern-{name}"
+
+
+SPEAKERS = {"savee": 4, "enterface": 42, "emodb": 10, "tess": 2, "cafe": 12, "java_sed": 10, "mead": 48}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_fold_of_a_corpus_can_be_trained_with_its_config(name):
+    """The two speakers of TESS leave none for validation."""
+    config = load_config(name)
+    clips = tuple(
+        Clip(f"s{i:02d}-{label}", f"s{i:02d}-{label}.wav", f"s{i:02d}", label)
+        for i in range(SPEAKERS[name])
+        for label in ("angry", "sad")
+    )
+    corpus = Corpus("pattern", ".", ("angry", "sad"), clips)
+    check_without_validation(config)
+    for fold in range(number_of_folds(corpus, config.split)):
+        split = make_split(corpus, replace(config.split, fold=fold))
+        assert all(getattr(split, part) for part in needed_parts(split, config)), (name, fold)
 
 
 def test_java_sed_reads_the_labels_that_genuine_clips_have(test_data):
