@@ -15,8 +15,10 @@ width above zero even if all clips are right.
 Over seeds and speakers both are random: each seed's pseudo-values form a table [S,P], and the variance of its
 mean follows from the mean squares of rows, columns and rest (Dorfman, Berbaum and Metz 1992, where readers
 are the seeds and cases are the speakers), with Satterthwaite's degrees of freedom without the term of the
-rest. With that term intervals would be somewhat wider where neither seeds nor speakers differ much more than
-the rest.
+rest. In simulations with 6 to 91 speakers and nine pairs of variances, 95 % intervals contain the true mean
+in at least 0.927 of the rounds with three seeds and in at least 0.938 with five; the term of the rest would
+raise this by at most 0.014, and by up to 0.033 where it is above 0.93 already. With two seeds that differ as
+much as the rest or more, it is 0.877 to 0.942, with or without that term.
 
 Axes: N clips, P speakers, S seeds.
 """
@@ -173,12 +175,16 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> list[float] | None:
 
 
 def interval_kind(seeds: int) -> str:
-    """Return the kind of an interval over this many seeds.
+    """Return the kind of an interval over this many seeds, with a note where it may be too narrow.
 
     >>> interval_kind(1)
     't interval over speakers'
+    >>> interval_kind(2)
+    't interval over seeds and speakers (may be too narrow: only two seeds)'
     """
-    return OVER_SPEAKERS if seeds == 1 else OVER_SEEDS_AND_SPEAKERS
+    if seeds == 1:
+        return OVER_SPEAKERS
+    return OVER_SEEDS_AND_SPEAKERS + (" (may be too narrow: only two seeds)" if seeds == 2 else "")
 
 
 def kind_of_interval(results: Mapping[str, Any]) -> str:

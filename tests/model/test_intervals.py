@@ -19,6 +19,7 @@ from deiii.model.intervals import (
     OVER_SPEAKERS,
     estimate,
     holm,
+    interval_kind,
     kind_of_interval,
     mean_interval,
     speaker_interval,
@@ -103,6 +104,19 @@ def test_intervals_over_seeds_and_speakers_cover(of_seeds, of_people):
         found = estimate(speakers, lambda rows, x=worse: (-x[:, rows].mean(axis=1)).tolist())
         covered += found.low <= gap <= found.high
     assert 0.92 <= covered / rounds
+
+
+@pytest.mark.parametrize(("seeds", "least", "most"), [(2, 0.85, 0.91), (3, 0.91, 0.95), (5, 0.92, 0.97)])
+def test_intervals_over_two_seeds_are_too_narrow_where_seeds_differ(seeds, least, most):
+    """Tables of normal deviates: the variances are 3 for seeds, 3 for speakers and 1 for the rest."""
+    rng, rounds, people, covered = np.random.default_rng(2), 1000, 24, 0
+    for _ in range(rounds):
+        table = rng.normal(0, 3**0.5, (seeds, 1)) + rng.normal(0, 3**0.5, (1, people))
+        table += rng.normal(0, 1, (seeds, people))
+        found = estimate([str(n) for n in range(people)], lambda rows, x=table: x[:, rows].mean(axis=1))
+        covered += found.low <= 0 <= found.high
+    assert least <= covered / rounds <= most
+    assert ("too narrow" in interval_kind(seeds)) == (seeds == 2)
 
 
 def test_a_balanced_accuracy_has_the_t_interval_in_wilsons_form():
