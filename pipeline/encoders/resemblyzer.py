@@ -56,7 +56,7 @@ class Resemblyzer:
         x = torch.from_numpy(mels).to(self._device, self._precision)
         states = {}
         for number, layer in enumerate(self._layers, 1):
-            with exact():
+            with exact(self._device):
                 x = layer(x)[0]
             states[number] = x
         return torch.stack([states[n] for n in self._wanted], dim=2).float().cpu().numpy()

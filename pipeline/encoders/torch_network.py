@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from deiii.data.encoders.record import Request
+from deiii.data.tools.processes.torch_defaults import cudnn_flags
 from deiii.data.tools.weights import WeightsError
 
 # Parameters that a folder may lack: those that mask the input in pretraining, pool it, or belong to a task.
@@ -52,9 +53,13 @@ def load_pretrained(request: Request) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def exact() -> AbstractContextManager[None]:
-    """Return a context in which convolutions on a GPU are deterministic and do not round to TF32."""
-    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+def exact(device: torch.device | str) -> AbstractContextManager[None]:
+    """Return a context in which convolutions on a GPU are deterministic and do not round to TF32.
+
+    Args:
+        device: where the network is; on the CPU nothing is changed.
+    """
+    return cudnn_flags(device, enabled=True, deterministic=True, allow_tf32=False)
 
 
 def placed(network: torch.nn.Module, request: Request) -> Any:

@@ -30,7 +30,7 @@ class TorchvisionFaces:
         """Encode RGB crops uint8 [B,S,S,3] as float32 [B,1,D]."""
         images = np.stack([scaled(resized(crop, SIZE), "imagenet") for crop in crops])
         x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-        with exact():
+        with exact(self._device):
             features = self._network(x.to(self._device, self._dtype))
         return features.flatten(1)[:, None].float().cpu().numpy()
 

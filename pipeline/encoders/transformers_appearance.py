@@ -42,7 +42,7 @@ class ImageNetwork:
             [B,L,D], the first token of each layer; with a grid of G cells a side [B,L*G*G,D], their means.
         """
         images = self._images(crops).to(self._network.device, self._dtype)
-        with exact():
+        with exact(self._network.device):
             states = self._network(images, output_hidden_states=True).hidden_states
         chosen = [states[layer] for layer in self._layers]
         if self._grid:

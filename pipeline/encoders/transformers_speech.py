@@ -37,7 +37,7 @@ class SpeechNetwork:
             how |= {"padding": "max_length", "max_length": self._padded, "truncation": True}
         inputs = self._extractor(list(windows), **how)
         values = next(iter(inputs.values())).to(self._network.device, self._network.dtype)
-        with exact():
+        with exact(self._network.device):
             states = self._network(values, output_hidden_states=True).hidden_states
         rows = -(-windows.shape[1] // WHISPER_HOP) if self._padded else None
         chosen = torch.stack([states[layer][:, :rows] for layer in self._layers], dim=2)

@@ -128,7 +128,8 @@ def crop_transforms(points: np.ndarray, size: int, margin: float, align: str) ->
             keeps one position and size for the track.
 
     Returns:
-        float64 [n,2,3] for the centres of pixels; x points right, y points down.
+        float64 [n,2,3] for the centres of pixels; x points right, y points down. NaN where the landmarks are
+        all one point, which has no size.
     """
     goal = ((_TEMPLATE + margin * (1 + 1j)) / (1 + 2 * margin)) * size - (0.5 + 0.5j)
     centred = goal - goal.mean()
@@ -139,7 +140,9 @@ def crop_transforms(points: np.ndarray, size: int, margin: float, align: str) ->
         a = np.full_like(a, np.median(np.abs(a)))
     elif align == "box":
         a = np.abs(a) + 0j
-    forward = 1 / a
+    forward = np.full_like(a, complex(np.nan, np.nan))
+    sized = a != 0
+    forward[sized] = 1 / a[sized]
     shift = goal.mean() - forward * centre
     return np.stack(
         [

@@ -8,6 +8,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+LEAST_SPREAD = 1e-3  # distance of landmarks as a share of the box's side; closer ones are one point
 MOST_FACES = 8  # largest number of tracked faces; the largest faces are tracked
 
 
@@ -25,6 +26,16 @@ class Face:
     box: np.ndarray
     landmarks: np.ndarray
     score: float
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the landmarks have a size: not where all of them are one point.
+
+        >>> Face(np.array([0.0, 0.0, 40.0, 40.0]), np.full((5, 2), 20.0), 0.9).is_sized
+        False
+        """
+        spread = np.ptp(self.landmarks, axis=0).max()
+        return bool(spread > LEAST_SPREAD * max(self.box[2], self.box[3]))
 
 
 class Detector(Protocol):

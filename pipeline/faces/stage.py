@@ -317,8 +317,9 @@ def geometry(
         rows = slice(track.start, track.stop)
         points[rows] = path
         transforms[rows] = align.crop_transforms(path, config.size, config.margin, config.align)
-        present[rows] = track.present
-        valid[rows] = _bridge_gaps(present[rows], track.times, config.max_gap)
+        sized = ~np.isnan(transforms[rows]).any(axis=(1, 2))  # not where all landmarks are one point
+        present[rows] = np.array(track.present, bool) & sized
+        valid[rows] = _bridge_gaps(present[rows], track.times, config.max_gap) & sized
     for i in np.flatnonzero(valid):
         inside = align.share_inside(transforms[i], config.size, shape[1], shape[0])
         valid[i] = inside >= config.min_inside

@@ -202,7 +202,7 @@ class Tracker:
 
     def _faces(self, frame: _Frame) -> list[Face]:
         if frame.faces is None:
-            frame.faces = self._detect(frame.rgb)
+            frame.faces = [face for face in self._detect(frame.rgb) if face.is_sized]
         return frame.faces
 
     def _end_interval(self) -> None:

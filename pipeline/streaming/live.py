@@ -87,6 +87,7 @@ class LiveStream:
         self._resampler: Resampler | None = None
         self._mel: MelStream | None = None
         self._mel_at = self._audio_end = 0.0
+        self._rate = 0  # of the audio, Hz; a new connection may have another one
         reads_video = self._faces is not None
         self.reader = LiveReader(source, LOGMEL.name in self.stages, reads_video or keep_pictures, report)
         self.reader.start()
@@ -196,9 +197,11 @@ class LiveStream:
                     yield self._mel_at
 
     def _hear(self, item: AudioPiece) -> None:
-        """Add audio to the log-mel; after a gap, start a new log-mel."""
+        """Add audio to the log-mel; after a gap, or at another rate, start a new log-mel."""
         config = self.config.logmel
-        if self._resampler is None or self._mel is None or abs(item.time_s - self._audio_end) > GAP_S:
+        goes_on = item.rate == self._rate and abs(item.time_s - self._audio_end) <= GAP_S
+        if self._resampler is None or self._mel is None or not goes_on:
+            self._rate = item.rate
             self._resampler = Resampler(item.rate, config.sample_rate, AUDIO_PART_S)
             self._mel = MelStream(config, least_rows=1)
             self._mel_at = max(item.time_s, self._mel_at)

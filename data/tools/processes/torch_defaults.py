@@ -17,6 +17,7 @@ from typing import Any
 EXACT = "highest"  # precision of float32 products that is PyTorch's default
 
 _lock = threading.Lock()
+_cudnn_lock = threading.RLock()  # re-entrant, because blocks of one thread may be nested
 _inside = 0  # number of blocks that are being executed, in all threads
 _forked = False  # whether this process was forked and has not executed a block yet
 _own: dict[str, Any] = {}  # the calling program's values of settings of the process, by name
@@ -56,6 +57,32 @@ def usual_defaults() -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
+        yield
+
+
+@contextmanager
+def cudnn_flags(device: Any, **flags: bool) -> Iterator[None]:
+    """Execute a block with flags of cuDNN, and restore those of the caller afterwards.
+
+    The flags belong to the process, so blocks of several threads follow each other: else the first one to end
+    would change the flags of the others, and the last one would leave those of its neighbour behind.
+
+    Args:
+        device: device of the block's computations, a name or a ``torch.device``. Nothing is done unless it is
+            a GPU, because the CPU does not use cuDNN.
+        flags: arguments of ``torch.backends.cudnn.flags``.
+
+    Do not yield from within a block, because other threads would wait.
+
+    >>> with cudnn_flags("cpu", enabled=True, allow_tf32=False):
+    ...     pass
+    """
+    import torch
+
+    if torch.device(device).type == "cpu":
+        yield
+        return
+    with _cudnn_lock, torch.backends.cudnn.flags(**flags):
         yield
 
 
@@ -104,8 +131,9 @@ def _leave() -> None:
 
 def _after_fork() -> None:
     """Begin anew in a forked process, whose other threads do not exist."""
-    global _lock, _inside, _forked
+    global _lock, _cudnn_lock, _inside, _forked
     _lock = threading.Lock()
+    _cudnn_lock = threading.RLock()
     _inside = 0
     _forked = "torch" in sys.modules
 

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deiii.data.tools.compilation.numba_jit import compiled
+from deiii.data.tools.processes.torch_defaults import cudnn_flags
 from deiii.pipeline.flow.raft.tiles import zero
 
 
@@ -90,7 +91,7 @@ class CorrelationPyramid:
                 sample(values, flat, np.float32(0.5**i), out.numpy(), i * self.side**2)
             return out.view(n, h, w, -1)
         # cuDNN's sampler refuses more than 262,140 rows of 49 samples (196,605 of 81); PyTorch's takes all.
-        with torch.backends.cudnn.flags(enabled=False):
+        with cudnn_flags(points.device, enabled=False):
             samples = [
                 F.grid_sample(volume, torch.addcmul(window, centre, scale), align_corners=True)
                 for volume, (window, scale) in zip(self.levels, self.windows, strict=True)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import lru_cache
 from types import ModuleType
 
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 
 from deiii.data.tools.devices import working_kernels
+from deiii.data.tools.processes.torch_defaults import cudnn_flags
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.flow.raft.compiled import Compiled
 from deiii.pipeline.flow.raft.correlation import CorrelationPyramid
@@ -174,8 +174,7 @@ class RaftEngine:
         images = self._prepare(frames.to(self.device, non_blocking=True))
         held = self._last if continues else None
         # By default cuDNN rounds the inputs of float32 convolutions to TF32.
-        cuda = self.device.type == "cuda"
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if cuda else nullcontext():
+        with cudnn_flags(self.device, enabled=True, allow_tf32=False):
             step = max(1, CPU_PIXELS // images[0, 0].numel())
             features = self._map(self._encode, step, images if held is None else images[1:])
             if held is not None:

@@ -199,11 +199,13 @@ def settled_reader(path: str | os.PathLike, sample_rate: int) -> AudioReader:
     Raises:
         ClipError: no audio can be decoded.
     """
-    if _state(path) not in _facts:
+    facts = _facts.get(_state(path))
+    if facts is None:
         for reader in settled_passes(path, sample_rate):
             for _ in reader:
                 pass
-    return AudioReader(path, sample_rate, _facts[_state(path)])
+        facts = reader.facts  # not of `_facts`: lost where the file changed, or threads read many files
+    return AudioReader(path, sample_rate, facts)
 
 
 def _state(path: str | os.PathLike) -> tuple[object, ...]:

@@ -78,6 +78,16 @@ def test_shrinking_averages():
         assert crop[4:-4, 4:-4].std() < 12 and crop[4:-4, 4:-4].mean() == pytest.approx(100, abs=4)
 
 
+@pytest.mark.parametrize("method", ["similarity", "box", "static"])
+def test_landmarks_that_are_all_one_point_have_no_crop(method):
+    """Dividing by their size was a warning, and the crop was said to lie outside the frame."""
+    points = np.stack([TEMPLATE @ [1, 1j] * 100 + 50 + 50j, np.full(5, 90 + 70j)])
+    for n in (1, 2):
+        transforms = align.crop_transforms(points[-n:], 112, 0.25, method)
+        whole = method == "static" and n == 2  # the median size of both
+        assert np.isnan(transforms).any(axis=(1, 2)).tolist() == [False, not whole][-n:]
+
+
 def test_share_inside():
     points = (TEMPLATE @ [1, 1j])[None] * 100 + 50 + 50j
     transform = align.crop_transforms(points, 112, 0.25, "box")[0]

@@ -16,6 +16,7 @@ from deiii.data.corpora.synthetic.face import landmarks, render_frames
 from deiii.data.corpora.synthetic.plan import plan_clip
 from deiii.pipeline.faces import align
 from deiii.pipeline.faces import stage as faces
+from deiii.pipeline.faces.face import Face
 from deiii.pipeline.faces.stage import extract_faces, load_detector, resampled
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import needs_shared, shared, write
@@ -177,6 +178,20 @@ def test_short_gaps_are_interpolated_and_marked(synthetic, haar, tmp_path):
 def test_a_crop_outside_the_frame_is_not_valid(synthetic, haar):
     strict = extract_faces(synthetic[0], FacesConfig(margin=2.0, min_inside=0.99), haar)
     assert strict.outcome.status is Status.TOO_SHORT and "inside the frame" in strict.outcome.reason
+
+
+def test_landmarks_that_are_all_one_point_are_no_face(synthetic):
+    """The reason named faces.min_inside, and dividing by the size of the landmarks was a warning."""
+
+    class OnePoint:
+        oriented, settle_s, second_look = True, 0.5, False
+
+        def __call__(self, rgb):
+            return [Face(np.array([40.0, 30, 60, 60]), np.full((5, 2), 70.0), 0.9)]
+
+    result = extract_faces(synthetic[0], FacesConfig(min_inside=0.0), OnePoint())
+    assert result.outcome.status is Status.NO_FACE and not result.arrays
+    assert f"no face in {len(synthetic[1])} frames" in result.outcome.reason
 
 
 def test_many_crops_are_kept_on_disk(synthetic, haar, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import librosa
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deiii.pipeline.media.levels import PeakMeter, audible_peak
-from deiii.pipeline.media.streaming.audio import Resampler
+from deiii.pipeline.media.streaming.audio import AudioReader, Resampler, settled_reader
+from tests.helpers.clipmaker import tone, write
 
 
 @pytest.mark.parametrize("rates", [(44100, 16000), (48000, 16000), (8000, 16000), (16000, 16000)])
@@ -44,3 +47,16 @@ def test_a_peak_that_is_no_number_stays():
     meter.add(np.array([0.1, np.nan], np.float32))
     meter.add(np.ones(600, np.float32))
     assert np.isnan(meter.value())
+
+
+def test_a_file_that_changes_while_it_is_read_has_a_reader(tmp_path, monkeypatch):
+    """It ended with a KeyError, as did a file whose facts many other files had displaced meanwhile."""
+    path = write(tmp_path / "a.wav", audio=tone(0.5), audio_codec="pcm_s16le")
+    samples = AudioReader._samples
+
+    def touched(self):
+        yield from samples(self)
+        os.utime(path, ns=(0, 1))
+
+    monkeypatch.setattr(AudioReader, "_samples", touched)
+    assert sum(map(len, settled_reader(path, 16000))) == 8000

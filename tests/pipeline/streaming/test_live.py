@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.load import load_config
 from deiii.pipeline.flow import stream as flow_stream
 from deiii.pipeline.logmel import stream as mel_stream
+from deiii.pipeline.media.streaming.live import AudioPiece
 from deiii.pipeline.streaming import live
+from tests.helpers.clipmaker import tone
 
 
 class Opened(Exception):
@@ -37,3 +40,31 @@ def test_log_mel_and_flow_are_computed_once_before_the_source_is_opened(stages, 
     with pytest.raises(Opened):
         live.LiveStream("camera", config, stages)
     assert sorted(calls) == sorted(computed)
+
+
+def test_audio_that_goes_on_at_another_rate_keeps_its_pitch(monkeypatch):
+    """After a new connection within the allowed gap, samples at 16 kHz were taken for samples at 48 kHz."""
+
+    class Reader:
+        name, has_video, has_audio = "camera", False, True
+
+        def __init__(self, *words):
+            pass
+
+        def start(self):
+            pass
+
+        def __iter__(self):
+            for second, rate in enumerate((48_000, 16_000)):
+                samples = tone(1.0, hertz=1000.0, rate=rate).astype(np.float32)
+                for k, part in enumerate(np.split(samples, 10)):
+                    yield AudioPiece(part, rate, second + k / 10)
+
+    monkeypatch.setattr(live, "LiveReader", Reader)
+    stream = live.LiveStream("camera", load_config("tiny", []), {LOGMEL.name})
+    while stream.advance():
+        pass
+    rows = stream.arrays(0.0, 9.0)[LOGMEL.name]
+    loudest = rows["logmel"].argmax(axis=1)
+    assert rows["time"][-1] > 1.7
+    assert set(loudest[rows["time"] > 1.4]) == {loudest[len(loudest) // 4]}

@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from deiii.data.tools.processes.torch_defaults import usual_defaults
+from deiii.data.tools.processes.torch_defaults import cudnn_flags, usual_defaults
 
 
 @pytest.fixture
@@ -86,3 +86,59 @@ def test_a_forked_process_computes_after_its_parent_has_used_threads():
 def _compute(answer) -> None:
     with usual_defaults():
         answer.put((torch.ones(1_000_000).mul_(2).sum().item(), torch.get_num_threads()))
+
+
+def flags() -> tuple[bool, bool, bool]:
+    """The flags of cuDNN, which PyTorch also keeps on a machine without a GPU."""
+    cudnn = torch.backends.cudnn
+    return cudnn.enabled, cudnn.deterministic, cudnn.allow_tf32
+
+
+def test_flags_of_cudnn_are_restored_where_blocks_of_two_threads_overlap():
+    """The block that ended first took the flags of the other, which left its own to the caller."""
+    before = flags()
+    first, second = threading.Event(), threading.Event()
+    found = []
+
+    def other():
+        with cudnn_flags("cuda", enabled=True, deterministic=True, allow_tf32=False):
+            first.set()
+            second.wait(0.5)
+            found.append(flags())
+
+    def third():
+        with cudnn_flags(torch.device("cuda", 0), enabled=True, allow_tf32=False):
+            second.set()
+            found.append(flags())
+
+    threads = [threading.Thread(target=other)]
+    threads[0].start()
+    assert first.wait(10)
+    threads.append(threading.Thread(target=third))
+    threads[1].start()
+    for thread in threads:
+        thread.join(10)
+    assert found == [(True, True, False), (True, False, False)]
+    assert flags() == before
+
+
+def test_flags_of_nested_blocks_and_after_an_error():
+    before = flags()
+    with pytest.raises(KeyError), cudnn_flags("cuda", enabled=True, allow_tf32=False):
+        with cudnn_flags("cuda", enabled=False):
+            assert not torch.backends.cudnn.enabled
+        assert flags() == (True, False, False)
+        raise KeyError
+    assert flags() == before
+
+
+def test_on_the_cpu_flags_of_cudnn_are_neither_read_nor_set():
+    """Reading them is an error in a program that has set the precision of its convolutions by operation."""
+    convolutions = torch.backends.cudnn.conv
+    own = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        with cudnn_flags("cpu", enabled=True, deterministic=True, allow_tf32=False):
+            assert convolutions.fp32_precision == "ieee"
+    finally:
+        convolutions.fp32_precision = own
