@@ -180,9 +180,13 @@ class Window:
     period: np.ndarray
 
     def holds(self, time: np.ndarray) -> np.ndarray:
-        """Return whether instants, s [N,R'], lie within the rows; every instant where a clip has no row."""
+        """Return whether instants, s [N,R'], lie within the rows.
+
+        Every instant does where a clip has no row, or a single one: its length is not known, and nothing of
+        the clip lies beside it.
+        """
         low, high = (self.span + self.period[:, None] * np.array([-0.5, 0.5]))[..., None].transpose(1, 0, 2)
-        return (self.count == 0)[:, None] | ((time >= low) & (time < high))
+        return (self.period == 0)[:, None] | ((time >= low) & (time < high))
 
 
 def choose_rows(

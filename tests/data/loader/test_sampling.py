@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deiii.data.loader.sampling import audio_window, video_steps
+from deiii.data.loader.sampling import audio_window, choose_rows, video_steps
 
 SHAPES = {
     "lengths": st.lists(st.integers(0, 90), min_size=1, max_size=6),
@@ -74,3 +74,13 @@ def test_the_audio_window_covers_the_frames_where_it_can(hops, steps, a, b):
     middle = (begin + end) / 2
     if time[0] + steps * period < middle < time[-1] - steps * period:
         assert abs(inside.mean() - middle) <= period
+
+
+def test_a_window_holds_the_instants_within_half_a_row_of_it():
+    """A clip with a single log-mel hop held no instant, so all rows of other audio stages were hidden."""
+    time = np.concatenate([[0.3], 0.01 * np.arange(20)])  # clips of 1, 20 and no hops
+    begin, hops = np.array([0, 1, 0]), np.array([1, 20, 0])
+    window = choose_rows(time, begin, hops, np.full((3, 2), np.nan), np.zeros(3), steps=4)
+    assert window.count.tolist() == [1, 4, 0]
+    instants = np.array([[0.3, 0.305], [window.time[1, 3], window.time[1, 3] + 0.006], [0.0, 7.0]])
+    assert window.holds(instants).tolist() == [[True, True], [True, False], [True, True]]
