@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deiii.data.command_line.numbers import seconds
 from deiii.data.config.words import add_command, split_words
-from deiii.data.tools.counts import counted, listed
+from deiii.data.tools.counts import counted, examples, listed
 from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
 
@@ -245,13 +245,13 @@ def _predict(args: argparse.Namespace) -> int:
     files = list(dict.fromkeys(p.path for p in found))
     lost = [path for path in files if not any(p.usable for p in found if p.path == path)]
     if lost:
-        print(f"error: no prediction for {len(lost)} of {counted(len(files), 'file')}: {', '.join(lost[:5])}",
+        print(f"error: no prediction for {len(lost)} of {counted(len(files), 'file')}: {examples(lost, 5)}",
               file=sys.stderr)  # fmt: skip
     undrawn = list(
         dict.fromkeys(p.path for p in found if any(note.startswith(NO_OVERLAY) for note in p.notes))
     )
     if undrawn:
-        print(f"error: {NO_OVERLAY} of {', '.join(undrawn[:5])}", file=sys.stderr)
+        print(f"error: {NO_OVERLAY} of {examples(undrawn, 5)}", file=sys.stderr)
     return 1 if lost or undrawn else 0
 
 

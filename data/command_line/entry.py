@@ -19,6 +19,7 @@ from deiii.data.tools.os_errors import STDOUT, explain, library_words, require_c
 from deiii.data.tools.processes.home_folder import replace_missing_home
 from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
+from deiii.data.tools.text.printable import PrintableOutput, printable, unescaped_stderr
 
 NOTHING_DONE = "nothing was changed"
 RED = "1;31"  # ANSI: bold, red
@@ -81,15 +82,18 @@ def run(parse: Callable[[], Command], ends_program: bool = True) -> int:
     handler = StopHandler()
     handler.install()
     _open_closed_streams()
-    before, sys.stdout = sys.stdout, _named(sys.stdout)
+    before = sys.stdout, sys.stderr
+    sys.stdout = _named(sys.stdout)
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
+        sys.stderr = _escaping(sys.stderr, io.FileIO(sys.stderr.fileno(), "wb", closefd=False))
     try:
         status = _run(parse, handler, ends_program)
     finally:
         if not ends_program:
             handler.restore()
-            if sys.stdout is not before:
-                sys.stdout.flush()
-                sys.stdout = before
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = before
         if status:
             remove_empty_folders()
     return status
@@ -101,7 +105,7 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
         sys.stdout.reconfigure(errors="backslashreplace")
     encoding = sys.getfilesystemencoding()
     if encoding.lower() not in ("utf-8", "utf8"):
-        print(f"{coloured('note:', YELLOW, sys.stderr)} {NO_UNICODE.format(encoding)}", file=sys.stderr)
+        _report("note:", YELLOW, NO_UNICODE.format(encoding))
     command = Command(lambda: 0, NOTHING_DONE)
     try:
         require_current_folder()
@@ -126,7 +130,7 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
                 _say_stopped(command, "nothing reads the output any more; ")
             return 1
         if isinstance(error, ModuleNotFoundError) and not command.debug and (words := missing_package(error)):
-            print(f"{coloured('error:', RED, sys.stderr)} {words}", file=sys.stderr)
+            _report("error:", RED, words)
             return 1
         memory = memory_words(error)
         known = isinstance(error, (ValueError, OSError, RuntimeError))
@@ -140,7 +144,7 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
         message = memory or _name_words(error) or (explain(error) if isinstance(error, OSError) else error)
         if isinstance(error, OSError) and error.filename == STDOUT and command.when_stopped != NOTHING_DONE:
             message = f"{message}; {command.when_stopped}"
-        print(f"{coloured('error:', RED, sys.stderr)} {message}", file=sys.stderr)
+        _report("error:", RED, str(message))
         return 1
     if ends_program:
         handler.end()
@@ -204,6 +208,12 @@ def coloured(text: str, colour: str, stream: TextIO) -> str:
     return f"\x1b[{colour}m{text}\x1b[0m" if shows else text
 
 
+def _report(word: str, colour: str, text: str) -> None:
+    """Print a line on stderr that begins with a coloured word."""
+    stream = unescaped_stderr()
+    print(f"{coloured(word, colour, stream)} {printable(text)}", file=stream)
+
+
 def _stopped(command: Command) -> int:
     _say_stopped(command)
     # If Ctrl-C arrives while CPython compiles source text (each dataclass does this), CPython ends by that
@@ -213,7 +223,8 @@ def _stopped(command: Command) -> int:
 
 
 def _say_stopped(command: Command, why: str = "") -> None:
-    print(f"\n{coloured('stopped;', YELLOW, sys.stderr)} {why}{command.when_stopped}", file=sys.stderr)
+    print(file=sys.stderr)
+    _report("stopped;", YELLOW, f"{why}{command.when_stopped}")
 
 
 class _NamedOutput(io.FileIO):
@@ -240,8 +251,12 @@ def _named(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper) or stream is not sys.__stdout__:
         return stream
     stream.flush()
-    file = _NamedOutput(stream.fileno(), "wb", closefd=False)
-    return io.TextIOWrapper(
+    return _escaping(stream, _NamedOutput(stream.fileno(), "wb", closefd=False))
+
+
+def _escaping(stream: io.TextIOWrapper, file: io.FileIO) -> TextIO:
+    """Return a stream that writes as another one does, but into ``file`` and with escapes in names."""
+    return PrintableOutput(
         # ``python -u`` writes without a buffer.
         file if stream.write_through else io.BufferedWriter(file),
         encoding=stream.encoding,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from deiii.data.tools.text.printable import printable_name
+
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number and its noun, in the singular for 1.
@@ -33,11 +35,11 @@ def examples(items: Iterable[object], most: int = 3) -> str:
     """Return the first items as text, and how many more there are.
 
     Args:
-        items: paths, names or numbers.
+        items: paths, names or numbers; control characters of names are shown as escapes.
         most: how many to name.
 
     >>> examples("abcde"), examples([7, 9])
     ('a, b, c and 2 more', '7, 9')
     """
-    names = [str(item) for item in items]
+    names = [printable_name(item) for item in items]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deiii.data.tools.text.printable import printable_name
+
 READ_OR_WRITE = "allow this user to use it (chmod, chown), or name another file or folder"
 SPACE = "free some space, or name a folder on another disk"
 DEVICE = "check the disk or the network connection, then run the command again"
@@ -79,17 +81,19 @@ def explain(error: OSError) -> str:
         reason, remedy = EXPLAINED.get(number, ("", ""))
         return "; ".join(text for text in (reason or error.strerror, remedy) if text)
     place = Path(path)
+    name = printable_name(place)
     if number in (errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
         stop = file_on_the_way(place)
         if stop is not None and stop.is_symlink() and not stop.exists():
-            words = f"{stop} is a link to {os.readlink(stop)}, which does not exist"
-            return f"{f'{place}: ' if stop != place else ''}{words}; create that, or correct the link"
+            target = printable_name(os.readlink(stop))
+            words = f"{printable_name(stop)} is a link to {target}, which does not exist"
+            return f"{f'{name}: ' if stop != place else ''}{words}; create that, or correct the link"
         if stop is not None and (stop != place or number == errno.ENOTDIR):
-            return f"{place}: {stop} is a file, not a folder; name another folder"
+            return f"{name}: {printable_name(stop)} is a file, not a folder; name another folder"
     if number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS) and (holder := pseudo_folder(place)):
-        return f"{place}: {holder} belongs to the system and holds no files of users; name another folder"
+        return f"{name}: {holder} belongs to the system and holds no files of users; name another folder"
     reason, remedy = EXPLAINED.get(number, ("", ""))
-    return "; ".join(text for text in (f"{place}: {reason or error.strerror}", remedy) if text)
+    return "; ".join(text for text in (f"{name}: {reason or error.strerror}", remedy) if text)
 
 
 def library_words(error: BaseException) -> str:

@@ -14,11 +14,13 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
+
+from deiii.data.tools.text.printable import printable, printable_name, unescaped_stderr
 
 LINE_S = 30.0  # seconds between two lines in a log
 SHORTEST_WAIT_S = 0.05  # between two looks at whether a line is due
@@ -52,7 +54,21 @@ def say(text: str, end: str = "\n") -> None:
     """
     if not _quiet[0]:
         _shown[0] = True
-        print(text, end=end, flush=True)
+        print(printable(text), end=end, flush=True)
+
+
+def always_shown(report: Callable[[str], None]) -> Callable[[str], None]:
+    """Return the function for text that is shown even with ``--quiet``, where ``report`` is `say`.
+
+    >>> with quietly():
+    ...     always_shown(say)("no prediction")
+    no prediction
+    """
+    return _print if report is say else report
+
+
+def _print(text: str) -> None:
+    print(printable(text), flush=True)
 
 
 def show_no_loading_note() -> None:
@@ -114,6 +130,7 @@ def progress_bar(
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]  # checked in the line above
+    desc = printable_name(desc)  # may be the name of a file
     shown = shown and not _quiet[0]
     _shown[0] |= shown and not delay
     if shown and not sys.stderr.isatty():
@@ -129,6 +146,7 @@ def progress_bar(
         leave=leave,
         disable=not shown,
         dynamic_ncols=True,
+        file=unescaped_stderr(),
     )
 
 

@@ -25,9 +25,10 @@ from deiii.data.tools.atomic_files import (
 )
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.malloc import return_freed_memory
-from deiii.data.tools.progress import progress_bar, say
+from deiii.data.tools.progress import always_shown, progress_bar, say
 from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.csv_text import csv_text
+from deiii.data.tools.text.printable import printable_name
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.names import check_video_name, unique_names
 from deiii.model.prediction.predictor import Predictor
@@ -147,7 +148,7 @@ def predict_loaded(
     levels = network.speaker_levels(files) if options.same_speaker else None
     with progress_bar(files, desc="predicting", unit="file", leave=False, shown=progress) as bar:
         for file, name in zip(bar, names, strict=True):
-            bar.set_postfix_str(file.name)
+            bar.set_postfix_str(printable_name(file.name))
             drawn = None if overlay is None else _overlay_target(overlay, name, len(files))
             own = _predict_one(network, file, options, levels, detector, drawn, progress)
             write_json(out / f"{name}.json", _tree(own, out, name) if options.people else own[0].tree())
@@ -156,7 +157,7 @@ def predict_loaded(
                 write_text(out / f"{name}.{kind}", TEXTS[kind](course))
             bar.clear()
             for prediction in own:
-                (report if prediction.usable else _always(report))(describe(prediction))
+                (report if prediction.usable else always_shown(report))(describe(prediction))
             if drawn is not None:
                 own = _with_overlay(own, network, drawn, progress, report)
             found += [_light(prediction) for prediction in own]
@@ -220,7 +221,7 @@ def _with_overlay(
         if is_machine_trouble(error):
             raise
         note = f"{NO_OVERLAY}: {_explained(error)}"
-        _always(report)(f"{own[0].path}: {note}")
+        always_shown(report)(f"{printable_name(own[0].path)}: {note}")
         return [replace(prediction, notes=(*prediction.notes, note)) for prediction in own]
     return own
 
@@ -230,11 +231,6 @@ def _explained(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return explain(error)
     return f"{type(error).__name__}: {error}"
-
-
-def _always(report: Callable[[str], None]) -> Callable[[str], None]:
-    """Return the function for text that is shown even with ``--quiet``, such as failures."""
-    return print if report is say else report
 
 
 def find_media(words: Sequence[str]) -> list[Path]:
@@ -252,7 +248,7 @@ def find_media(words: Sequence[str]) -> list[Path]:
     files = [Path(word) for word in expand_folders(words)]
     for path in files:
         if not os.path.lexists(path):  # a link to a file that is gone gets an outcome of its own
-            raise MediaError(f"{path} does not exist; name media files, or a folder of them")
+            raise MediaError(f"{printable_name(path)} does not exist; name media files, or a folder of them")
     if not files:
         raise MediaError("name at least one media file or folder: deiii predict RUN clip.mp4")
     return files
@@ -260,9 +256,10 @@ def find_media(words: Sequence[str]) -> list[Path]:
 
 def describe(p: Prediction) -> str:
     """Return a file's prediction as text for the terminal."""
-    lines = [f"{p.path}  ({p.seconds:.1f} s)"]
+    name = printable_name(p.path)
+    lines = [f"{name}  ({p.seconds:.1f} s)"]
     if p.person is not None:
-        lines = [f"{p.path}  person {p.person.number}  ({p.person.seconds:.1f} of {p.seconds:.1f} s)"]
+        lines = [f"{name}  person {p.person.number}  ({p.person.seconds:.1f} of {p.seconds:.1f} s)"]
         if p.person.follows_sound is not None:
             lines.append(f"  mouth and audio: correlation {p.person.follows_sound:.2f}")
     width = width_of([*p.probabilities, *p.attributes], least=24)

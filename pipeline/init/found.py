@@ -11,6 +11,7 @@ from typing import Any
 
 from deiii.data.corpora.spelling import is_unknown_speaker
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.printable import printable_name
 
 UNKNOWN = "unknown-"
 NO_SPEAKER = (
@@ -100,10 +101,10 @@ def unknown_speaker(path: str) -> str:
 def with_counts(names: Iterable[str], most: int = 5) -> str:
     """Return names with their numbers of occurrences, the most frequent first.
 
-    >>> with_counts(["sad", "happy", "sad"])
-    'sad: 2 clips, happy: 1'
+    >>> with_counts(["sad", "happy", "sad"]), with_counts(["a\\tb"])
+    ('sad: 2 clips, happy: 1', 'a\\\\tb: 1 clip')
     """
-    count = sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))
+    count = sorted(Counter(map(printable_name, names)).items(), key=lambda pair: (-pair[1], pair[0]))
     words = [f"{name}: {number}" for name, number in count[:most]]
     words[:1] = [f"{name}: {counted(number, 'clip')}" for name, number in count[:1]]
     if len(count) > most:

@@ -27,6 +27,7 @@ from deiii.data.tools.atomic_files import (
 from deiii.data.tools.counts import counted
 from deiii.data.tools.pictures import figure_text
 from deiii.data.tools.progress import say
+from deiii.data.tools.text.printable import printable_name
 from deiii.pipeline.extract import Features, extract, read_cached, read_indices
 from deiii.pipeline.faces.quality import describe_figures, face_figures, shows_pose
 from deiii.pipeline.inspect.clip_video import draw_video
@@ -104,10 +105,14 @@ def draw_all(
             failed.append(name)
             drawn = f"; drawn: {files[0]}" if files else ""
             what = "" if isinstance(error, NothingToDraw) else f"{type(error).__name__}: "
-            print(f"error: {name} cannot be drawn: {what}{error}{drawn}", file=sys.stderr, flush=True)
+            print(
+                f"error: {printable_name(name)} cannot be drawn: {what}{error}{drawn}",
+                file=sys.stderr,
+                flush=True,
+            )
             continue
         said = "; ".join(filter(None, [features.describe(), quality]))
-        say(f"{features.path}: {said}; ", end="")
+        say(f"{printable_name(features.path)}: {said}; ", end="")
         print(" and ".join(map(str, files)), flush=True)
     return failed
 
@@ -153,7 +158,8 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
     say(f"{shown} of {corpus.title}, those with the smallest share of valid frames:")
     for clip in order:
         row = rows[clip.id]
-        say(f"  {row.fraction:7.1%}  {clip.id}  {row.status}{f': {row.reason}' if row.reason else ''}")
+        why = f": {row.reason}" if row.reason else ""
+        say(f"  {row.fraction:7.1%}  {printable_name(clip.id)}  {row.status}{why}")
     print(f"overview: {out / OVERVIEW}", flush=True)
     clips = ((clip.id, lambda clip=clip: read_cached(config, corpus, clip)) for clip in order)
     draw_all(clips, config, out, with_video)

@@ -28,14 +28,15 @@ ORDER = {
     "data/command_line": ["missing numbers", "entry", "completion"],
     "data/audit": ["copies fingerprints list_rows names", "audit lists", "run"],
     "data/tools": [
-        "counts machine os_errors pictures row_times text",
+        "text",
+        "counts machine os_errors pictures row_times",
         "processes progress",
         "atomic_files devices shapes temporary_files writer_lock",
         "compilation fetch",
         "weights",
     ],
     "data/tools/text": [
-        "canonical_json column_names columns csv_text decoding figure_text part_names",
+        "canonical_json column_names columns csv_text decoding figure_text part_names printable",
         "meld_names",
     ],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],

@@ -11,7 +11,7 @@ from deiii.data.cache.stages import FACES, LOGMEL
 from deiii.data.config.words import print_notes
 from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
 from deiii.data.tools.counts import counted
-from deiii.data.tools.progress import say
+from deiii.data.tools.progress import always_shown, say
 from deiii.data.tools.text.columns import padded, width_of
 from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.loading import load
@@ -64,7 +64,7 @@ def predict_live(
             raise LiveError(f"--overlay {overlay} is a folder; with --live, name the file to write: live.mp4")
         check_video_name(overlay, folder=False)
     path = writable_folder(out) / LINES
-    always = print if report is say else report  # printed even with --quiet
+    always = always_shown(report)
     network = load(list(runs), **options)
     print_notes(settings_without_effect(network.config, options.get("overrides", ())))
     with (

@@ -17,10 +17,17 @@ from deiii.__main__ import main
 from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.tools import progress
 from deiii.model.prediction.export import export
-from deiii.model.prediction.files import FileOptions, MediaError, find_media, predict_files, predict_loaded
+from deiii.model.prediction.files import (
+    FileOptions,
+    MediaError,
+    describe,
+    find_media,
+    predict_files,
+    predict_loaded,
+)
 from deiii.model.prediction.names import unique_names
 from deiii.model.prediction.overlay.layout import NARROWEST, Layout
-from deiii.model.prediction.result import notes_on
+from deiii.model.prediction.result import Prediction, notes_on
 from deiii.model.prediction.windows import progress as of_file
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
@@ -327,3 +334,8 @@ def test_each_reading_of_a_long_file_has_its_own_progress(monkeypatch, tmp_path,
     first, second, *_ = capsys.readouterr().err.splitlines()
     assert "100% 3600/3600" in first and "reading" not in first
     assert "25% 902/3600" in second and second.endswith("reading 2]")
+
+
+def test_control_characters_of_a_name_are_shown_as_escapes():
+    prediction = Prediction("a\x1b[2J\nb.mp4", 1.5, {}, notes=("no prediction",))
+    assert describe(prediction) == "a\\x1b[2J\\nb.mp4  (1.5 s)\n  note: no prediction"
