@@ -31,7 +31,9 @@ from deiii.pipeline.media.formats.ogg import Link, first_page_in_place, ogg_link
 from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
 from deiii.pipeline.media.timestamps import EXAMINED_ITEMS, Rounding, are_exact, find_rounding
 
-MAX_PACKETS = 500_000  # largest number of packets that are read: more than an hour has
+# Largest number of packets that are read: those of a day at 25 frames per second with audio packets of 20 ms.
+# They take 32 bytes each (`PacketTable`). Times of later packets are not known.
+MAX_PACKETS = 24 * 3600 * (25 + 50)
 KEPT_SURVEYS = 4  # number of files whose surveys are kept
 FAR = "lie {:.0f} s behind those of the other stream, which has ended; both were placed at the beginning"
 JOINED = "joined recordings; they were placed one behind the other"

@@ -35,6 +35,7 @@ BEHIND_S = 3.0  # length of the video from which the path of the face is smoothe
 AUDIO_PART_S = 0.1  # length of the audio that is resampled at a time
 FIRST_RATE = 48_000  # sample rate of the silence with which the log-mel is run before the source is opened
 GAP_S = 0.3  # gap in the audio after which the log-mel begins anew
+SILENT_S = 2.0  # where only audio is predicted from, video frames wait this long for audio that stops
 
 
 class LiveStream:
@@ -87,6 +88,7 @@ class LiveStream:
         self._resampler: Resampler | None = None
         self._mel: MelStream | None = None
         self._mel_at = self._audio_end = 0.0
+        self._settled_s = 0.0  # frames up to here do not wait for audio
         self._rate = 0  # of the audio, Hz; a new connection may have another one
         reads_video = self._faces is not None
         self.reader = LiveReader(source, LOGMEL.name in self.stages, reads_video or keep_pictures, report)
@@ -140,9 +142,13 @@ class LiveStream:
         return found
 
     def settled_pictures(self) -> list[Picture]:
-        """Return the video frames up to the newest known row that were not returned before."""
+        """Return the video frames up to the newest known row that were not returned before.
+
+        Where the audio that the network reads does not go on, older frames than the last `SILENT_S` do not
+        wait for it.
+        """
         found: list[Picture] = []
-        while self._kept and self._kept[0].time_s <= self.ready_s + 1e-6:
+        while self._kept and self._kept[0].time_s <= max(self.ready_s, self._settled_s) + 1e-6:
             found.append(self._kept.popleft())
         return found
 
@@ -189,6 +195,9 @@ class LiveStream:
         for item in self.reader:
             if isinstance(item, Picture):
                 self._keep(item)
+                if item.time_s - SILENT_S > max(self._mel_at, self._settled_s):
+                    self._settled_s = item.time_s - SILENT_S
+                    yield self._mel_at  # the audio has no new row, and `settled_pictures` has new frames
             else:
                 self._arrived.append((item.time_s, time.monotonic()))
                 before = self._mel_at

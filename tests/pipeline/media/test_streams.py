@@ -14,6 +14,7 @@ from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media import container, lengths
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.streaming.audio import settled_reader
+from deiii.pipeline.media.survey import survey
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.writing.video_writer import VideoWriter
 from tests.helpers.clipmaker import level, numbered, outcome_of, tone, write
@@ -279,3 +280,20 @@ def test_little_memory_does_not_change_what_is_noted(tmp_path, monkeypatch):
         monkeypatch.setattr(lengths, "open_media", no_memory)
         with pytest.raises(MemoryError):
             lengths.defects_of_length(path, opened, 1.0)
+
+
+@pytest.mark.slow
+def test_the_end_of_a_video_with_half_a_million_packets_is_known(tmp_path):
+    """The survey ended after 500,000 packets: 5.5 h at 25 frames per second, or 2 h with audio beside it."""
+    once, path, count = write(tmp_path / "once.mkv", numbered(1), codec="mpeg4"), tmp_path / "a.mkv", 520_000
+    with av.open(str(once)) as one, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(one.streams.video[0])
+        packet = next(p for p in one.demux() if p.size)
+        content = bytes(packet)
+        for n in range(count):
+            copy = av.Packet(content)
+            copy.pts = copy.dts = n * 40
+            copy.time_base, copy.stream, copy.is_keyframe = Fraction(1, 1000), stream, True
+            out.mux(copy)
+    times = survey(str(path)).video
+    assert times.last == pytest.approx((count - 1) / 25)

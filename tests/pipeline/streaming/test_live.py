@@ -9,7 +9,7 @@ from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.load import load_config
 from deiii.pipeline.flow import stream as flow_stream
 from deiii.pipeline.logmel import stream as mel_stream
-from deiii.pipeline.media.streaming.live import AudioPiece
+from deiii.pipeline.media.streaming.live import AudioPiece, Picture
 from deiii.pipeline.streaming import live
 from tests.helpers.clipmaker import tone
 
@@ -68,3 +68,31 @@ def test_audio_that_goes_on_at_another_rate_keeps_its_pitch(monkeypatch):
     loudest = rows["logmel"].argmax(axis=1)
     assert rows["time"][-1] > 1.7
     assert set(loudest[rows["time"] > 1.4]) == {loudest[len(loudest) // 4]}
+
+
+def test_video_frames_do_not_wait_for_audio_that_has_ended(monkeypatch):
+    """With a network of audio alone, an overlay kept every later frame, and drew none."""
+
+    class Reader:
+        name, has_video, has_audio = "camera", True, True
+
+        def __init__(self, *words):
+            pass
+
+        def start(self):
+            pass
+
+        def __iter__(self):
+            for n in range(40 * 25):
+                yield Picture(None, n / 25, 0.0)
+                if n % 25 == 0 and n < 250:
+                    yield AudioPiece(tone(1.0).astype(np.float32), 16_000, n / 25)
+
+    monkeypatch.setattr(live, "LiveReader", Reader)
+    stream = live.LiveStream("camera", load_config("tiny", []), {LOGMEL.name}, keep_pictures=True)
+    drawn, most = [], 0
+    while stream.advance():
+        most = max(most, len(stream._kept))
+        drawn += [picture.time_s for picture in stream.settled_pictures()]
+    assert most < 25 * (live.SILENT_S + 2) and stream.ready_s < 11
+    assert drawn == [n / 25 for n in range(len(drawn))] and drawn[-1] > 37
