@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from deiii.data.tools.atomic_files import file_sha256
-from deiii.model.file_names import EXPORT, RUN_WEIGHTS
+from deiii.model.file_names import EXPORT
+from deiii.model.scored_weights import changed_weights
 
 BINS = 15
 # Range of the temperature. The fitted temperature is the lower limit if nearly all clips are right, and the
@@ -208,17 +208,14 @@ def calibration(probabilities: np.ndarray, label: np.ndarray, temperature: float
 def stored_temperature(folder: str | Path) -> float | None:
     """Return the temperature that is stored with a run, an export or an ensemble; ``None`` without one.
 
-    A temperature that was fitted to other weights than those in the folder is ignored: training may have
-    continued after the evaluation.
+    A temperature that was fitted to other weights than those in the folder, or in those of an ensemble's
+    members, is ignored: training may have continued after the evaluation.
     """
     folder = Path(folder)
     try:
         if (folder / EXPORT).is_file():
             return json.loads((folder / EXPORT).read_text(encoding="utf-8")).get("temperature")
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        best = folder / RUN_WEIGHTS
-        if best.is_file() and metrics.get("weights") not in (None, file_sha256(best)):
-            return None
-        return metrics["calibration"]["temperature"]
+        return None if changed_weights(folder, metrics) else metrics["calibration"]["temperature"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # the run was not evaluated, or by an earlier version

@@ -19,8 +19,7 @@ from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
 from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS, RUN, RUN_WEIGHTS
 from deiii.model.network.streams import enabled_streams
-
-MEMBERS = "members"  # key in run.json or deiii.json of an ensemble: folders of its members, relative to it
+from deiii.model.scored_weights import own_members
 
 
 class EnsembleError(ValueError):
@@ -86,17 +85,6 @@ def _weights(folder: Path) -> str:
         while block := content.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def own_members(folder: Path) -> list[Path]:
-    """Return the members that an ensemble's own folder lists; empty for a folder of another kind."""
-    for name in (RUN, EXPORT):
-        try:
-            listed = json.loads((folder / name).read_text(encoding="utf-8"))[MEMBERS]
-            return [Path(os.path.normpath(folder / member)) for member in listed]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # no such file, or one of another kind; opening it later raises the error
-    return []
 
 
 def check_members(names: Sequence[str | Path], configs: Sequence[Config], infos: Sequence[Mapping]) -> None:

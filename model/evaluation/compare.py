@@ -101,11 +101,7 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> str:
     check_names(runs)
     evaluated = [EvaluatedRun.read(run) for run in runs]
     for run in runs[1:]:
-        if other := other_recordings(RunFolder(runs[0]), RunFolder(run)):
-            raise RunError(
-                f"{runs[0]} and {run} are of different recordings: {len(other)} media files of the same path "
-                f"differ ({', '.join(other[:3])}); compare runs of one corpus"
-            )
+        check_recordings(runs[0], runs[0], run, run)
     folder = writable_folder(out)
     rows, note = tabulate(evaluated)
     return write_comparison(rows, note, folder)
@@ -133,6 +129,23 @@ def check_names(runs: Sequence[str | Path]) -> None:
         raise RunError(
             f"only {', '.join(map(str, runs)) or 'no run'} is named; name two runs or more: "
             "deiii compare runs/a runs/b"
+        )
+
+
+def check_recordings(first: str | Path, run: str | Path, other: str | Path, second: str | Path) -> None:
+    """Refuse runs on recordings of equal paths and other contents, as far as these were recorded.
+
+    Args:
+        first, other: names of what is compared, for the message.
+        run, second: folders of their runs.
+
+    Raises:
+        RunError: names some of the recordings.
+    """
+    if found := other_recordings(RunFolder(run), RunFolder(second)):
+        raise RunError(
+            f"{first} and {other} are of different recordings: {len(found)} media files of the same path "
+            f"differ ({', '.join(found[:3])}); compare runs of one corpus"
         )
 
 

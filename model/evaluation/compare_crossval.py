@@ -24,6 +24,7 @@ from deiii.model.evaluation.compare import (
     EvaluatedRun,
     check_labels,
     check_names,
+    check_recordings,
     corrected,
     known_clips,
     shared_clips,
@@ -42,11 +43,13 @@ class CrossValidation:
 
     Attributes:
         name: the path of its folder, as it was given.
+        run: the folder of one of its runs.
         folds: names of the test and of the validation speakers, keyed by fold.
         seeds: predictions of all folds, joined as those of one run, keyed by seed.
     """
 
     name: str
+    run: Path
     folds: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
     seeds: Mapping[int, EvaluatedRun]
 
@@ -55,7 +58,8 @@ class CrossValidation:
         """Read the folder of a cross-validation.
 
         Raises:
-            RunError: the folder holds none, a damaged one, or runs that were not evaluated.
+            RunError: the folder holds none, a damaged one, or runs that were not evaluated or whose training
+                went on after the evaluation.
         """
         folder = Path(path)
         try:
@@ -76,9 +80,9 @@ class CrossValidation:
             ) from None
         seeds = {}
         for seed in sorted({seed for _, seed, _ in runs}):
-            own = [(fold, read_predictions(RunFolder(run).predictions)) for fold, s, run in runs if s == seed]
+            own = [(fold, _predictions(RunFolder(run))) for fold, s, run in runs if s == seed]
             seeds[seed] = EvaluatedRun(str(path), classes, _joined(sorted(own, key=lambda pair: pair[0])))
-        return cls(str(path), folds, seeds)
+        return cls(str(path), runs[0][2], folds, seeds)
 
 
 def is_crossval(path: str | Path) -> bool:
@@ -91,12 +95,13 @@ def compare_crossvals(names: Sequence[str | Path], out: str | Path) -> str:
 
     Raises:
         RunError: fewer than two cross-validations, one that is not finished, different folds, no seed in
-            common, or different labels for a clip.
+            common, or different labels or recordings of a clip.
     """
     found = [CrossValidation.read(name) for name in names]
     check_names(names)
     for other in found[1:]:
         check_folds(found[0], other)
+        check_recordings(found[0].name, found[0].run, other.name, other.run)
     folder = writable_folder(out)
     rows, note = tabulate(found)
     return write_comparison(rows, note, folder)
@@ -191,6 +196,12 @@ def _with_difference(row: Row, table: PredictionTable, known: np.ndarray, values
         paired=found.interval if found else None,
         p=found.p if found else None,
     )
+
+
+def _predictions(run: RunFolder) -> PredictionTable:
+    """Return the predictions of one run, which are as many as its figures are over."""
+    metrics = run.read_metrics() if run.metrics_json.exists() else None  # only some files may be copied
+    return read_predictions(run.predictions, metrics)
 
 
 def _joined(tables: Sequence[tuple[int, PredictionTable]]) -> PredictionTable:

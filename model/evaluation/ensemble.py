@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deiii.data.tools.atomic_files import file_sha256, writable_folder, write_js
 from deiii.data.tools.devices import use_device
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.evaluate import (
+    EVALUATE_REMEDY,
     Scorer,
     now,
     open_features,
@@ -30,8 +32,9 @@ from deiii.model.evaluation.predictions import write_predictions
 from deiii.model.evaluation.report import write_report
 from deiii.model.evaluation.results import prediction_table
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
-from deiii.model.members import MEMBERS, EnsembleError, check_members, find_members, own_members
-from deiii.model.training.origin import MEDIA, other_features
+from deiii.model.members import EnsembleError, check_members, find_members
+from deiii.model.scored_weights import MEMBERS, own_members
+from deiii.model.training.origin import MEDIA, check_origin, other_features
 from deiii.model.training.run_folder import RunError, RunFolder, provenance
 from deiii.model.training.trained import TrainedNetwork, load_network
 
@@ -69,20 +72,41 @@ def evaluate_ensemble(
         EnsembleError: the members cannot be averaged (`deiii.model.members.check_members`).
         RunError: the ensemble was scored before, ``out`` holds something else, a member is not trained to
             its end, or caches, clips or labels are not those of the training.
-        Locked: another process scores into ``out``.
+        Locked: another process trains or scores a member, or scores into ``out``.
         CheckpointError, CacheError, DeviceError: as for `deiii.model.evaluation.evaluate.evaluate`.
     """
     members = find_members(runs)
     for member in members:
-        RunFolder(member).read_info()  # refuses a folder without a run, before anything is loaded
+        RunFolder(member).read_info()  # refuses a folder without a run, before the lock writes into it
+    folder = RunFolder(out)
+    if keep and folder.metrics_json.exists() and all(RunFolder(member).best.exists() for member in members):
+        _check_folder(folder, members, _weights(members))
+        return folder.read_metrics(), folder.report
+    with ExitStack() as locks:
+        # Members are read after this, so that no two processes score the same ensemble, or train one of them.
+        for member in sorted(members, key=os.path.realpath):
+            locks.enter_context(writer_lock(member, wait=False))
+        return _evaluate(members, folder, cache, device, again, keep, unfinished, progress)
+
+
+def _evaluate(
+    members: Sequence[Path],
+    folder: RunFolder,
+    cache: str | None,
+    device: str | None,
+    again: bool,
+    keep: bool,
+    unfinished: bool,
+    progress: bool,
+) -> tuple[dict[str, Any], Path]:
+    """Score members that no other process writes to."""
     networks = [load_network(member) for member in members]
     check_members(members, [n.config for n in networks], [n.info for n in networks])
     _check_hidden(members, networks)
     states = [
         require_finished(RunFolder(m), n.config, unfinished) for m, n in zip(members, networks, strict=True)
     ]
-    weights = sorted(file_sha256(RunFolder(member).best) for member in members)
-    folder = RunFolder(out)
+    weights = _weights(members)
     _check_folder(folder, members, weights)
     if keep and folder.metrics_json.exists():
         return folder.read_metrics(), folder.report
@@ -91,6 +115,7 @@ def evaluate_ensemble(
         raise _scored_before(members, earlier[-1])
     writable_folder(folder.path)
     with writer_lock(folder.path, wait=False):
+        _check_folder(folder, members, weights)  # another ensemble may have been scored into it meanwhile
         if cache is not None:
             for network in networks:
                 network.config.cache = cache
@@ -98,6 +123,7 @@ def evaluate_ensemble(
         target = use_device(device or first.config.train.device)
         features = open_features(RunFolder(members[0]), first.config, first.task, dict(first.info))
         for member in members[1:]:
+            check_origin(RunFolder(member), features.corpus, EVALUATE_REMEDY, first.config.cache)
             say_other_features(RunFolder(member), features)
         split = RunFolder(members[0]).read_split()
         split.check(features.corpus)
@@ -145,6 +171,11 @@ def _check_hidden(members: Sequence[Path], networks: Sequence[TrainedNetwork]) -
                 f"{member} cannot be scored together with {members[0]}: split.hide hides {hidden} from the "
                 f"test clips of the one, {first} from those of the other. Name runs with the same split.hide"
             )
+
+
+def _weights(members: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of the weights of each member, in alphabetical order."""
+    return sorted(file_sha256(RunFolder(member).best) for member in members)
 
 
 def _check_folder(folder: RunFolder, members: Sequence[Path], weights: Sequence[str]) -> None:

@@ -97,6 +97,8 @@ def evaluate(
         return run.read_metrics(), run.report
     run.read_info()  # refuses a folder without a run, before the lock writes into it
     with writer_lock(run.path, wait=False):
+        if keep and run.metrics_json.exists():  # another process scored the run meanwhile
+            return run.read_metrics(), run.report
         return _evaluate(run, cache, device, again, unfinished, features, progress)
 
 

@@ -58,7 +58,8 @@ def write_report(
     """Write the figures and the page of an evaluated run.
 
     Args:
-        run: run folder with ``config.yaml`` and ``metrics.csv``; for an ensemble, a folder without them.
+        run: run folder with ``config.yaml``, and with ``metrics.csv`` where its history is known; for an
+            ensemble, a folder without them.
         metrics: what ``metrics.json`` holds.
         info: what ``run.json`` holds.
         features: the corpus with its preprocessing outcomes.
@@ -111,7 +112,7 @@ def write_report(
 def _save_figures(run: RunFolder, metrics: Values, classes: Sequence[str]) -> list[Markup]:
     """Save the figures as PNG files; returns the training curves of a run as SVG for the page."""
     curves = {}
-    if "members" not in metrics:
+    if "members" not in metrics and run.metrics_csv.exists():
         history, best = run.read_history(), metrics["epoch"]
         curves = {"loss": loss_curves(history, best)}
         if any(row.get("val_loss") is not None for row in history):

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deiii.model.members import own_members
 from deiii.model.prediction.manifest import CARD, FILES, MANIFEST, MEMBER, ONNX, WEIGHTS
+from deiii.model.scored_weights import own_members
 
 PREFIX = "hub:"
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")

@@ -13,11 +13,12 @@ import numpy as np
 
 from deiii.model.calibration import CalibrationError, stored_temperature
 from deiii.model.file_names import EXPORT, RUN
-from deiii.model.members import check_members, find_members, own_members
+from deiii.model.members import check_members, find_members
 from deiii.model.prediction.ensemble.average import AverageScorer, TemperedScorer
 from deiii.model.prediction.hub import NAME, PREFIX, download
 from deiii.model.prediction.manifest import ExportError, has_torch, test_scores
 from deiii.model.prediction.predictor import Predictor
+from deiii.model.scored_weights import own_members
 from deiii.model.training.run_folder import RunError, RunFolder
 
 BACKENDS = ("auto", "torch", "onnx")
@@ -86,12 +87,13 @@ def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
     temperature = stored_temperature(_local(str(names[0]))) if len(names) == 1 else None
     if temperature is None:
         is_run = len(names) == 1 and (_local(str(names[0])) / RUN).is_file()
-        run = shlex.quote(str(names[0])) if is_run else "RUN"
+        how = ["--out", "FOLDER"] if is_run and own_members(_local(str(names[0]))) else ["--again"]
+        words = shlex.join([str(names[0]) if is_run else "RUN", *how])
         raise CalibrationError(
             f"no temperature is stored with {', '.join(map(str, names))}: `deiii evaluate` finds one on "
             "validation speakers and stores it in the run, or in the folder of an ensemble; an export has it "
             "if the run was evaluated before. A run without labelled validation clips has none; one that was "
-            f"evaluated before the end of its training gets one by `deiii evaluate {run} --again`"
+            f"evaluated before the end of its training gets one by `deiii evaluate {words}`"
         )
     network.scorer = TemperedScorer(network.scorer, temperature)
     network.notes = (*network.notes, f"probabilities with the temperature {temperature:.3f}")

@@ -33,13 +33,13 @@ from deiii.data.tools.row_times import end_of_rows
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.evaluate import now, open_features
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
-from deiii.model.members import own_members
 from deiii.model.network.streams import enabled_streams
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.robustness.features import Made, Work, make_all, workers
 from deiii.model.robustness.report import condition_figures, write_report
+from deiii.model.scored_weights import own_members
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.trained import load_network
 from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError, parse_corruptions
@@ -77,6 +77,7 @@ def evaluate_corrupted(
     Raises:
         CorruptionError: a corruption is unknown, or changes only a stream that the network does not read.
         RunError: the run was not evaluated or is an ensemble, or media files are missing.
+        Locked: another process trains or scores the run.
     """
     refuse_in_worker()
     corruptions = parse_corruptions(words)
@@ -84,6 +85,21 @@ def evaluate_corrupted(
     run.read_info()
     if own_members(run.path):
         raise RunError(f"{run.path} is an ensemble; corruptions are scored for one run at a time")
+    with writer_lock(run.path, wait=False):
+        return _evaluate_corrupted(run, corruptions, cache, device, again, seed, jobs, progress)
+
+
+def _evaluate_corrupted(
+    run: RunFolder,
+    corruptions: Sequence[Corruption],
+    cache: str | None,
+    device: str | None,
+    again: bool,
+    seed: int,
+    jobs: int,
+    progress: bool,
+) -> tuple[dict[str, Any], Path]:
+    """Score a run that no other process writes to."""
     run.read_metrics()  # refuses a run that was not evaluated, or whose weights changed
     trained = load_network(run.path)
     if cache is not None:
@@ -104,11 +120,7 @@ def evaluate_corrupted(
     bar = progress_bar(
         total=len(todo) * len(clips), desc="corrupted test clips", unit="clip", shown=progress and bool(todo)
     )
-    with (
-        writer_lock(folder, wait=False),
-        closing(bar),
-        workers(min(jobs or usable_cores(), len(clips))) as pool,
-    ):
+    with closing(bar), workers(min(jobs or usable_cores(), len(clips))) as pool:
         for corruption in todo:
             bar.set_postfix_str(str(corruption))
             table = test.predict(pool, corruption, bar)

@@ -6,6 +6,7 @@ Optuna keeps its proposals and their scores in a journal file, so that a stopped
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ class Proposals:
 
     Raises:
         ConfigError: Optuna is not installed.
-        RunError: the journal is of a sweep over other settings.
+        RunError: the journal is of a sweep over other settings, or damaged.
     """
 
     def __init__(self, base: Path, axes: Sequence[Axis], most: int):
@@ -45,10 +46,17 @@ class Proposals:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna = optuna
         self.axes, self.most = list(axes), most
-        storage = JournalStorage(JournalFileBackend(str(base / JOURNAL)))
-        self.study = optuna.create_study(
-            storage=storage, study_name="sweep", direction="maximize", load_if_exists=True
-        )
+        _drop_unfinished_line(base / JOURNAL)
+        try:
+            storage = JournalStorage(JournalFileBackend(str(base / JOURNAL)))
+            self.study = optuna.create_study(
+                storage=storage, study_name="sweep", direction="maximize", load_if_exists=True
+            )
+        except (ValueError, KeyError, TypeError) as error:  # a line that Optuna did not write
+            raise RunError(
+                f"{base / JOURNAL} is damaged ({error}); put back a copy of it, or remove it: the sweep then "
+                "proposes anew, and does not repeat runs that are finished"
+            ) from None
         space = [str(axis) for axis in axes]
         known = self.study.user_attrs.get("space")
         if known not in (None, space):
@@ -57,6 +65,10 @@ class Proposals:
                 "train.run=..."
             )
         self.study.set_user_attr("space", space)
+        for trial in self.study.get_trials(deepcopy=False):
+            # Optuna writes a trial before its settings: a process that was killed in between left some out.
+            if trial.state == optuna.trial.TrialState.RUNNING and not self._is_whole(trial):
+                self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # constant_liar is marked as experimental
             # The seed is the number of earlier trials, so that a continued sweep draws other points than
@@ -68,9 +80,9 @@ class Proposals:
     def next(self, size: int) -> dict[int, dict[str, Any]]:
         """Return the settings of the next round by number: first those that were stopped, then new ones."""
         state = self._optuna.trial.TrialState
-        stopped = [t for t in self.study.get_trials(deepcopy=False) if t.state == state.RUNNING]
+        stopped = [t for t in self._trials() if t.state == state.RUNNING]
         found = {t.number: self._settings(t.params) for t in stopped}
-        while len(found) < size and len(self.study.get_trials(deepcopy=False)) < self.most:
+        while len(found) < size and len(self._trials()) < self.most:
             trial = self.study.ask(self._distributions())
             found[trial.number] = self._settings(trial.params)
         return found
@@ -84,7 +96,14 @@ class Proposals:
 
     def all(self) -> dict[int, dict[str, Any]]:
         """Return the settings of all combinations that were proposed, by number."""
-        return {t.number: self._settings(t.params) for t in self.study.get_trials(deepcopy=False)}
+        return {t.number: self._settings(t.params) for t in self._trials()}
+
+    def _trials(self) -> list[Any]:
+        """Return Optuna's trials that have all settings."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if self._is_whole(trial)]
+
+    def _is_whole(self, trial: Any) -> bool:
+        return all(axis.key in trial.params for axis in self.axes)
 
     def _distributions(self) -> dict[str, Any]:
         made = self._optuna.distributions
@@ -104,3 +123,12 @@ class Proposals:
             axis.key: params[axis.key] if axis.kind else values[axis.key][params[axis.key]]
             for axis in self.axes
         }
+
+
+def _drop_unfinished_line(journal: Path) -> None:
+    """Remove the rest of a line that a process did not write to its end, which Optuna could not read."""
+    if journal.exists():
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(journal, whole)

@@ -151,6 +151,8 @@ def write_results(
     write_json(base / "sweep.json", {"axes": [str(a) for a in axes], "seeds": list(seeds), "results": rows})
     write_text(base / "sweep.md", _table(order, axes, seeds))
     if best is None:
+        for name in ("sweep.png", "best.yaml"):  # of an earlier sweep in this folder
+            (base / name).unlink(missing_ok=True)
         return None
     save_png(draw(axes, order), base / "sweep.png")
     write_text(base / "best.yaml", best_yaml(best, len(order)))

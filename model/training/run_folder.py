@@ -25,10 +25,11 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError, read_yaml
 from deiii.data.config.suggest import did_you_mean
 from deiii.data.corpora.splits import Split, SplitError
-from deiii.data.tools.atomic_files import file_sha256, remove_temporary, write_json, write_text
+from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.machine import package_versions, source_revision
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.model.file_names import RUN, RUN_WEIGHTS
+from deiii.model.scored_weights import MEMBERS, changed_weights
 from deiii.model.training.monitor import TrainingState, longer, training_state
 
 PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
@@ -277,20 +278,18 @@ class RunFolder:
             RunError: the run has not been evaluated, or its training continued after the evaluation, so that
                 the figures are those of other weights.
         """
+        run = shlex.quote(str(self.path))
         metrics = self._read_json(
             self.metrics_json,
-            lambda: (
-                f"{self.path} has not been evaluated; "
-                f"run `deiii evaluate {shlex.quote(str(self.path))}` first"
-            ),
-            f"`deiii evaluate {shlex.quote(str(self.path))} --again` writes it again and records that",
+            lambda: f"{self.path} has not been evaluated; run `deiii evaluate {run}` first",
+            f"`deiii evaluate {run} --again` writes it again and records that",
         )
-        scored = metrics.get("weights")  # older files do not record it
-        if scored and self.best.exists() and scored != file_sha256(self.best):
+        if changed := changed_weights(self.path, metrics):
+            how = ["--out", "FOLDER"] if MEMBERS in metrics else ["--again"]
+            words = shlex.join([str(self.path), *how])
             raise RunError(
-                f"{self.metrics_json} is about other weights than {self.best}, because training went on "
-                f"after the evaluation; "
-                f"`deiii evaluate {shlex.quote(str(self.path))} --again` scores the present weights"
+                f"{self.metrics_json} is about other weights than {changed[0]}, because training went on "
+                f"since; `deiii evaluate {words}` scores the present weights"
             )
         if "sound" in metrics.get("without", {}):
             metrics["without"]["audio"] = metrics["without"].pop("sound")

@@ -12,8 +12,9 @@ from torch import Tensor
 from deiii.data.config.schema import Config
 from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
+from deiii.model.scored_weights import own_members
 from deiii.model.training import checkpoint
-from deiii.model.training.run_folder import RunFolder
+from deiii.model.training.run_folder import RunError, RunFolder
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def load_network(run: str | Path) -> TrainedNetwork:
     """Load the best network of a run folder.
 
     Raises:
-        RunError: the folder holds no run, or a file of it is damaged.
+        RunError: the folder holds no run, or an ensemble, or a file of it is damaged.
         CheckpointError: the best checkpoint is missing, damaged, or of other settings.
         ConfigError: this version does not know a setting of the run.
 
@@ -48,6 +49,8 @@ def load_network(run: str | Path) -> TrainedNetwork:
     """
     folder = RunFolder(run)
     info = folder.read_info(whole=True)
+    if members := own_members(folder.path):
+        raise RunError(f"{run} is an ensemble, which has no weights of its own; name a member: {members[0]}")
     config = folder.read_config()
     weights, saved = checkpoint.load(folder.best)
     network, task = build_network(config, info, weights, folder.best)

@@ -74,4 +74,7 @@ def _describe(found: Predictions, n: int, task: Task) -> str:
             f"predicted: {task.classes[predicted]} ({p[predicted]:.2f})"
         )
     pairs = zip(task.attributes, found.target[n], found.attributes["fused"][n], strict=True)
-    return "; ".join(f"{name}: true {truth:.2f}, predicted {guess:.2f}" for name, truth, guess in pairs)
+    return "; ".join(
+        f"{name}: true {'unknown' if np.isnan(truth) else f'{truth:.2f}'}, predicted {guess:.2f}"
+        for name, truth, guess in pairs
+    )

@@ -16,7 +16,7 @@ from typing import Any
 from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
 from deiii.model.corpus_title import corpus_title
 from deiii.model.file_names import RUN
-from deiii.model.members import MEMBERS, check_members, find_members, own_members
+from deiii.model.members import check_members, find_members
 from deiii.model.prediction.export import export, model_card
 from deiii.model.prediction.manifest import (
     CARD,
@@ -33,6 +33,7 @@ from deiii.model.prediction.manifest import (
     remove_members,
     test_scores,
 )
+from deiii.model.scored_weights import MEMBERS, own_members
 from deiii.model.training.run_folder import RunFolder
 
 
@@ -71,6 +72,7 @@ def export_ensemble(
         raise ExportError(f"{inside[0]} would be replaced; name a folder that holds none of the members")
     _check(members)
     copied = _exported(names)
+    metrics = _metrics(names)  # refuses figures of other weights, before anything is written
     writable_folder(folder)
     with marked_unfinished(folder):
         for name in FILES:
@@ -87,7 +89,7 @@ def export_ensemble(
             manifest[MEMBERS] = _member_names(len(members))
             text = (copied / CARD).read_text(encoding="utf-8") if (copied / CARD).is_file() else ""
         else:
-            manifest, metrics = _manifest(folder, len(members)), _metrics(names)
+            manifest = _manifest(folder, len(members))
             title = _title(members) or manifest["corpus"]
             manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
             manifest["scores"] = test_scores(metrics)

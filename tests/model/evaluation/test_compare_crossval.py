@@ -145,3 +145,34 @@ def test_messages(tmp_path, capsys):
     assert "name two runs or more" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "one"), str(tmp_path / "one/../one")]) == 1
     assert "named twice" in capsys.readouterr().err
+
+
+def test_predictions_of_other_weights_or_fewer_clips_are_refused(tmp_path):
+    """As `compare` refuses such runs."""
+    for n, name in enumerate(("one", "two")):
+        crossed(tmp_path / name, 0.3, seed=n)
+    run = tmp_path / "two/fold0-seed0"
+    names = [tmp_path / "one", tmp_path / "two"]
+    compare_crossvals(names, tmp_path / "out")
+    (run / "run.json").write_text("{}")
+    clips = {"test": {"scored": SPEAKERS // 3 * CLIPS}}
+    (run / "best.safetensors").write_bytes(b"later")
+    (run / "metrics.json").write_text(json.dumps({"weights": "those of before", "clips": clips}))
+    with pytest.raises(RunError, match=r"other weights than .*two/fold0-seed0/best\.safetensors"):
+        compare_crossvals(names, tmp_path / "out")
+    (run / "metrics.json").write_text(json.dumps({"clips": clips}))
+    compare_crossvals(names, tmp_path / "out")
+    text = (run / "predictions.csv").read_text()
+    (run / "predictions.csv").write_text("".join(text.splitlines(keepends=True)[:-1]))
+    with pytest.raises(RunError, match=r"two/fold0-seed0/predictions\.csv is damaged \(35 rows for 36"):
+        compare_crossvals(names, tmp_path / "out")
+
+
+def test_other_recordings_of_the_same_names_are_refused(tmp_path):
+    for n, name in enumerate(("one", "two", "same")):
+        crossed(tmp_path / name, 0.3, seed=n)
+        content = json.dumps({"s0/0.wav": "cd" if name == "two" else "ab"})
+        (tmp_path / name / "fold0-seed0/media.json").write_text(content)
+    compare_crossvals([tmp_path / "one", tmp_path / "same"], tmp_path / "out")
+    with pytest.raises(RunError, match=r"one and .*two are of different recordings: 1 media .*s0/0\.wav"):
+        compare_crossvals([tmp_path / "one", tmp_path / "two"], tmp_path / "out")

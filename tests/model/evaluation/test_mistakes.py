@@ -39,3 +39,17 @@ def test_mistakes_in_attributes_alone():
 def test_a_strip_shows_what_is_stored():
     audio = {"logmel": {"logmel": np.zeros((50, 80), np.float16), "time": np.arange(50) / 100}}
     assert strip({}) is None and strip(audio)[:2] == b"\xff\xd8"
+
+
+def test_an_attribute_that_nobody_rated_is_unknown():
+    task = replace(TASK, classes=(), attributes=("valence", "arousal"), ranges=((0, 1), (0, 1)))
+    found = predictions()
+    found = replace(
+        found,
+        target=np.full((len(found.index), 2), (0.25, np.nan), np.float32),
+        attributes={"fused": np.full((len(found.index), 2), 0.5, np.float32)},
+    )
+    known = features()
+    known.arrays = lambda row: {}
+    (mistake,) = worst_mistakes(found, known, task, most=1)
+    assert mistake.what == "valence: true 0.25, predicted 0.50; arousal: true unknown, predicted 0.50"

@@ -135,6 +135,16 @@ def test_the_page_loads_nothing_and_escapes_its_values(tmp_path):
     assert {p.name for p in run.figures.iterdir()} == {"loss.png", "validation.png", "confusion.png"}
 
 
+def test_a_run_whose_history_was_not_copied_has_a_page_without_its_curves(tmp_path):
+    """After the test speakers were scored, a missing file of the training must not lose their figures."""
+    run, metrics, path = write(tmp_path)
+    run.metrics_csv.unlink()
+    write_report(run, metrics, run.read_info(), features())
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert page.tags.count("svg") == 0 and page.tags.count("table") > 2
+
+
 def test_the_page_shows_the_numbers(tmp_path):
     _, metrics, path = write(tmp_path)
     text = path.read_text(encoding="utf-8")

@@ -16,12 +16,15 @@ from deiii.data.config.load import load_stored
 from deiii.data.corpora.scan import COPY_VERSIONS
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.prediction.loading import load
+from deiii.model.robustness import corrupted
 from deiii.model.robustness.corrupted import _check_streams, _clips, _earlier, _Test, evaluate_corrupted
 from deiii.model.robustness.report import condition_figures, draw, figures_of, summary, write_report
 from deiii.model.training.run_folder import RunError
 from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError
+from tests.helpers.second_process import before_the_lock
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,23 @@ def test_the_clean_result_stays_and_the_look_is_recorded(run, capsys):
     assert again["conditions"]["noise=-10"] == result["conditions"]["noise=-10"]
     assert np.array_equal(read_predictions(folder / "noise--10.csv").probabilities, noisy.probabilities)
     assert len(looks(run)) == first + 3
+
+
+def test_the_conditions_of_another_process_stay(seen_run, tmp_path, monkeypatch):
+    """It scored the same run while this one waited for its turn, and one corruption that both name."""
+    run = tmp_path / "run"
+    shutil.copytree(seen_run / "run", run)
+    first = len(looks(run))
+    options = {"jobs": 1, "progress": False}
+    before_the_lock(
+        monkeypatch, corrupted, lambda: evaluate_corrupted(run, ["noise=20", "noise=0"], **options)
+    )
+    result, _ = evaluate_corrupted(run, ["noise=20", "noise=10"], **options)
+    assert set(result["conditions"]) == {"noise=20", "noise=10", "noise=0"}
+    assert [entry["corruption"] for entry in looks(run)[first:]] == ["noise=20", "noise=0", "noise=10"]
+    # Whatever else records something in run.json holds this lock.
+    with writer_lock(run), pytest.raises(Locked, match="another run is writing"):
+        evaluate_corrupted(run, ["noise=5"], **options)
 
 
 def test_messages(run, tmp_path, capsys):

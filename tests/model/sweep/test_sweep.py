@@ -11,8 +11,8 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.model.sweep import proposals
-from deiii.model.sweep.results import Result, Trial, draw, ranked, read_result
-from deiii.model.sweep.space import split_space
+from deiii.model.sweep.results import Result, Trial, draw, ranked, read_result, write_results
+from deiii.model.sweep.space import Axis, split_space
 from deiii.model.training.run_folder import RunFolder
 
 
@@ -147,6 +147,16 @@ def test_the_order_is_by_the_mean_and_failures_come_last():
     results = [Result(trial(a=1), (0.5, 0.7)), Result(trial(a=2), problem="no"), Result(trial(a=3), (0.9,))]
     assert [r.trial.settings["a"] for r in ranked(results)] == [3, 1, 2]
     assert results[0].mean == pytest.approx(0.6) and results[0].deviation == pytest.approx(0.1 * 2**0.5)
+
+
+def test_the_choice_of_an_earlier_sweep_does_not_stay_beside_failures(tmp_path):
+    axes = [Axis("train.lr", (0.1, 0.2))]
+    found = [Result(trial(**{"train.lr": 0.1}), (0.5,)), Result(trial(**{"train.lr": 0.2}), (0.4,))]
+    assert write_results(tmp_path, axes, found, [0]) == found[0]
+    assert {"best.yaml", "sweep.png"} <= {path.name for path in tmp_path.iterdir()}
+    failed = [Result(one.trial, problem="no") for one in found]
+    assert write_results(tmp_path, axes, failed, [0]) is None
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.json", "sweep.md"}
 
 
 def test_a_score_of_zero_is_a_score(swept, tmp_path):
