@@ -45,8 +45,10 @@ def _overview(args: argparse.Namespace) -> int:
     try:
         path = write_overview(config, corpus, Path(args.out) if args.out else None)
     except OSError as error:
+        if args.out:
+            raise
         folder = corpus_folder(config.cache, corpus.name)
-        if args.out or Path(str(error.filename)) not in (folder, folder / PAGE):
+        if Path(str(error.filename)) not in (folder, folder / PAGE):
             raise
         raise CacheError(f"{explain(error)}; --out writes the page elsewhere") from None
     print(f"overview: {path}")
