@@ -17,8 +17,8 @@ mean follows from the mean squares of rows, columns and rest (Dorfman, Berbaum a
 are the seeds and cases are the speakers), with Satterthwaite's degrees of freedom without the term of the
 rest. In simulations with 6 to 91 speakers and nine pairs of variances, 95 % intervals contain the true mean
 in at least 0.927 of the rounds with three seeds and in at least 0.938 with five; the term of the rest would
-raise these shares by at most 0.014. With two seeds that differ as much as the rest or more, the share is 0.877
-to 0.953, and the term would raise it by at most 0.013.
+raise these shares by at most 0.014. With two seeds that differ as much as the rest or more, the share is
+0.877 to 0.953, and the term would raise it by at most 0.013.
 
 Axes: N clips, P speakers, S seeds.
 """

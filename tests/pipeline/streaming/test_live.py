@@ -42,25 +42,31 @@ def test_log_mel_and_flow_are_computed_once_before_the_source_is_opened(stages, 
     assert sorted(calls) == sorted(computed)
 
 
-def test_audio_that_goes_on_at_another_rate_keeps_its_pitch(monkeypatch):
-    """After a new connection within the allowed gap, samples at 16 kHz were taken for samples at 48 kHz."""
+def stand_in(*items, has_video=False):
+    """A class in place of `LiveReader` that yields what a camera would send."""
 
     class Reader:
-        name, has_video, has_audio = "camera", False, True
+        name, has_audio = "camera", True
 
         def __init__(self, *words):
-            pass
+            self.has_video = has_video
 
         def start(self):
             pass
 
         def __iter__(self):
-            for second, rate in enumerate((48_000, 16_000)):
-                samples = tone(1.0, hertz=1000.0, rate=rate).astype(np.float32)
-                for k, part in enumerate(np.split(samples, 10)):
-                    yield AudioPiece(part, rate, second + k / 10)
+            yield from items
 
-    monkeypatch.setattr(live, "LiveReader", Reader)
+    return Reader
+
+
+def test_audio_that_goes_on_at_another_rate_keeps_its_pitch(monkeypatch):
+    """After a new connection within the allowed gap, samples at 16 kHz were taken for samples at 48 kHz."""
+    pieces = []
+    for second, rate in enumerate((48_000, 16_000)):
+        samples = tone(1.0, hertz=1000.0, rate=rate).astype(np.float32)
+        pieces += [AudioPiece(p, rate, second + k / 10) for k, p in enumerate(np.split(samples, 10))]
+    monkeypatch.setattr(live, "LiveReader", stand_in(*pieces))
     stream = live.LiveStream("camera", load_config("tiny", []), {LOGMEL.name})
     while stream.advance():
         pass
@@ -72,23 +78,12 @@ def test_audio_that_goes_on_at_another_rate_keeps_its_pitch(monkeypatch):
 
 def test_video_frames_do_not_wait_for_audio_that_has_ended(monkeypatch):
     """With a network of audio alone, an overlay kept every later frame, and drew none."""
-
-    class Reader:
-        name, has_video, has_audio = "camera", True, True
-
-        def __init__(self, *words):
-            pass
-
-        def start(self):
-            pass
-
-        def __iter__(self):
-            for n in range(40 * 25):
-                yield Picture(None, n / 25, 0.0)
-                if n % 25 == 0 and n < 250:
-                    yield AudioPiece(tone(1.0).astype(np.float32), 16_000, n / 25)
-
-    monkeypatch.setattr(live, "LiveReader", Reader)
+    items = []
+    for n in range(40 * 25):
+        items.append(Picture(None, n / 25, 0.0))
+        if n % 25 == 0 and n < 250:
+            items.append(AudioPiece(tone(1.0).astype(np.float32), 16_000, n / 25))
+    monkeypatch.setattr(live, "LiveReader", stand_in(*items, has_video=True))
     stream = live.LiveStream("camera", load_config("tiny", []), {LOGMEL.name}, keep_pictures=True)
     drawn, most = [], 0
     while stream.advance():
