@@ -139,7 +139,7 @@ def estimate(
     whole_S1 = np.asarray(whole, np.float64)[:, None]
     pseudo_SP = people * whole_S1 - (people - 1) * np.asarray(without, np.float64).T
     value = float(whole_S1.mean())
-    variance, freedom = _variance(pseudo_SP)
+    variance, freedom = mean_variance(pseudo_SP)
     trials = len(owner) if clips is None else clips
     quantile = float(student.ppf((1 + LEVEL) / 2, freedom))
     if limits is None:
@@ -232,8 +232,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _variance(pseudo_SP: np.ndarray) -> tuple[float, float]:
-    """Return the variance of the mean of a table of pseudo-values, and its degrees of freedom."""
+def mean_variance(pseudo_SP: np.ndarray) -> tuple[float, float]:
+    """Return the variance of the mean of a table of pseudo-values, and its degrees of freedom.
+
+    Args:
+        pseudo_SP: float [S,P], the pseudo-value of each seed and speaker.
+
+    >>> mean_variance(np.array([[0.0, 1.0, 2.0]]))  # one seed: the variance over speakers alone
+    (0.333..., 2)
+    """
     seeds, people = pseudo_SP.shape
     if seeds == 1:
         return float(pseudo_SP[0].var(ddof=1)) / people, people - 1
