@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -59,3 +60,16 @@ def test_earlier_results_without_a_file_have_no_figures():
     assert len(earlier) >= 3
     for sentence in earlier:
         assert "](results/" in sentence or not re.search(r"\d\.\d", sentence), sentence
+
+
+def test_the_coverage_of_intervals_is_that_of_the_stored_simulation():
+    file = RESULTS.parents[1] / "benchmarks/results/interval_coverage-2026-11-30.txt"
+    result = json.loads(file.read_text(encoding="utf-8").splitlines()[-1].removeprefix("RESULT "))
+    low, high = result["2_seeds_that_differ"]
+    least = [result[f"{seeds}_seeds"]["least"] for seeds in (3, 5)]
+    text = " ".join(TEXT.split())
+    assert f"in {100 * low:.0f} to {100 * high:.0f} % of the rounds" in text
+    assert (
+        f"three seeds in {100 * least[0]:.0f} % or more, and with five in {100 * least[1]:.0f} % or more"
+        in text
+    )
