@@ -4,8 +4,9 @@
 
 A round draws a table of pseudo-values, S seeds x P speakers, with the mean 0: a normal deviate for each seed,
 one for each speaker, and one for each cell with the variance 1. Coverage is the share of the rounds in which
-the interval that `deiii.model.intervals.estimate` computes from such a table contains 0. The alternative on
-the same tables has Satterthwaite's degrees of freedom with the term of the rest, which deiii leaves out.
+the t interval with the variance and the degrees of freedom of `deiii.model.intervals.mean_variance` contains
+0. The alternative on the same tables has Satterthwaite's degrees of freedom with the term of the rest, which
+deiii leaves out.
 """
 
 from __future__ import annotations

@@ -22,7 +22,10 @@ _IN_NAME = re.compile(f"[\t\n]|{_CONTROL.pattern}")
 
 
 def printable(text: str) -> str:
-    """Return text with Python's escapes in place of control characters; tabs and newlines stay.
+    """Return text with escapes in place of control characters; tabs and newlines stay.
+
+    JSON keeps its content: it has escapes of its own for characters below the space, and gets the others in
+    the form that it knows.
 
     >>> printable("50 %\\rdone")
     '50 %\\\\rdone'
@@ -44,9 +47,7 @@ def printable_name(name: object) -> str:
 def _escape(found: re.Match[str]) -> str:
     if found[0] < " ":
         return found[0].encode("unicode_escape").decode()
-    return (
-        f"\\u{ord(found[0]):04x}"  # as JSON writes it, so that JSON that a command prints keeps its content
-    )
+    return f"\\u{ord(found[0]):04x}"
 
 
 class PrintableOutput(io.TextIOWrapper):
