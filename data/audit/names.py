@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from deiii.data.corpora import crema_d, msp_improv, ravdess
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.protocol import Protocol, clip_key
 
@@ -51,6 +52,12 @@ _MSP_IMPROV = re.compile(
     r"(?P<sentence>S\d\d)(?P<label>[AHNS])-(?P<speaker>[FM]\d\d)-[PRST]-[FM]{2}\d{2,3}", re.I
 )
 PATTERNS = {"crema_d": _CREMA_D, "ravdess": _RAVDESS, "msp_improv": _MSP_IMPROV}
+# By corpus: the class that a code in a file name stands for.
+CLASSES = {
+    "crema_d": {code: crema_d.LETTERS[letter] for code, letter in crema_d.CODES.items()},
+    "ravdess": {f"{number:02d}": name for number, name in enumerate(ravdess.CLASSES, 1)},
+    "msp_improv": msp_improv.LETTERS,
+}
 
 
 def known_corpora(name: str) -> list[str]:
@@ -97,7 +104,8 @@ def facts_of_clip(clip: Clip, corpus: str) -> Facts:
 def corpus_of_names(protocol: Protocol, corpus: str) -> Corpus | None:
     """Return a corpus made of the names in a protocol's lists, for an audit without the corpus's files.
 
-    Returns ``None`` if some name does not contain the speaker.
+    The label of a clip is the class that the code in its name stands for; the classes are all those of the
+    corpus. Returns ``None`` if some name does not contain the speaker.
     """
     facts: dict[str, Facts] = {}
     for fold in protocol.parts:
@@ -106,5 +114,7 @@ def corpus_of_names(protocol: Protocol, corpus: str) -> Corpus | None:
                 facts.setdefault(clip_key(name), facts_of(name, corpus))
     if not facts or not all(f.speaker for f in facts.values()):
         return None
-    clips = tuple(Clip(key, f.id, f.speaker, f.label) for key, f in sorted(facts.items()))
-    return Corpus(corpus, "", tuple(sorted({f.label for f in facts.values()})), clips)
+    known = [CLASSES[name] for name in known_corpora(corpus)]
+    codes = {code: label for classes in known for code, label in classes.items()}
+    clips = tuple(Clip(key, f.id, f.speaker, codes.get(f.label)) for key, f in sorted(facts.items()))
+    return Corpus(corpus, "", tuple(dict.fromkeys(codes.values())), clips)

@@ -12,7 +12,7 @@ from deiii.data.audit.names import Facts, corpus_of_names, facts_of_clip
 from deiii.data.cache.identity import find_corpus
 from deiii.data.cache.index import CacheError
 from deiii.data.config.schema import Config, SplitConfig
-from deiii.data.corpora.clips import Corpus, CorpusError
+from deiii.data.corpora.clips import Corpus, CorpusError, CorpusSettingError
 from deiii.data.corpora.protocol import (
     PARTS,
     Protocol,
@@ -179,12 +179,16 @@ def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureS
         pass
     try:
         corpus = scan(config.corpus)
+    except CorpusSettingError:
+        raise
     except CorpusError as error:
+        if config.corpus.labels != "acted":
+            raise CorpusError(f"{error}. Names of clips have acted labels only: corpus.labels=acted") from None
         made = corpus_of_names(protocol, config.corpus.name) if protocol is not None else None
         if made is None:
             raise CorpusError(
                 f"{error}. Without the corpus, an audit needs lists of clips whose names tell the speaker "
                 "(crema_d, ravdess, msp_improv)"
             ) from None
-        return made, None
+        corpus = made
     return map_classes(corpus, config.corpus.classes), None

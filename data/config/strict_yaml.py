@@ -78,7 +78,8 @@ def parse_override(
     name like any other. The items of a list in ``list_keys`` stay text.
 
     Raises:
-        ConfigError: for a value that is not UTF-8, and for no value of a setting that may not be empty.
+        ConfigError: for a value that is not UTF-8, for no value of a setting that may not be empty, and for a
+            list or mapping without its closing bracket.
 
     >>> parse_override("faces.size", "96")
     {'faces': {'size': 96}}
@@ -103,6 +104,12 @@ def parse_override(
         try:
             tree = _load(value, list_keys, key)
         except yaml.YAMLError:
+            close = {"[": "]", "{": "}"}.get(value[:1])
+            if close and close not in value:
+                raise ConfigError(
+                    f"'{key}={value}' lacks the closing {close}; a value with spaces needs quotes in the "
+                    f"shell: '{key}={value} ...{close}'"
+                ) from None
             tree = value
     for part in reversed(key.split(".")):
         tree = {part: tree}

@@ -141,6 +141,8 @@ def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
             f"{name} is a table, not a config file; write table corpus.table={name} corpus.root=FOLDER, with "
             "the folder of the recordings"
         )
+    if name.endswith(",") or any(close in name and open_ not in name for open_, close in ("[]", "{}")):
+        return f"{name} is part of a list; the shell divides a setting at spaces, so quote it: 'KEY=[A, B]'"
     files = [f"{name}{end}" for end in (".yaml", ".yml") if Path(f"{name}{end}").is_file()]
     hint = f"; did you mean {files[0]!r}?" if files else did_you_mean(Path(name).stem, shipped)
     return (

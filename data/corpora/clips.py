@@ -167,3 +167,7 @@ def readable_name(name: str, root: str | os.PathLike[str], table: str = "") -> s
 
 class CorpusError(ValueError):
     """The folder, table or labels of a corpus are not as expected; the message says what to do."""
+
+
+class CorpusSettingError(CorpusError):
+    """A setting does not fit the kind of corpus, whatever its folder contains."""

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 
 from deiii.data.config.plugins import CORPORA, installed, load_plugin
 from deiii.data.config.schema import Config, CorpusConfig
-from deiii.data.corpora.clips import Corpus, CorpusError, readable_name
+from deiii.data.corpora.clips import Corpus, CorpusError, CorpusSettingError, readable_name
 from deiii.data.corpora.files import holds_archives, passed_over
 from deiii.data.tools.atomic_files import short_name
 
@@ -49,9 +49,10 @@ def scan(config: CorpusConfig) -> Corpus:
     Raises:
         CorpusError: if folder, file names or label files are not as their publisher provides them; the
             message says what was expected, with an example, and what was found.
+        CorpusSettingError: for an unknown name, or labels of a kind that the corpus does not have.
     """
     if config.labels != "acted" and config.name in ADAPTERS and config.name not in WITH_RATERS:
-        raise CorpusError(
+        raise CorpusSettingError(
             f"corpus.labels={config.labels} is for {', '.join(WITH_RATERS)}; {config.name} has labels of one "
             "kind, leave corpus.labels out"
         )
@@ -68,7 +69,7 @@ def _adapter(name: str) -> Callable[[CorpusConfig], Corpus]:
         return import_module(ADAPTERS[name]).scan
     if name in installed(CORPORA):
         return load_plugin(CORPORA, name)
-    raise CorpusError(
+    raise CorpusSettingError(
         f"unknown corpus {name!r}; there are {', '.join([*ADAPTERS, *installed(CORPORA)])}. An adapter of "
         "another package needs that package installed"
     )

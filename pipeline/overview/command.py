@@ -37,11 +37,13 @@ def add_overview(commands: argparse._SubParsersAction) -> None:
 def _overview(args: argparse.Namespace) -> int:
     from deiii.data.cache.index import CacheError, corpus_folder
     from deiii.data.corpora.scan import scan
+    from deiii.data.corpora.targets.classes import map_classes
     from deiii.pipeline.overview.page import PAGE, write_overview
     from deiii.pipeline.preprocess.claim import own_folder
 
     config = read_settings(args.settings)
     corpus = own_folder(config, scan(config.corpus))
+    map_classes(corpus, config.corpus.classes)  # refuses unknown classes; the page shows those of the corpus
     try:
         path = write_overview(config, corpus, Path(args.out) if args.out else None)
     except OSError as error:

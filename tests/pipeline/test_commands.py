@@ -96,13 +96,14 @@ def test_settings_lists_every_key(capsys):
     assert "logmel.n_mels=80" in capsys.readouterr().out
 
 
-def test_preprocess_refuses_a_class_that_the_corpus_lacks_before_any_work(tmp_path, capsys):
+@pytest.mark.parametrize("command", ["preprocess", "overview"])
+def test_a_class_that_the_corpus_lacks_is_refused_before_any_work(tmp_path, capsys, command):
     (tmp_path / "clips").mkdir()
     for name in ("a.wav", "b.wav"):
         (tmp_path / "clips" / name).touch()
     (tmp_path / "clips/clips.csv").write_text("path,speaker,label\na.wav,1,anger\nb.wav,2,joy\n")
     words = [f"corpus.root={tmp_path}/clips", f"cache={tmp_path}/cache", "corpus.classes={angry: anger}"]
-    assert main(["preprocess", "table", *words]) == 1
+    assert main([command, "table", *words]) == 1
     assert "did you mean 'anger'?" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
 

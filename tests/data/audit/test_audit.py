@@ -133,6 +133,34 @@ def test_without_features_the_text_names_the_settings_of_preprocessing():
     assert "for these settings" in found.text() and "deiii preprocess" in found.text()
 
 
+def test_classes_are_mapped_where_only_names_of_clips_are_there(tmp_path):
+    names = ["1001_DFA_ANG_XX", "1002_DFA_SAD_XX", "1002_IEO_HAP_XX", "1003_DFA_SAD_XX"]
+    lists = {"train": names[:1], "test": names[1:]}
+    for part, some in lists.items():
+        (tmp_path / f"{part}.csv").write_text("\n".join(f"{name}.wav,0" for name in some), encoding="utf-8")
+    words = ["corpus.root=/nowhere", "corpus.classes={happy: null, sad: angry, disgust: null}"]
+    ((_, found),) = audit(str(tmp_path), load_config("crema_d", words))
+    assert not found.leaks and "unseen" not in [finding.kind for finding in found.findings]
+    assert "1 of 4 listed names have no clip in the corpus" in found.text()
+    ((_, found),) = audit(str(tmp_path), load_config("crema_d", words[:1]))
+    assert "happy" in found.text() and "sad" in found.text()
+    with pytest.raises(CorpusError, match=r"names 'hapy', which is not a class.*did you mean 'happy'"):
+        list(audit(str(tmp_path), load_config("crema_d", [words[0], "corpus.classes={hapy: null}"])))
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "told", "not_told"),
+    [
+        ("ravdess", "corpus.labels=voice", "leave corpus.labels out", "Without the corpus"),
+        ("crema_d", "corpus.labels=voice", "corpus.labels=acted", "Without the corpus"),
+    ],
+)
+def test_settings_that_names_of_clips_cannot_replace(config, words, told, not_told):
+    with pytest.raises(CorpusError) as caught:
+        list(audit("crema_d-emobox", load_config(config, ["corpus.root=/nowhere", words])))
+    assert told in str(caught.value) and not_told not in str(caught.value)
+
+
 def test_names_without_a_speaker_need_the_corpus():
     from deiii.data.corpora.protocol import Protocol
 

@@ -127,6 +127,10 @@ def test_settings_are_read_from_files_bare_names_and_overrides(folder):
         (["=3"], "has the form key=value, e.g. faces.size=128, not '=3'"),
         (["/x/lr=0.1/absent.mp4"], "has the form key=value"),
         (["lr=0.1/absent.yaml"], "unknown setting 'lr'"),
+        (["train.lr=[1,2"], r"'train.lr=\[1,2' lacks the closing \]; a value with spaces needs quotes"),
+        (["corpus.classes={calm:"], r"lacks the closing \}"),
+        (["model.video=[frames,", "flow]"], r"flow\] is part of a list; the shell divides a setting at spaces"),
+        (["model.channels=[8,", "16,", "32]"], "16, is part of a list"),
     ],
 )
 def test_wrong_settings_name_the_remedy(folder, words, message):
