@@ -47,8 +47,9 @@ from deiii.data.corpora.synthetic.make import make
 from deiii.data.tools.machine import machine, package_versions
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import export
+from deiii.model.provenance import provenance
 from deiii.model.training import checkpoint
-from deiii.model.training.run_folder import RunFolder, provenance
+from deiii.model.training.run_folder import RunFolder
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.writing.video_writer import VideoWriter

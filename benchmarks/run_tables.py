@@ -15,7 +15,8 @@ from deiii.data.tools.atomic_files import atomic_path
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.crossval_report import shared_settings
 from deiii.model.intervals import interval_kind
-from deiii.model.training.run_folder import RunFolder, provenance, revisions
+from deiii.model.provenance import provenance
+from deiii.model.training.run_folder import RunFolder, revisions
 
 JOBS = max(2, torch.cuda.device_count())  # one per GPU, or two on a CPU
 

@@ -187,6 +187,20 @@ def interval_kind(seeds: int) -> str:
     return OVER_SEEDS_AND_SPEAKERS + (" (may be too narrow: only two seeds)" if seeds == 2 else "")
 
 
+def no_intervals(speakers: int) -> str:
+    """Return why figures of some speakers have no interval.
+
+    >>> no_intervals(2)
+    'no intervals: they need 3 speakers'
+    >>> no_intervals(3)
+    'no intervals: they need 3 speakers with labels, and figures that are defined without any one of them'
+    """
+    words = f"no intervals: they need {counted(FEWEST, 'speaker')}"
+    if speakers < FEWEST:
+        return words
+    return f"{words} with labels, and figures that are defined without any one of them"
+
+
 def kind_of_interval(results: Mapping[str, Any]) -> str:
     """Return the kind of interval in ``metrics.json`` or ``crossval.json``; older files have bootstrap ones.
 

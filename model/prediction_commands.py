@@ -261,7 +261,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     if not any((Path(run) / CROSSVAL).is_file() for run in args.runs):
         for run in args.runs:  # missing files are reported before PyTorch is loaded
-            RunFolder(run).read_info()
+            RunFolder(run).read_info(whole=True)
 
     from deiii.model.evaluation.compare import compare
     from deiii.model.evaluation.compare_crossval import compare_crossvals, is_crossval
@@ -282,7 +282,7 @@ def _export(args: argparse.Namespace) -> int:
     members = find_members(args.members)
     for member in members:  # missing files are reported before PyTorch is loaded
         if not (member / EXPORT).is_file():
-            RunFolder(member).read_info()
+            RunFolder(member).read_info(whole=True)
 
     from deiii.model.prediction.ensemble.folder import export_ensemble
     from deiii.model.prediction.export import export

@@ -183,7 +183,7 @@ def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureS
         raise
     except CorpusError as error:
         if config.corpus.labels != "acted":
-            raise CorpusError(f"{error}. Names of clips have acted labels only: corpus.labels=acted") from None
+            raise CorpusError(f"{error}. File names tell acted labels only: corpus.labels=acted") from None
         made = corpus_of_names(protocol, config.corpus.name) if protocol is not None else None
         if made is None:
             raise CorpusError(

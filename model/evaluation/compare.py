@@ -60,7 +60,7 @@ class EvaluatedRun:
             RunError: the folder holds no run, or one that was not evaluated.
         """
         run = RunFolder(path)
-        classes = tuple(run.read_info()["classes"])
+        classes = tuple(run.read_info(whole=True)["classes"])
         metrics = run.read_metrics()
         table = read_predictions(run.predictions, metrics)
         return cls(str(path), classes, table, unfinished_training(metrics))

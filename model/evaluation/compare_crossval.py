@@ -33,7 +33,7 @@ from deiii.model.evaluation.compare import (
 from deiii.model.evaluation.comparison_table import Row
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.file_names import CROSSVAL
-from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind
+from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind, no_intervals
 from deiii.model.training.run_folder import RunError, RunFolder
 
 
@@ -165,7 +165,7 @@ def tabulate(found: Sequence[CrossValidation]) -> tuple[list[Row], str]:
                 f[name] for f in figures[0]
             ]))  # fmt: skip
         rows += corrected(own)
-    return rows, _note(found, seeds, table)
+    return rows, _note(found, seeds, table, any(row.interval for row in rows))
 
 
 def _row(name: str, figure: str, table: PredictionTable, known: np.ndarray, limits: Any, values: list) -> Row:
@@ -223,11 +223,15 @@ def _joined(tables: Sequence[tuple[int, PredictionTable]]) -> PredictionTable:
     )  # fmt: skip
 
 
-def _note(found: Sequence[CrossValidation], seeds: Sequence[int], table: PredictionTable) -> str:
-    people = counted(len(set(table.speakers)), "speaker")
+def _note(
+    found: Sequence[CrossValidation], seeds: Sequence[int], table: PredictionTable, with_intervals: bool
+) -> str:
+    speakers = len(set(table.speakers))
+    people = counted(speakers, "speaker")
     words = [
         f"{counted(len(table), 'test clip')} of {people} in {counted(len(found[0].folds), 'fold')}, "
-        f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); 95 % {interval_kind(len(seeds))}"
+        f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); "
+        + (f"95 % {interval_kind(len(seeds))}" if with_intervals else no_intervals(speakers))
     ]
     for cv in found:
         others = sorted(set(cv.seeds) - set(seeds))

@@ -21,12 +21,7 @@ from deiii.model.corpus_title import corpus_title
 from deiii.model.evaluation.figures import confusion_figure, layer_bars, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.sections.layers import mean_weights
-from deiii.model.intervals import (
-    CCC_LIMITS,
-    estimate,
-    interval_kind,
-    kind_of_interval,
-)
+from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind, kind_of_interval, no_intervals
 from deiii.model.metrics import (
     CLASS_FIGURES,
     ccc,
@@ -53,7 +48,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         (fold, seed): read_predictions(RunFolder(path).predictions, metrics[fold, seed])
         for fold, seed, path in runs
     }
-    info = RunFolder(runs[0][2]).read_info()
+    info = RunFolder(runs[0][2]).read_info(whole=True)
     classes, attributes = info["classes"], info["attributes"]
     figures = [k for k in CLASS_FIGURES if classes] + [f"ccc_{a}" for a in attributes]
     folds, seeds = sorted({f for f, _, _ in runs}), sorted({s for _, s, _ in runs})
@@ -122,6 +117,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         "layers": result.get("layers", {}),
         "chosen": result.get("monitor") != "last",
         "interval": kind_of_interval(result),
+        "with_intervals": any(pooled[f"{key}_ci"] for key in names),
+        "no_intervals": no_intervals(result["pooled"]["speakers"]),
     }
     return render("crossval.md.j2", **values)
 

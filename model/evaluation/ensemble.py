@@ -33,9 +33,10 @@ from deiii.model.evaluation.report import write_report
 from deiii.model.evaluation.results import prediction_table
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from deiii.model.members import EnsembleError, check_members, find_members
+from deiii.model.provenance import provenance
 from deiii.model.scored_weights import MEMBERS, own_members
 from deiii.model.training.origin import MEDIA, check_origin, other_features
-from deiii.model.training.run_folder import RunError, RunFolder, provenance
+from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.trained import TrainedNetwork, load_network
 
 # What ``run.json`` of an ensemble takes from its first member; `check_members` compares most of it.
@@ -77,7 +78,7 @@ def evaluate_ensemble(
     """
     members = find_members(runs)
     for member in members:
-        RunFolder(member).read_info()  # refuses a folder without a run, before the lock writes into it
+        RunFolder(member).read_info(whole=True)  # refuses what is no run before the lock is made
     folder = RunFolder(out)
     if keep and folder.metrics_json.exists() and all(RunFolder(member).best.exists() for member in members):
         _check_folder(folder, members, _weights(members))

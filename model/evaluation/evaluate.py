@@ -95,7 +95,7 @@ def evaluate(
     run = RunFolder(path)
     if keep and run.metrics_json.exists():
         return run.read_metrics(), run.report
-    run.read_info()  # refuses a folder without a run, before the lock writes into it
+    run.read_info(whole=True)  # refuses what is no run before the lock is made
     with writer_lock(run.path, wait=False):
         if keep and run.metrics_json.exists():  # another process scored the run meanwhile
             return run.read_metrics(), run.report

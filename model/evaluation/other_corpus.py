@@ -49,9 +49,10 @@ from deiii.model.intervals import OVER_SPEAKERS
 from deiii.model.metrics import class_intervals, class_report, figure_names
 from deiii.model.network.hide_streams import hide_in_scoring
 from deiii.model.network.task import Task
+from deiii.model.provenance import provenance
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.origin import digests
-from deiii.model.training.run_folder import RunError, RunFolder, provenance
+from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, in_full_precision, score
 from deiii.model.training.start.history import histories, seen_files, seen_speakers
 from deiii.model.training.trained import load_network
@@ -89,7 +90,7 @@ def evaluate_on(
         ConfigError: a setting is unknown, or names several corpora.
     """
     run = RunFolder(path)
-    run.read_info()  # refuses a folder without a run, before the lock writes into it
+    run.read_info(whole=True)  # refuses what is no run before the lock is made
     with writer_lock(run.path, wait=False):
         return _evaluate_on(run, words, cache, device, again, unfinished)
 
@@ -196,7 +197,7 @@ def _open(
             f"{error}. The other corpus needs the run's own preprocessing: "
             f"`deiii preprocess {shlex.quote(str(run.config))} {words}`"
         ) from None
-    keys = run.read_info()["keys"]
+    keys = run.read_info(whole=True)["keys"]
     for stage, key in features.keys.items():
         if key not in keys.get(stage, "").split("+"):
             raise RunError(

@@ -16,7 +16,7 @@ from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.evaluation.sections.calibration import calibration_lines
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.evaluation.sections.gaps import gap_lines
-from deiii.model.intervals import CCC_LIMITS, FEWEST, kind_of_interval, speaker_interval
+from deiii.model.intervals import CCC_LIMITS, kind_of_interval, no_intervals, speaker_interval
 from deiii.model.metrics import ccc, class_intervals, class_report, figure_names, guessing
 from deiii.model.network.task import Task
 from deiii.model.training.scoring import Predictions
@@ -169,9 +169,12 @@ def unfinished_training(metrics: Mapping[str, Any]) -> str:
 
 
 def about_interval(metrics: dict[str, Any]) -> str:
-    """Return which interval the figures of ``metrics.json`` have; with too few speakers, none."""
-    if len(metrics["test"]["per_speaker"]) < FEWEST:
-        return f"no intervals: they need {counted(FEWEST, 'speaker')}"
+    """Return which interval the figures of ``metrics.json`` have; with too few speakers, none.
+
+    A speaker without a labelled clip does not count, so the intervals themselves are looked at.
+    """
+    if not any(value for name, value in metrics["test"].items() if name.endswith("_ci")):
+        return no_intervals(len(metrics["test"]["per_speaker"]))
     return f"95 % {kind_of_interval(metrics)}"
 
 

@@ -200,7 +200,7 @@ def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], reme
     Raises:
         RunError: names the settings.
     """
-    recorded = run.read_info()["keys"]
+    recorded = run.read_info(whole=True)["keys"]
     same = [s for s in stages() if s not in recorded or keys.get(s, recorded[s]) == recorded[s]]
     changed = changed_settings(run.read_config(), config, but=same)
     changed += [f"key of {s}: {k} -> {keys[s]}" for s, k in recorded.items() if s not in same]

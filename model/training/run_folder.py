@@ -12,9 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,17 +24,23 @@ from deiii.data.config.strict_yaml import ConfigError, read_yaml
 from deiii.data.config.suggest import did_you_mean
 from deiii.data.corpora.splits import Split, SplitError
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
-from deiii.data.tools.machine import package_versions, source_revision
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.model.file_names import RUN, RUN_WEIGHTS
 from deiii.model.scored_weights import MEMBERS, changed_weights
 from deiii.model.training.monitor import TrainingState, longer, training_state
 
-PACKAGES = ("torch", "torchvision", "numpy", "librosa", "av", "opencv-contrib-python", "h5py", "dask")
 RECORDED = ("keys", "classes", "attributes", "ranges")  # entries of run.json that every version writes
 # Entries of run.json that must be equal in a run that is continued, and those that it keeps.
 COMPARED = ("keys", "split", "classes", "clip_digest", "label_digest")
 KEPT = ("evaluations", "ensembles", "other_corpora", "record", "cost", "start", "imagenet", "features")
+INFO_TYPES: dict[str, type] = {  # of entries of run.json
+    **dict.fromkeys(("keys", "clips", "seconds", "versions", "cost"), dict),
+    **dict.fromkeys(("classes", "attributes", "ranges", "encoders", "features"), list),
+    **dict.fromkeys(("evaluations", "ensembles", "other_corpora"), list),
+    **dict.fromkeys(("corpus", "split", "command"), str),
+}
+METRICS_TYPES: dict[str, type] = dict.fromkeys(("test", "val", "without"), dict)  # of entries of metrics.json
+WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
 SECTIONS = ("corpus", "split", "loader", "model", "train")  # of config.yaml that every version writes
 FIRST_LINE = "# All settings of a run. The last line of this file is '...', the end of a YAML document.\n"
 LAST_LINE = "...\n"  # a file with the first line and without this one was cut off
@@ -220,7 +224,7 @@ class RunFolder:
         Raises:
             RunError: the folder holds no run, or its ``run.json`` is damaged.
         """
-        tree = self._read_json(self.info, self._no_run)
+        tree = self._read_json(self.info, INFO_TYPES, self._no_run)
         if whole and (lacking := [name for name in RECORDED if name not in tree]):
             raise RunError(f"{self.info} is damaged (it lacks {', '.join(lacking)}); {AGAIN}")
         return tree
@@ -239,11 +243,14 @@ class RunFolder:
         hint = f", but runs are in it: {', '.join(inside[:5])}" if inside else "; `deiii train` writes one"
         return f"{self.path} holds no run{hint}"
 
-    def _read_json(self, path: Path, missing: Callable[[], str], remedy: str = AGAIN) -> dict[str, Any]:
+    def _read_json(
+        self, path: Path, types: Mapping[str, type], missing: Callable[[], str], remedy: str = AGAIN
+    ) -> dict[str, Any]:
         """Return a JSON file of the run.
 
         Args:
             path: the file.
+            types: types of its entries; an entry may be missing.
             missing: returns the message where it is not there.
             remedy: what to do where it is damaged.
 
@@ -258,6 +265,9 @@ class RunFolder:
             raise RunError(f"{path} is damaged ({error}); {remedy}") from None
         if not isinstance(tree, dict):
             raise RunError(f"{path} is damaged (no JSON object); {remedy}")
+        for name, kind in types.items():
+            if not isinstance(tree.get(name, kind()), kind):
+                raise RunError(f"{path} is damaged ({name} is not {WORDS[kind]}); {remedy}")
         return tree
 
     def training_state(self, config: Config) -> TrainingState:
@@ -281,6 +291,7 @@ class RunFolder:
         run = shlex.quote(str(self.path))
         metrics = self._read_json(
             self.metrics_json,
+            METRICS_TYPES,
             lambda: f"{self.path} has not been evaluated; run `deiii evaluate {run}` first",
             f"`deiii evaluate {run} --again` writes it again and records that",
         )
@@ -317,19 +328,6 @@ class RunFolder:
             raise RunError(
                 f"{self.metrics_csv} is damaged ({error}); `deiii train ... --resume` writes it again"
             ) from None
-
-
-def provenance() -> dict[str, Any]:
-    """Return versions, the kind of machine and its GPU, the source's revision if known, and the command."""
-    import torch  # here, so that a folder that is no run is refused before PyTorch is loaded
-
-    return {
-        "versions": package_versions("deiii", *PACKAGES),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "revision": source_revision(),
-        "command": " ".join(["deiii", *sys.argv[1:]]),
-    }
 
 
 def revisions(folders: Iterable[str | Path]) -> list[str]:

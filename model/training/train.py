@@ -33,11 +33,12 @@ from deiii.model.distributed.ranks import Ranks, joined
 from deiii.model.network.extra_encoders import PooledEncoder, RowEncoder, row_moments
 from deiii.model.network.hide_streams import check_hidden, hide_in_scoring
 from deiii.model.network.inputs.network import Network
+from deiii.model.provenance import provenance
 from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.origin import check_origin, record_features, save_origin
 from deiii.model.training.parts import WORDS, check_without_validation, class_weights
-from deiii.model.training.run_folder import RunError, RunFolder, provenance
+from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.start.data import TrainingData, read_data
 from deiii.model.training.start.history import History, check_unseen, histories, save_histories
 from deiii.model.training.start.weights import copy_start, starting_network

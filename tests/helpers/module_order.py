@@ -168,7 +168,7 @@ ORDER = {
     "pipeline/inspect": ["source_frames", "contact_sheet", "clip_video", "clips"],
     "model": [
         "distributed file_names intervals run_arguments",
-        "scored_weights",
+        "provenance scored_weights",
         "calibration",
         "metrics",
         "network",

@@ -16,7 +16,7 @@ def only_seed(tmp_path):
     """The one run of a fold, which ``fold0`` names, too."""
     run = tmp_path / "fold0-seed0"
     run.mkdir()
-    (run / "run.json").write_text('{"keys": {}, "classes": []}')
+    (run / "run.json").write_text('{"keys": {}, "classes": [], "attributes": [], "ranges": []}')
     return run
 
 

@@ -83,7 +83,10 @@ def test_clips_without_a_label_are_predicted_but_not_scored():
     object.__setattr__(found, "label", label)
     counts = count_clips(14, found, task)
     assert counts == {"in_split": 14, "scored": 9, "unlabelled": 3}
-    metrics = {"test": {"uar": 0.5, "per_speaker": dict.fromkeys("abc")}, "clips": {"test": counts}}
+    metrics = {
+        "test": {"uar": 0.5, "uar_ci": [0.2, 0.8], "per_speaker": dict.fromkeys("abc")},
+        "clips": {"test": counts},
+    }
     said = summary(metrics | {"interval": "t interval over speakers"})
     assert "9 of 14 test clips (3 have no label" in said and "95 % t interval over speakers" in said
     rated = Task((), ("arousal",), ((-1.0, 1.0),))

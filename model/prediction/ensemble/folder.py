@@ -121,7 +121,7 @@ def _check(members: Sequence[Path]) -> None:
             config, info = read_manifest(member)
         else:
             run = RunFolder(member)
-            info, config = run.read_info(), run.read_config()
+            info, config = run.read_info(whole=True), run.read_config()
         configs.append(config)
         infos.append(info)
     check_members(members, configs, infos)

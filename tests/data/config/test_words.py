@@ -129,7 +129,10 @@ def test_settings_are_read_from_files_bare_names_and_overrides(folder):
         (["lr=0.1/absent.yaml"], "unknown setting 'lr'"),
         (["train.lr=[1,2"], r"'train.lr=\[1,2' lacks the closing \]; a value with spaces needs quotes"),
         (["corpus.classes={calm:"], r"lacks the closing \}"),
-        (["model.video=[frames,", "flow]"], r"flow\] is part of a list; the shell divides a setting at spaces"),
+        (
+            ["model.video=[frames,", "flow]"],
+            r"flow\] is part of a list; the shell divides",
+        ),
         (["model.channels=[8,", "16,", "32]"], "16, is part of a list"),
     ],
 )

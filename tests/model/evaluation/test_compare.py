@@ -31,7 +31,9 @@ def run_folder(path, seed, wrong, speakers=6, clips=9, drop=()):
     number = {r[0]: n for n, r in enumerate(rows)}
     rows = [r for r in rows if r[0] not in drop]
     path.mkdir()
-    (path / "run.json").write_text(json.dumps({"keys": {}, "classes": CLASSES, "attributes": ["valence"]}))
+    (path / "run.json").write_text(
+        json.dumps({"keys": {}, "classes": CLASSES, "attributes": ["valence"], "ranges": []})
+    )
     (path / "metrics.json").write_text("{}")
     with open(path / "predictions.csv", "w", newline="") as file:
         table = csv.writer(file)

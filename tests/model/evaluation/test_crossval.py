@@ -112,6 +112,15 @@ def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
     assert found["ci"] == pytest.approx(recall_interval(everyone), abs=1e-6)
 
 
+def test_without_intervals_the_report_does_not_name_their_kind(crossed):
+    base, _ = crossed
+    report = json.loads((base / "crossval.json").read_text())
+    assert "Interval: 95 % t interval" in markdown(report)
+    report["pooled"] |= {name: None for name in report["pooled"] if name.endswith("_ci")}
+    assert "No intervals: they need 3 speakers with labels" in markdown(report)
+    assert "Interval: 95 %" not in markdown(report)
+
+
 def test_finished_runs_of_other_settings_are_refused(crossed, capsys):
     base, words = crossed
     before = (base / "crossval.json").read_bytes()

@@ -106,11 +106,17 @@ def test_a_run_that_another_process_writes_is_not_scored(seen_run, other, tmp_pa
 def test_no_interval_is_named_for_fewer_than_three_speakers():
     metrics = {"corpus": "rest", "classes": [], "notes": [], "interval": "t interval over speakers"}
     metrics |= {"clips": {"scored": 4, "in_corpus": 4, "left_out": {}}, "test": {"uar": 0.5}}
-    for speakers, words in (
-        ("ab", "no intervals: they need 3 speakers"),
-        ("abc", "95 % t interval over speakers"),
+    for speakers, interval, words in (
+        ("ab", None, "no intervals: they need 3 speakers"),
+        (  # one of them has no labelled clip
+            "abc",
+            None,
+            "no intervals: they need 3 speakers with labels, and figures that are defined without any one of "
+            "them",
+        ),
+        ("abc", [0.3, 0.7], "95 % t interval over speakers"),
     ):
-        metrics["test"]["per_speaker"] = dict.fromkeys(speakers)
+        metrics["test"] |= {"per_speaker": dict.fromkeys(speakers), "uar_ci": interval}
         assert summary(metrics).endswith(f"{len(speakers)} speakers; {words}")
 
 

@@ -20,7 +20,8 @@ from deiii.model.evaluation.report import _per_speaker, write_report
 from deiii.model.evaluation.results import brief_figures, full_figures, prediction_table, summary
 from deiii.model.evaluation.sections.calibration import calibration_of
 from deiii.model.network.task import Task
-from deiii.model.training.run_folder import RunFolder, provenance
+from deiii.model.provenance import provenance
+from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.scoring import Predictions
 from tests.helpers.intervals import recall_interval
 
@@ -71,6 +72,16 @@ def test_figures_of_all_clips_and_of_each_speaker():
     assert full_figures(unread, SPEAKERS, TASK)["per_speaker"] == found["per_speaker"]
     rows = [(s, CLASSES[t], CLASSES[g]) for s, t, g in zip(SPEAKERS, *labels(), strict=True)]
     assert found["uar_ci"] == pytest.approx(recall_interval(rows))  # three speakers, one of them always wrong
+
+
+def test_without_intervals_the_page_does_not_name_their_kind(tmp_path):
+    run, metrics, path = write(tmp_path)
+    assert "Below each figure: 95 % " in path.read_text(encoding="utf-8")
+    test = {name: None if name.endswith("_ci") else value for name, value in metrics["test"].items()}
+    text = write_report(run, {**metrics, "test": test}, run.read_info(), features()).read_text(
+        encoding="utf-8"
+    )
+    assert "Below each figure" not in text and "no interval: fewer than three speakers" in text
 
 
 def test_a_modality_head_is_scored_on_clips_that_have_the_modality():

@@ -31,8 +31,9 @@ from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.network.heads import Head
 from deiii.model.network.task import Task
 from deiii.model.prediction.export import export
+from deiii.model.provenance import provenance
 from deiii.model.training import checkpoint
-from deiii.model.training.run_folder import RunFolder, provenance
+from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.start.data import clip_seconds
 from deiii.model.training.train import fit_encoders
 

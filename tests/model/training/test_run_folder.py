@@ -6,7 +6,8 @@ import pytest
 
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
-from deiii.model.training.run_folder import RunError, RunFolder, provenance
+from deiii.model.provenance import provenance
+from deiii.model.training.run_folder import RunError, RunFolder
 
 INFO = {"keys": {"faces": "abc"}, "split": "d1", "classes": ["a", "b"]}
 
@@ -92,6 +93,22 @@ def test_a_run_that_lacks_what_every_version_records_is_damaged(tmp_path, text, 
     with pytest.raises(RunError, match=rf"run\.json is damaged \(it lacks {lacking}\); train the run again"):
         run.read_info(whole=True)
     assert run.read_info() == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("run.json", '{"classes": 5}', "classes is not a list"),
+        ("run.json", '{"keys": []}', "keys is not an object"),
+        ("run.json", '{"corpus": null}', "corpus is not text"),
+        ("metrics.json", '{"test": [0.5]}', "test is not an object"),
+    ],
+)
+def test_an_entry_of_another_type_is_named(tmp_path, name, text, words):
+    run = RunFolder(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RunError, match=rf"{name} is damaged \({words}\)"):
+        run.read_info() if name == "run.json" else run.read_metrics()
 
 
 @pytest.mark.parametrize("rows", [b"epoch,val_uar\n0,0.1x5\n", b"epoch\n0,1,2\n", b"\xf2\x81\x00\xff"])

@@ -10,9 +10,10 @@ import torch
 from deiii.data.config.schema import Config, TrainConfig
 from deiii.model.distributed.devices import seed_all
 from deiii.model.network.deiii import DEIII
+from deiii.model.provenance import provenance
 from deiii.model.training import checkpoint
 from deiii.model.training.monitor import describe, monitored
-from deiii.model.training.run_folder import RunFolder, provenance
+from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.step.step import read_together
 from deiii.model.training.trainer import Diverged, Trainer, TrainingSetup
 from tests.helpers.model_helpers import CLASSES, MELS, MemoryLoader, random_batch, small_config
