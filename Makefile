@@ -38,7 +38,7 @@ DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given; usi
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  e.g. make preprocess CONFIG=configs/ravdess.yaml ROOT=/data/RAVDESS ARGS=\"faces.size=128 workers=8\""
 
@@ -83,7 +83,7 @@ test-all: $(STAMP) ## run all tests
 test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands
 	$(PY) -m pytest $(or $(TESTS),tests/package)
 
-test-newest: $(STAMP) ## install the wheel with the newest packages, for each Python that is here, and run it
+test-newest: $(STAMP) ## install the wheel with the newest packages, for each installed Python, and run it
 	DEIII_NEWEST=1 $(PY) -m pytest -m slow tests/package/test_newest.py
 
 test-faults: $(STAMP) ## inject faults into the real programs and check the results [ARGS=--short]
@@ -92,7 +92,7 @@ test-faults: $(STAMP) ## inject faults into the real programs and check the resu
 test-cluster: $(STAMP) ## preprocess and train on several simulated machines, some of which fail
 	$(PY) -m tests.cluster $(ARGS)
 
-soak: $(STAMP) ## preprocess 5,000 small clips and check for memory growth and leftovers
+soak: $(STAMP) ## preprocess 5,000 small clips and check for memory growth and for files and processes that remain
 	$(PY) -m benchmarks.soak $(ARGS)
 
 lint: $(STAMP) ## check style and types
@@ -161,7 +161,7 @@ ravdess: $(STAMP) ## cross-validate on RAVDESS audio, 6 folds, and compare with 
 	$(PY) -m deiii crossval configs/ravdess_audio.yaml $(if $(ROOT),"corpus.root=$(ROOT)") train.run=runs/ravdess_audio $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.ravdess_svm $(if $(ROOT),"corpus.root=$(ROOT)") --against runs/ravdess_audio --out runs/ravdess_audio/svm.json
 
-ravdess-speech: $(STAMP) ## cross-validate frozen encoders on RAVDESS voices, 6 folds, and simple models on the same features [ROOT= SEEDS= ARGS=]
+ravdess-speech: $(STAMP) ## cross-validate frozen encoders, and simple models on the same features, on RAVDESS voices, 6 folds [ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m deiii crossval configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") train.run=runs/ravdess_speech $(ARGS) --seeds $(SEEDS)
 	$(PY) -m benchmarks.encoder_reference configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --against runs/ravdess_speech --out runs/ravdess_speech/reference.json
@@ -175,7 +175,7 @@ emotional-av-scratch: $(STAMP) ## cross-validate the same clips without encoders
 	$(PY) -m deiii preprocess configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m benchmarks.emotional_av configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS) --levels clip --folder runs/emotional_av_scratch --against runs/emotional_av
 
-peers: $(STAMP) ## compare DE-III with other networks in one recipe, with paired intervals [CONFIG= ROOT= SEEDS= ARGS=, or TASK=order|binding|told|...]
+peers: $(STAMP) ## compare DE-III with other networks with the same settings, with paired intervals [CONFIG= ROOT= SEEDS= ARGS=, or TASK=order|binding|told|...]
 	$(if $(TASK),,$(PY) -m deiii preprocess $(SETTINGS))
 	$(PY) -m benchmarks.peers $(if $(TASK),--task $(TASK) --folds 0 $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS),$(SETTINGS)) --seeds $(SEEDS)
 
@@ -185,7 +185,7 @@ corpus: $(STAMP) ## make the synthetic corpus only
 bench-predict: $(STAMP) ## measure prediction: real-time factor and start-up
 	$(PY) -m benchmarks.predict
 
-bench-evaluation-page: $(STAMP) ## measure an evaluation with its page, and opening the overview of 10,000 clips [ARGS=]
+bench-evaluation-page: $(STAMP) ## measure an evaluation with its report, and the opening of an overview of 10,000 clips [ARGS=]
 	$(PY) -m benchmarks.evaluation_page $(ARGS)
 
 bench-faces: $(STAMP) ## measure faces: deiii against detection on every frame
@@ -197,7 +197,7 @@ bench-detectors: $(STAMP) ## measure YuNet: onnxruntime against OpenCV
 bench-active-speaker: $(STAMP) ## measure faces.pick=active: right choices and time [ARGS="--clips 'clips/*.mp4'"]
 	$(PY) -m benchmarks.active_speaker $(ARGS)
 
-bench-encoders: $(STAMP) ## measure frozen encoders: deiii against the libraries called clip by clip [ARGS=]
+bench-encoders: $(STAMP) ## measure frozen encoders: deiii against the libraries, one clip at a time [ARGS=]
 	$(PY) -m benchmarks.encoders $(ARGS)
 
 bench-preprocess: $(STAMP) ## measure preprocessing: 2 workers against a serial script and 1 worker

@@ -117,6 +117,7 @@ def markdown(rows: list[dict], where: str, clips: int) -> str:
     heads.append("input of one clip")
     lines = [
         "# Presets", "",
+        "A preset is a configuration of the network; this page gives the size and the speed of each.", "",
         "Written by `python -m benchmarks.presets --write docs/presets.md`; do not edit by hand.", "",
         f"| {' | '.join(heads)} |", "|" + "---|" * len(heads),
     ]  # fmt: skip
@@ -130,7 +131,7 @@ def markdown(rows: list[dict], where: str, clips: int) -> str:
     lines += ["", about]
     if timed:
         lines += ["", "Speeds are of the network only, in float32 (no loader, no optimiser), "
-                      f"batches of {clips}, median of several: {where}, "
+                      f"batches of {clips}, median of several runs: {where}, "
                       f"torch {torch.__version__.split('+')[0]}."]  # fmt: skip
     return "\n".join([*lines, ""])
 

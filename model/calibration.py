@@ -35,7 +35,7 @@ COVERAGES = 100  # points of a curve that is stored
 
 
 class CalibrationError(ValueError):
-    """No temperature is stored with a network; the message says how one is found."""
+    """No temperature is stored with a network; the message says how one is fitted."""
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -178,7 +178,7 @@ def calibration(probabilities: np.ndarray, label: np.ndarray, temperature: float
     Args:
         probabilities: float [N,C], raw.
         label: int [N], 0 to C-1.
-        temperature: found on validation speakers; ``None`` where there is none.
+        temperature: fitted on validation speakers; ``None`` where there is none.
 
     Returns:
         ``temperature``, ``bins`` (`BINS`) and ``clips`` (N); and for ``raw`` and, if there is a temperature,

@@ -96,9 +96,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--on",
         metavar="CONFIG",
         help="score the run on another corpus, which the config names and which was preprocessed with the "
-        "run's stage settings; all its clips with a class or attribute of the run are scored, except those "
-        "of speakers in its training or validation part; the streams in the run's split.hide are hidden; "
-        "results are written to RUN/on-CORPUS",
+        "run's stage settings; all clips of this corpus with a class or attribute of the run are scored, "
+        "except those of speakers in the run's training or validation part; the streams in the run's "
+        "split.hide are hidden; results are written to RUN/on-CORPUS",
     )
     sub.add_argument(
         "--out",

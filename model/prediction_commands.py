@@ -31,7 +31,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         help="predict the emotion in media files",
         description="Preprocess media files in memory and predict their emotion with a trained network: "
         "probabilities, attributes, the contribution of each input and the quality of the face "
-        "track. Prints a table; writes <name>.json for each file and predictions.csv.",
+        "track. Print a table; write <name>.json for each file, and predictions.csv.",
         examples=[
             "predict runs/latest clip.mp4",
             "predict runs/latest folder/ --overlay overlays/",
@@ -74,7 +74,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     sub.add_argument(
         "--calibrated",
         action="store_true",
-        help="use the temperature that evaluation found on validation speakers; without it, "
+        help="use the temperature that evaluation fitted on validation speakers; without it, "
         "probabilities are those of the evaluation",
     )
     _add_time_options(sub)
@@ -139,7 +139,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "run and its difference from the first, with 95 % t intervals over "
         "speakers, paired. Folders of finished cross-validations with the same folds are compared over "
         "folds, seeds and speakers. p-values of several comparisons are corrected (Holm). "
-        "Writes a table (CSV and LaTeX) and a figure.",
+        "Write a table (CSV and LaTeX) and a figure.",
         examples=[
             "compare runs/base runs/changed --out runs/compare",
             "compare runs/crossval-a runs/crossval-b runs/crossval-c",

@@ -162,7 +162,7 @@ def _devices(config: Config) -> Iterator[Check]:
         )  # fmt: skip
         return
     yield Check(
-        "note", "gpu", f"none; PyTorch uses {torch.get_num_threads()} threads",
+        "note", "gpu", f"none; PyTorch uses {counted(torch.get_num_threads(), 'thread')}",
         "flow.method=dis and the preset tiny suit a CPU; `deiii settings tiny` shows all settings with it",
     )  # fmt: skip
 

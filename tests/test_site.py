@@ -93,6 +93,32 @@ def test_intervals_in_tables_stay_in_one_line(hooks):
     )
 
 
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def without_blocks(text: str) -> str:
+    """The page without its code blocks, whose lines can begin like list items."""
+    return re.sub(r"^([ ]*)```.*?^\1```", "", text, flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_blocks_in_lists_are_indented_by_four_spaces(page):
+    """With three spaces, mkdocs ended the list and showed the block as running text; GitHub did not."""
+    fences = re.findall(r"^( +)```", page.read_text(encoding="utf-8"), re.M)
+    assert all(len(spaces) % 4 == 0 for spaces in fences)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_the_site_shows_every_heading_and_list_item(page):
+    """An item directly below an indented paragraph was a part of it; GitHub showed it as an item."""
+    markdown = pytest.importorskip("markdown")
+    text = without_blocks(page.read_text(encoding="utf-8"))
+    shown = markdown.markdown(text, extensions=["tables"])
+    assert shown.count("<li>") == len(re.findall(r"^ *(?:-|\d+\.) ", text, re.M))
+    assert len(re.findall(r"<h\d", shown)) == len(re.findall(r"^#+ ", text, re.M))
+
+
 def test_nothing_is_loaded_from_elsewhere():
     assert SETTINGS["theme"]["font"] is False and "extra_javascript" not in SETTINGS
 

@@ -24,7 +24,7 @@ class SplitConfig:
         0.15,
         "Share of the training speakers that are kept for validation. 0 keeps none and trains on all of "
         "them; it needs train.monitor=last, because there is nothing to choose an epoch by, and no "
-        "temperature is found. Validation speakers that the protocol itself lists are kept in any case.",
+        "temperature is fitted. Validation speakers that the protocol itself lists are kept in any case.",
         low=0,
         below=1,
     )

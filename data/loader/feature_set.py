@@ -1,4 +1,4 @@
-"""A corpus's finished features: which clips there are and where each one's arrays lie.
+"""The finished features of a corpus: its clips, and where the arrays of each clip are.
 
 >>> features = FeatureSet.open(config)                           # doctest: +SKIP
 >>> features.clips[0].id, features.usable(0)                     # doctest: +SKIP
@@ -167,7 +167,8 @@ class FeatureSet:
             people: for each corpus, the number of the first one with the same people. Their speakers get the
                 names of that one, so that a split does not divide a person. If it is not given, all people
                 are different.
-            test: whether a split divides all corpora; else the first one, and the others are only trained on.
+            test: whether a split divides all corpora; if false, it divides the first, and the others are only
+                trained on.
         """
         if not sets:
             raise ValueError("a mixture needs at least one feature set")
@@ -204,7 +205,7 @@ class FeatureSet:
         return self.corpus.ranges
 
     def stream(self, stage: str) -> Stream:
-        """Return a stage's arrays; a stream that has nothing for any clip where the stage is not opened."""
+        """Return a stage's arrays; if the stage is not opened, a stream without arrays for any clip."""
         return self.streams.get(stage) or Stream.empty(stage, len(self.clips))
 
     def usable(self, row: int) -> dict[str, bool]:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import limit_threads, make_current, pick_device
 from deiii.model.distributed.launch import RankError, launched
 
@@ -261,7 +262,7 @@ def device_of(ranks: Ranks, name: str) -> torch.device:
     count = torch.cuda.device_count()
     if ranks.local_world > count:
         raise ConfigError(
-            f"{ranks.local_world} processes on {socket.gethostname()}, which has {count} GPUs; "
+            f"{ranks.local_world} processes on {socket.gethostname()}, which has {counted(count, 'GPU')}; "
             f"use --nproc-per-node {count}, or train.device=cpu"
         )
     return make_current(torch.device("cuda", ranks.local))

@@ -42,8 +42,8 @@ def load(
         change_preprocessing: allow ``overrides`` that change what a stage computes; predictions carry a note.
         backend: ``torch``, ``onnx`` for onnxruntime with the folder's ``model.onnx``, or ``auto`` for PyTorch
             where it is installed.
-        calibrated: divide the logits by the temperature that evaluation found on validation speakers; without
-            it, probabilities are those of the evaluation.
+        calibrated: divide the logits by the temperature that evaluation fitted on validation speakers;
+            without it, probabilities are those of the evaluation.
 
     Raises:
         TypeError: ``path`` is neither a name nor several.
@@ -90,7 +90,7 @@ def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
         how = ["--out", "FOLDER"] if is_run and own_members(_local(str(names[0]))) else ["--again"]
         words = shlex.join([str(names[0]) if is_run else "RUN", *how])
         raise CalibrationError(
-            f"no temperature is stored with {', '.join(map(str, names))}: `deiii evaluate` finds one on "
+            f"no temperature is stored with {', '.join(map(str, names))}: `deiii evaluate` fits one on "
             "validation speakers and stores it in the run, or in the folder of an ensemble; an export has it "
             "if the run was evaluated before. A run without labelled validation clips has none; one that was "
             f"evaluated before the end of its training gets one by `deiii evaluate {words}`"

@@ -29,11 +29,11 @@ def add_init(commands: argparse._SubParsersAction) -> None:
         "init",
         _init,
         help="look at a folder of recordings and write its config and table",
-        description="Find speaker and label of the recordings in a folder. It may hold a corpus that deiii "
-        "knows, a table with usual column names (any separator and encoding), or folders and file names "
-        "such as speaker/label/clip. Write a config (YAML) and the table clips.csv, and print the next "
-        "commands. In a terminal, it asks three questions, or four if no folder is named; with --yes it asks "
-        "none and accepts what was found. It opens no recording.",
+        description="Find speaker and label of the recordings in a folder. The folder may hold a corpus that "
+        "deiii knows, a table with usual column names (any separator and encoding), or folders and file "
+        "names such as speaker/label/clip. Write a config (YAML) and the table clips.csv, and print the next "
+        "commands. In a terminal, the command asks three questions, or four if no folder is named; with "
+        "--yes it asks none and accepts what was found. It opens no recording.",
         examples=[
             "init",
             "init /clips --yes",

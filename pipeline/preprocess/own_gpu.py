@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from deiii.data.tools.counts import counted
 from deiii.data.tools.devices import visible_devices
 
 
@@ -31,7 +32,7 @@ def own_gpu(name: str, visible: str | None) -> str:
     devices = visible_devices(visible)
     if number >= len(devices):
         raise RuntimeError(
-            f"worker {name} is number {number + 1} of its job, which has {len(devices)} GPUs "
+            f"worker {name} is number {number + 1} of its job, which has {counted(len(devices), 'GPU')} "
             f"(CUDA_VISIBLE_DEVICES={visible}): ask for cluster.per_job GPUs with "
             "cluster.gpu_directives=[--gres=gpu:N], or lower cluster.per_job"
         )

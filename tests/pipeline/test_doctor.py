@@ -8,6 +8,7 @@ from importlib import metadata
 
 import av.codec
 import pytest
+import torch
 
 from deiii.__main__ import main
 from deiii.data.config.schema import Config
@@ -130,3 +131,11 @@ def test_what_a_stopped_pip_left_behind_is_no_problem(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     (found,) = doctor._packages(Config())
     assert found.level == "ok", found.text
+
+
+def test_a_single_thread_is_not_several(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    (check,) = doctor._devices(Config())
+    assert check.text == "none; PyTorch uses 1 thread"

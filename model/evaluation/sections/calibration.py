@@ -29,7 +29,7 @@ NEAR_LIMIT = 1.01  # a temperature within this factor of a limit counts as being
 def calibration_of(test: Predictions, validation: Predictions | None) -> Values:
     """Return the calibration of the fused head on test speakers, for ``metrics.json``.
 
-    The temperature is found on validation speakers alone; there is none without them.
+    The temperature is fitted on validation speakers alone; there is none without them.
 
     Returns:
         see `deiii.model.calibration.calibration`; empty where no labelled test clip has probabilities.
@@ -86,9 +86,9 @@ def calibration_values(found: Values) -> Values:
     versions = [name for name in VERSIONS if name in found]
     rows = [(label, *(number(found[name][key]) for name in versions)) for key, label in FIGURES.items()]
     t = found["temperature"]
-    about = "There are no labelled validation clips, so no temperature was found."
+    about = "There are no labelled validation clips, so no temperature was fitted."
     if t is not None:
-        about = f"The temperature {t:.3f} was found on validation speakers."
+        about = f"The temperature {t:.3f} was fitted on validation speakers."
         if note := limit_note(t):
             about += f" It {note}."
     header = ("", *(VERSIONS[name] for name in versions))

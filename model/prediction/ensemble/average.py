@@ -53,7 +53,7 @@ class TemperedScorer:
 
     Attributes:
         scorer: scorer of the network or the ensemble.
-        temperature: found on validation speakers (`deiii.model.calibration`).
+        temperature: fitted on validation speakers (`deiii.model.calibration`).
     """
 
     scorer: Scorer

@@ -87,7 +87,8 @@ def predict_live(
     report(describe(found))
     always(f"results: {path}")
     if overlay is not None:
-        skipped = f"; {found['not_drawn']} frames were left out, because drawing was too slow"
+        left_out = counted(found["not_drawn"], "frame was", "frames were")
+        skipped = f"; {left_out} left out, because drawing was too slow"
         always(f"overlay: {overlay}{skipped if found['not_drawn'] else ''}")
     return found
 
@@ -114,7 +115,7 @@ def line(moment: Moment, dropped: int) -> str:
     words += "".join(f"  {name} {value:+.2f}" for name, value in moment.attributes.items())
     delay = f"  delay {1000 * moment.delay_s:.0f} ms" if moment.delay_s is not None else ""
     face = "" if moment.face_share is None else f"  face {100 * moment.face_share:.0f} %"
-    return f"{words}{face}{delay}" + (f"  {dropped} frames dropped" if dropped else "")
+    return f"{words}{face}{delay}" + (f"  {counted(dropped, 'frame')} dropped" if dropped else "")
 
 
 def describe(found: dict[str, Any]) -> str:

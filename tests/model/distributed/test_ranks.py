@@ -87,6 +87,9 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         device_of(ranks, "cuda")
     with pytest.raises(ConfigError, match="train.device=cuda:1: several processes take a GPU each"):
         device_of(ranks, "cuda:1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="which has 1 GPU; use --nproc-per-node 1"):
+        device_of(ranks, "cuda")
 
 
 def test_only_training_is_for_several_processes(monkeypatch, capsys):

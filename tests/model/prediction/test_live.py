@@ -20,7 +20,7 @@ from deiii.data.cache.flow_codec import encode_flow
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.network.task import Task
 from deiii.model.prediction.live.moments import LiveMoments
-from deiii.model.prediction.live.show import predict_live
+from deiii.model.prediction.live.show import line, predict_live
 from deiii.model.prediction.overlay import live as live_overlay
 from deiii.model.prediction.windows.moments import Moment
 from deiii.pipeline.media.streaming import live
@@ -298,3 +298,11 @@ def test_times_follow_the_clock_where_timestamps_go_astray():
     assert clock.time(None, 1.7, False) == 1.7
     assert clock.time(9000.0, 2.0, False) == 2.0  # jumps
     assert clock.time(9000.5, 2.5, False) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "end"), [(0, "face 50 %"), (1, "1 frame dropped"), (2, "2 frames dropped")]
+)
+def test_a_line_counts_the_frames_that_were_dropped(dropped, end):
+    moment = Moment(1.0, 0.0, 1.0, {"happy": 0.9, "sad": 0.1}, {}, face_share=0.5)
+    assert line(moment, dropped).endswith(end)

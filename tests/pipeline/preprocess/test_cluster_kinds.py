@@ -315,6 +315,8 @@ def test_each_worker_of_a_job_has_a_gpu_of_its_own(name, visible, expected, monk
 def test_a_job_with_too_few_gpus_is_an_error():
     with pytest.raises(RuntimeError, match="number 3 of its job, which has 2 GPUs"):
         own_gpu("SLURMCluster-0-2", "0,1")
+    with pytest.raises(RuntimeError, match="number 3 of its job, which has 1 GPU "):
+        own_gpu("SLURMCluster-0-2", "0")
 
 
 def test_workers_with_and_without_a_gpu_start_and_share_the_work(tmp_path):
