@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deiii.data.cache.stages import extra_inputs
@@ -47,13 +45,12 @@ from deiii.model.prediction.manifest import (
     WEIGHTS,
     ExportError,
     check_target,
+    digests,
     known_licence,
     marked_unfinished,
     portable_settings,
-    read_manifest,
     remove_members,
     test_scores,
-    unusable,
 )
 from deiii.model.prediction.onnx_file import check_packages, write_onnx
 from deiii.model.training.checkpoint import save_tensors
@@ -163,6 +160,7 @@ def export(
             manifest[difference] = write(network.eval(), config, folder / name)
             bar.update()
         save_tensors(folder / WEIGHTS, {n: t.contiguous().clone() for n, t in network.state_dict().items()})
+        manifest["sha256"] = digests(folder)
         write_text(folder / CARD, model_card(manifest, metrics, corpus_title(config, info)))
         write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
     return folder
@@ -204,20 +202,6 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus:
         interval=kind_of_interval(metrics or {}),
         front=front_matter(manifest, title, figures, metrics and metrics["test"], corpus),
     )
-
-
-def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, Tensor], Path]:
-    """Return the settings, the manifest, the weights by name, and the path of the weights.
-
-    Raises:
-        ExportError: the folder holds no export, a damaged one, or one of another format.
-    """
-    config, manifest = read_manifest(folder)
-    path = Path(folder) / WEIGHTS
-    try:
-        return config, manifest, load_file(path), path
-    except (OSError, ValueError, SafetensorError) as error:
-        raise unusable(path.parent, error) from None
 
 
 def write_program(network: nn.Module, config: Config, path: Path) -> float:

@@ -16,7 +16,7 @@ from deiii.model.file_names import EXPORT, RUN
 from deiii.model.members import check_members, find_members
 from deiii.model.prediction.ensemble.average import AverageScorer, TemperedScorer
 from deiii.model.prediction.hub import NAME, PREFIX, download
-from deiii.model.prediction.manifest import ExportError, has_torch, test_scores
+from deiii.model.prediction.manifest import ExportError, check_member_digests, has_torch, test_scores
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.scored_weights import own_members
 from deiii.model.training.run_folder import RunError, RunFolder
@@ -64,9 +64,11 @@ def load(
         raise ExportError("name at least one run folder or exported folder")
     folders = [_local(str(name)) for name in names]
     members = find_members(folders)
+    whole = folders[0] if len(folders) == 1 and own_members(folders[0]) else None
+    if whole is not None and (whole / EXPORT).is_file():
+        check_member_digests(whole)
     options = (device, tuple(overrides), change_preprocessing, backend)
     found = [_load_one(member, *options) for member in members]
-    whole = folders[0] if len(folders) == 1 and own_members(folders[0]) else None
     network = found[0] if len(found) == 1 else ensemble_of(found, members, whole)
     return _calibrated(network, names) if calibrated else network
 

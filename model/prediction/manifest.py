@@ -20,7 +20,7 @@ from deiii.data.cache.stages import BUILT_IN, get_stage, with_upstream
 from deiii.data.config.load import config_class, parse_stored
 from deiii.data.config.schema import Config
 from deiii.data.sharing.licences import NOT_STATED, licence_of
-from deiii.data.tools.atomic_files import atomic_path, writable_folder
+from deiii.data.tools.atomic_files import atomic_path, file_sha256, writable_folder
 from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
@@ -31,6 +31,7 @@ PROGRAM = "deiii.pt2"
 ONNX = "model.onnx"
 CARD = "README.md"
 FILES = (MANIFEST, WEIGHTS, PROGRAM, ONNX, CARD)
+CHECKED = (WEIGHTS, PROGRAM, ONNX)  # files whose SHA-256 the manifest records
 UNFINISHED = ".deiii-unfinished"  # marks a folder that holds a part of an export
 FORMAT = 1
 SEVERAL = 2  # the format of the manifest of an ensemble; an earlier version refuses it
@@ -77,6 +78,36 @@ def read_manifest(folder: str | Path) -> tuple[Config, dict[str, Any]]:
         raise
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise unusable(path.parent, error) from None
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files of an export that hold its network, by name, for the manifest."""
+    return {name: file_sha256(folder / name) for name in CHECKED if (folder / name).is_file()}
+
+
+def check_digest(folder: Path, manifest: Mapping[str, Any], name: str) -> None:
+    """Check that a file of an export is the one that its manifest records.
+
+    The classes, the figures and the temperature in the manifest are those of one network. Exports of versions
+    that recorded no digests, and missing files, are not checked.
+
+    Raises:
+        ExportError: the file is another one.
+    """
+    wanted = manifest.get("sha256", {}).get(name)
+    if wanted is not None and (folder / name).is_file() and file_sha256(folder / name) != wanted:
+        raise unusable(folder, f"{name} is not the file that {MANIFEST} records: its SHA-256 differs")
+
+
+def check_member_digests(folder: Path) -> None:
+    """Check that the members of an exported ensemble are those that its own manifest records.
+
+    Raises:
+        ExportError: a member was replaced.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for name in manifest.get("sha256", {}):
+        check_digest(folder, manifest, name)
 
 
 def known_licence(corpus: str) -> str:
@@ -162,12 +193,16 @@ def copy_export(source: Path, folder: Path, onnx: bool = False, licence: str | N
         onnx, licence: what the copy must have, see `check_wanted`.
 
     Raises:
-        ExportError: the new folder holds other files, or the exported folder lacks what is wanted.
+        ExportError: the new folder holds other files, or the exported folder lacks what is wanted or has a
+            file that its manifest does not record.
     """
     check_wanted(source, onnx, licence)
     if folder.exists() and folder.samefile(source):
         return folder
     check_target(folder)
+    manifest = read_manifest(source)[1]
+    for name in CHECKED:
+        check_digest(source, manifest, name)
     writable_folder(folder)
     remove_members(folder)
     with marked_unfinished(folder):

@@ -24,7 +24,14 @@ from deiii.data.loader.recording import SLACK_S
 from deiii.data.loader.sampling import choose_rows, pick, video_steps
 from deiii.data.loader.stage_arrays import Levels, StageLevels, band_levels
 from deiii.data.tools.machine import usable_cores
-from deiii.model.prediction.manifest import MANIFEST, ONNX, ExportError, has_torch, read_manifest
+from deiii.model.prediction.manifest import (
+    MANIFEST,
+    ONNX,
+    ExportError,
+    check_digest,
+    has_torch,
+    read_manifest,
+)
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.prediction.windows.units import MOST_BATCH
@@ -236,6 +243,7 @@ def load_folder(
             f"{folder}: the network reads flow of RAFT, which needs PyTorch; install it, or train a network "
             "with flow.method=dis"
         )
+    check_digest(folder, manifest, ONNX)
     try:
         session = open_session(str(folder / ONNX), threads or usable_cores())
     except Exception as error:  # onnxruntime raises types of its own

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from deiii.data.cache.stages import get_stage, network_stages
 from deiii.data.config.schema import Config
@@ -24,8 +27,14 @@ from deiii.data.tools.devices import use_device
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.model.network.hide_streams import hide
 from deiii.model.network.streams import enabled_streams
-from deiii.model.prediction.export import read_export
-from deiii.model.prediction.manifest import MANIFEST, test_scores
+from deiii.model.prediction.manifest import (
+    MANIFEST,
+    WEIGHTS,
+    check_digest,
+    read_manifest,
+    test_scores,
+    unusable,
+)
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.prediction.windows.units import MOST_BATCH
@@ -80,6 +89,21 @@ class TorchScorer:
         train = in_full_precision(config.train)
         found = score(self.network, batches.epoch(0), self.device, train, hide_inputs)
         return HeadOutputs(len(found.index), found.probabilities, found.attributes, found.present)
+
+
+def read_export(folder: str | Path) -> tuple[Config, dict[str, Any], dict[str, Tensor], Path]:
+    """Return the settings, the manifest, the weights by name, and the path of the weights.
+
+    Raises:
+        ExportError: the folder holds no export, a damaged one, or one of another format.
+    """
+    config, manifest = read_manifest(folder)
+    path = Path(folder) / WEIGHTS
+    check_digest(path.parent, manifest, WEIGHTS)
+    try:
+        return config, manifest, load_file(path), path
+    except (OSError, ValueError, SafetensorError) as error:
+        raise unusable(path.parent, error) from None
 
 
 @usual_defaults()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
+from deiii.data.tools.atomic_files import file_sha256, writable_folder, write_json, write_text
 from deiii.model.corpus_title import corpus_title
 from deiii.model.file_names import RUN
 from deiii.model.members import check_members, find_members
@@ -25,6 +25,7 @@ from deiii.model.prediction.manifest import (
     MEMBER,
     SEVERAL,
     ExportError,
+    check_member_digests,
     check_target,
     check_wanted,
     copy_export,
@@ -72,6 +73,8 @@ def export_ensemble(
         raise ExportError(f"{inside[0]} would be replaced; name a folder that holds none of the members")
     _check(members)
     copied = _exported(names)
+    if copied:
+        check_member_digests(copied)
     metrics = _metrics(names)  # refuses figures of other weights, before anything is written
     writable_folder(folder)
     with marked_unfinished(folder):
@@ -94,6 +97,8 @@ def export_ensemble(
             manifest["temperature"] = (metrics or {}).get("calibration", {}).get("temperature")
             manifest["scores"] = test_scores(metrics)
             text = model_card(manifest, metrics, title)
+        manifests = [f"{name}/{MANIFEST}" for name in _member_names(len(members))]
+        manifest["sha256"] = {name: file_sha256(folder / name) for name in manifests}
         if text:
             write_text(folder / CARD, text)
         write_json(folder / MANIFEST, manifest)  # last, because it marks a complete export
@@ -139,7 +144,7 @@ def _manifest(folder: Path, count: int) -> dict[str, Any]:
     each = [json.loads((folder / name / MANIFEST).read_text(encoding="utf-8")) for name in names]
     differences = ("program_difference", "onnx_difference")
     worst = {name: max(own[name] for own in each) for name in differences if all(name in own for own in each)}
-    own = (*differences, "temperature", "scores", "training")
+    own = (*differences, "temperature", "scores", "training", "sha256")
     shared = {name: value for name, value in each[0].items() if name not in own}
     return {
         **shared, **worst, "format": SEVERAL, MEMBERS: names,

@@ -169,6 +169,8 @@ def test_one_exported_folder_holds_all_members(runs, evaluated, seen_run, tmp_pa
 def test_a_copy_of_an_ensemble_keeps_its_figures_and_its_temperature(runs, evaluated, tmp_path):
     metrics, folder = evaluated
     exported = export_ensemble([folder], tmp_path / "exported", program=False)
+    listed = json.loads((exported / "deiii.json").read_text())["sha256"]
+    assert listed.keys() == {f"member{n}/deiii.json" for n in range(len(listed))}
     wanted = json.loads((exported / "deiii.json").read_text())
     assert wanted["scores"]["uar"] == metrics["test"]["uar"]
     assert wanted["temperature"] == metrics["calibration"]["temperature"]
@@ -183,6 +185,12 @@ def test_a_copy_of_an_ensemble_keeps_its_figures_and_its_temperature(runs, evalu
     for name in (folder, exported, *copies):
         assert load(name, device="cpu").scores == wanted["scores"]
     assert load(runs, device="cpu").scores is None  # nothing says that they were scored together
+    with open(copies[0] / "member1/deiii.json", "a") as file:  # a member is another network
+        file.write(" ")
+    with pytest.raises(ExportError, match=r"member1/deiii\.json is not the file that deiii\.json records"):
+        load(copies[0], device="cpu")
+    with pytest.raises(ExportError, match=r"member1/deiii\.json is not the file"):
+        export_ensemble([copies[0]], tmp_path / "again")
 
 
 @pytest.mark.slow  # writing two ONNX files takes long

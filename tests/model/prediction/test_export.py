@@ -8,10 +8,11 @@ import math
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from deiii import load
 from deiii.__main__ import main
@@ -19,8 +20,9 @@ from deiii.data.config.load import load_config
 from deiii.data.loader.loader import Loader
 from deiii.data.tools import progress
 from deiii.model.prediction import export as export_module
-from deiii.model.prediction.export import ExportError, describe_inputs, export, model_card, read_export
+from deiii.model.prediction.export import ExportError, describe_inputs, export, model_card
 from deiii.model.prediction.manifest import copy_export
+from deiii.model.prediction.with_torch import read_export
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunError
 
@@ -33,6 +35,24 @@ def exported(seen_run, tmp_path_factory):
 def test_the_folder_holds_all_files(exported):
     names = {p.name for p in exported.iterdir()}
     assert names == {"deiii.json", "model.safetensors", "deiii.pt2", "README.md"}
+
+
+def test_files_that_were_changed_since_the_export_are_refused(exported, tmp_path):
+    """The classes, figures and temperature of the manifest are not those of other weights."""
+    manifest = json.loads((exported / "deiii.json").read_text())
+    digests = {name: sha256((exported / name).read_bytes()).hexdigest() for name in manifest["sha256"]}
+    assert manifest["sha256"] == digests and digests.keys() == {"model.safetensors", "deiii.pt2"}
+    other = shutil.copytree(exported, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, other / "model.safetensors")
+    with pytest.raises(ExportError, match=r"model\.safetensors is not the file that deiii\.json records"):
+        load(other)
+    with pytest.raises(ExportError, match=r"model\.safetensors is not the file"):
+        copy_export(other, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    del manifest["sha256"]  # an export of a version that recorded none
+    (other / "deiii.json").write_text(json.dumps(manifest))
+    assert load(other).classes
 
 
 def test_weights_are_the_best_epochs(exported, seen_run):

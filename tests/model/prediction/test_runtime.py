@@ -18,7 +18,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deiii import load
+from deiii import load, runtime
 from deiii.__main__ import main
 from deiii.data.cache.flow_codec import encode_flow
 from deiii.data.cache.stages import get_stage
@@ -59,6 +59,15 @@ def test_inputs_and_outputs_have_names_and_free_axes(exported):
         f"{head}_{kind}" for head in ("fused", "video", "audio") for kind in kinds
     }
     assert manifest["onnx_difference"] <= SAME
+
+
+@writes_onnx
+def test_another_program_than_the_exported_one_is_refused(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    with open(folder / "model.onnx", "ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ExportError, match=r"model\.onnx is not the file that deiii\.json records"):
+        runtime.load(folder)
 
 
 @writes_onnx
