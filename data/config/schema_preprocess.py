@@ -49,8 +49,8 @@ class CorpusConfig:
     title: str = opt("corpus", "Name of the corpus in caches and reports. Used if corpus.name=pattern.")
     pattern: str | None = opt(
         None,
-        "Regular expression with the groups speaker and label that is searched for in each recording's path "
-        "without its suffix. Used if corpus.name=pattern.",
+        "Regular expression with the groups speaker, label and optionally sex that is searched for in each "
+        "recording's path without its suffix. Used if corpus.name=pattern.",
     )
     codes: dict[str, str | None] = opt(
         {},

@@ -16,6 +16,10 @@ from pathlib import Path, PurePath
 
 from deiii.data.tools.counts import counted
 
+SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female",
+         "m": "male", "male": "male", "man": "male"}  # other words are unknown  # fmt: skip
+KNOWN_SEXES = ("female", "male")
+
 
 @dataclass(frozen=True)
 class Clip:

@@ -1,7 +1,8 @@
 """Corpora whose file names contain speaker and label, described by a regular expression.
 
 ``corpus.pattern`` is searched for in each recording's path below ``corpus.root``, with forward slashes and
-without its suffix; capital and small letters are the same. It has the groups ``speaker`` and ``label``.
+without its suffix; capital and small letters are the same. It has the groups ``speaker`` and ``label``. A
+group ``sex`` is optional (f, female, w, woman, m, male, man); it may lie within another group.
 ``corpus.codes`` names the class of each label, e.g. ``{an: angry, ha: happy}``; a code with ``null`` leaves
 its recordings out. Without codes, the labels are the classes.
 
@@ -15,18 +16,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
-from deiii.data.corpora.clips import Clip, Corpus, CorpusError
+from deiii.data.corpora.clips import KNOWN_SEXES, SEXES, Clip, Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files, nothing_there, root_folder
 from deiii.data.corpora.spelling import clean, fold_labels, refuse_spellings
 from deiii.data.tools.counts import counted, examples
 
 ORDER = (*VIDEO, *AUDIO)
 GROUPS = ("speaker", "label")
+MOST_NAMED = 5  # words of the group sex that notes name
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +71,9 @@ def scan(config: CorpusConfig) -> Corpus:
         if label is None or rank.get(clip_id, len(ORDER)) < place:
             continue
         rank[clip_id] = place
-        clips[clip_id] = Clip(clip_id, path, clean(found["speaker"]).casefold(), label)
+        sex = clean(found["sex"] or "").casefold() if "sex" in pattern.groupindex else ""
+        speaker = clean(found["speaker"]).casefold()
+        clips[clip_id] = Clip(clip_id, path, speaker, label, sex=SEXES.get(sex, sex))
     if not clips and left_out:
         raise CorpusError(
             f"pattern: corpus.codes leaves out {counted(left_out, 'file')} under {config.root}, all "
@@ -82,6 +86,8 @@ def scan(config: CorpusConfig) -> Corpus:
         )
     remedy = "change corpus.pattern or the names of the files, so that one person has one name"
     refuse_spellings("speakers", sorted({clip.speaker for clip in clips.values()}), remedy)
+    unknown = _unknown_sexes(clips.values())
+    clips = {i: clip if clip.sex in KNOWN_SEXES else replace(clip, sex="") for i, clip in clips.items()}
     notes: list[str] = []
     if not codes:
         labels = ((clip.path, clip.label or "") for clip in clips.values())
@@ -95,8 +101,28 @@ def scan(config: CorpusConfig) -> Corpus:
         else dict.fromkeys(sorted(c.label or "" for c in clips.values()))
     )
     names = tuple(name for name in classes if name)
-    said = tuple(f"label {note}" for note in notes)
+    said = (*(f"label {note}" for note in notes), *unknown)
     return Corpus("pattern", str(root), names, tuple(clips[i] for i in sorted(clips)), notes=said)
+
+
+def _unknown_sexes(clips: Iterable[Clip]) -> list[str]:
+    """Refuse a speaker of two sexes; returns a note on each word that is not understood."""
+    first: dict[str, Clip] = {}
+    unknown: dict[str, str] = {}
+    for clip in clips:
+        if clip.sex in KNOWN_SEXES:
+            other = first.setdefault(clip.speaker, clip)
+            if other.sex != clip.sex:
+                raise CorpusError(
+                    f"pattern: speaker {clip.speaker} is {other.sex} in {other.path} and {clip.sex} in "
+                    f"{clip.path}; change corpus.pattern or the names of the files"
+                )
+        elif clip.sex:
+            unknown.setdefault(clip.sex, clip.path)
+    return [
+        f"sex {word!r} of {path} is not understood and left out; the group sex reads f, female, m or male"
+        for word, path in list(unknown.items())[:MOST_NAMED]
+    ]
 
 
 def _codes(given: Mapping[str, str | None]) -> dict[str, str | None]:

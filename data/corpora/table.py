@@ -24,7 +24,7 @@ from pathlib import Path
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.config.suggest import nearest
-from deiii.data.corpora.clips import Clip, Corpus, CorpusError
+from deiii.data.corpora.clips import KNOWN_SEXES, SEXES, Clip, Corpus, CorpusError
 from deiii.data.corpora.files import root_folder
 from deiii.data.corpora.spelling import (
     MOST_NAMED,
@@ -41,9 +41,6 @@ from deiii.data.corpora.spelling import (
 REQUIRED = ("path", "speaker", "label")
 ATTRIBUTES = ("valence", "arousal", "dominance")
 COLUMNS = (*REQUIRED, *ATTRIBUTES, "fold", "sex")
-SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female",
-         "m": "male", "male": "male", "man": "male"}  # other words are unknown  # fmt: skip
-KNOWN_SEXES = ("female", "male")
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (1.0, 5.0), (1.0, 7.0), (1.0, 9.0))
 SEPARATORS = ";\t|"
 SEPARATOR = "columns are separated by semicolons, tabs or bars; save the table with commas"

@@ -63,6 +63,31 @@ def test_configs_read_their_layouts(tmp_path, name):
     assert corpus.name == f"pattern-{name}"
 
 
+def test_the_names_of_mead_tell_the_sex(tmp_path):
+    for path in ("M003/video/front/angry/level_1/001.mp4", "W009/video/front/happy/level_1/030.mp4"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    corpus = scan(load_config("mead", [f"corpus.root={tmp_path}"]).corpus)
+    assert {clip.speaker: clip.sex for clip in corpus.clips} == {"m003": "male", "w009": "female"}
+
+
+def test_a_sex_that_is_not_understood_is_noted_and_one_that_changes_is_refused(tmp_path):
+    pattern = r"^(?P<speaker>s\d)(?P<sex>[a-z]?)_(?P<label>[a-z]+)$"
+    words = ["corpus.name=pattern", f"corpus.root={tmp_path}", f"corpus.pattern={pattern}"]
+    for name in ("s1f_sad.wav", "s1_happy.wav", "s2x_sad.wav"):
+        (tmp_path / name).touch()
+    corpus = scan(load_config(overrides=words).corpus)
+    assert {clip.id: clip.sex for clip in corpus.clips} == {
+        "s1f_sad": "female",
+        "s1_happy": "",
+        "s2x_sad": "",
+    }
+    assert any("sex 'x' of s2x_sad.wav is not understood" in note for note in corpus.notes)
+    (tmp_path / "s1m_angry.wav").touch()
+    with pytest.raises(CorpusError, match=r"speaker s1 is (fe)?male in .* and (fe)?male in "):
+        scan(load_config(overrides=words).corpus)
+
+
 SPEAKERS = {"savee": 4, "enterface": 42, "emodb": 10, "tess": 2, "cafe": 12, "java_sed": 10, "mead": 48}
 
 
