@@ -19,6 +19,8 @@ from distributed.comm import CommClosedError
 from distributed.core import Status
 
 from deiii.data.cache.stages import get_stage, with_upstream
+from deiii.data.cluster.first_worker import await_first_worker
+from deiii.data.cluster.whole_jobs import WholeJobs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import usable_cores
@@ -125,12 +127,16 @@ def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
             cluster, workers = _start(config, tasks)
             closing.push(partial(_close, cluster, others if local else None))
             client = closing.enter_context(closed(Client(cluster)))
-        if config.cluster.adaptive:
-            cluster.adapt(minimum=min(config.cluster.minimum, workers), maximum=workers)
+        fewest = min(config.cluster.minimum, workers) if config.cluster.adaptive else workers
+        if config.cluster.kind == "slurm":  # a fixed number of workers, too: jobs that ended are replaced
+            per_job = config.cluster.per_job
+            cluster.adapt(Adaptive=WholeJobs, minimum=fewest, maximum=workers, per_job=per_job)
+        elif config.cluster.adaptive:
+            cluster.adapt(minimum=fewest, maximum=workers)
         else:
             cluster.scale(workers)
         if not local:
-            _await_workers(client, config)
+            await_first_worker(client, config)
         elif not config.cluster.adaptive:
             _await_processes(cluster, client, workers, mark)
         yield client
@@ -217,27 +223,6 @@ def _close(
         except KeyboardInterrupt:
             kill_workers(cluster, others)
             raise
-
-
-def _await_workers(client: Client, config: Config) -> None:
-    """Wait for the first worker on another machine.
-
-    Raises:
-        ClusterError: none connected within ``cluster.patience``.
-    """
-    remedy = {
-        "slurm": f"`squeue --me` says why jobs wait; their output is in {config.cluster.logs}",
-        "kubernetes": f"`kubectl get pods -n {config.cluster.namespace}` says why pods wait",
-    }
-    if config.cluster.adaptive and not config.cluster.minimum:
-        return  # workers are started for the first tasks
-    try:
-        while_connected(client, lambda: client.wait_for_workers(1, timeout=config.cluster.patience))
-    except TimeoutError:
-        raise ClusterError(
-            f"no worker connected within cluster.patience={config.cluster.patience:g} s; "
-            f"{remedy[config.cluster.kind]}"
-        ) from None
 
 
 def gpu_count(config: Config) -> int:

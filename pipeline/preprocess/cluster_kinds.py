@@ -14,6 +14,7 @@ from typing import Any
 
 from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 
+from deiii.data.cluster.whole_jobs import noting_refusals
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import visible_devices
@@ -140,7 +141,9 @@ def slurm_cluster(config: Config) -> Any:
         more["worker_extra_args"] = GPU_WORKER
         if cluster.per_job > 1:  # otherwise, all workers of a job would use its first GPU
             more["worker_extra_args"] = [*GPU_WORKER, "--preload", "deiii.pipeline.preprocess.own_gpu"]
-    return SLURMCluster(
+    job_class, refused = noting_refusals(SLURMCluster.job_cls)
+    made: Any = SLURMCluster(
+        job_cls=job_class,
         queue=cluster.queue,
         account=cluster.account,
         walltime=cluster.walltime,
@@ -156,6 +159,8 @@ def slurm_cluster(config: Config) -> Any:
         scheduler_options={"dashboard_address": config.dashboard},
         **more,
     )
+    made.refused = refused  # the errors of jobs that could not be submitted
+    return made
 
 
 def kubernetes_cluster(config: Config) -> Any:

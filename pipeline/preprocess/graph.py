@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deiii.data.cache.index import INDEX, StageIndex, write_index, write_table
 from deiii.data.cache.stages import FLOW, get_stage, import_function
+from deiii.data.cluster.first_worker import first_worker_watch
 from deiii.data.cluster.worker_checks import checked_workers, dashboard_words
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
@@ -177,7 +178,8 @@ def _run_turn(
         limit = max(IN_FLIGHT, 2 * max(workers, wanted_workers(config)))
         warming = start_models(client, config, tasks, found.done)
         resources = stage_resources(client, config)
-        runner = TaskRunner(client, resources, check, limit, tasks, found.done, report)
+        watch = first_worker_watch(client, config)
+        runner = TaskRunner(client, resources, check, limit, tasks, found.done, report, watch)
         total = sum(len(task.plan.clips) for task in tasks)
         with progress_bar(desc="preprocess (a step: one clip in one stage)", unit="step", total=total) as bar:
             runner.run(bar)

@@ -59,6 +59,7 @@ class TaskRunner:
         tasks: the shards to compute, in the order in which they are started.
         done: records of finished shards by stage and shard name; those of new shards are added.
         report: called with a line for users if no shard ends and the cause is known.
+        waiting: called while tasks run; raises an error if their workers do not come.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class TaskRunner:
         tasks: list[ShardTask],
         done: dict[str, dict[str, ShardRecord]],
         report: Callable[[str], None] = say,
+        waiting: Callable[[], None] = lambda: None,
     ):
         self._client = client
         self._resources = resources
         self._check = check
+        self._look = waiting
         self._limit = limit
         self._done = done
         self._stalls = StallWatch(client, report, "finished shards")
@@ -155,6 +158,7 @@ class TaskRunner:
                 latest = time.monotonic()
             if not batch:
                 self._stalls.look()
+                self._look()
                 time.sleep(POLL_S)
 
 

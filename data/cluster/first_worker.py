@@ -1,0 +1,77 @@
+"""Wait for the first worker of a cluster whose jobs or pods may wait in a queue.
+
+>>> await_first_worker(client, config)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from distributed import Client
+
+from deiii.data.config.schema import Config
+from deiii.data.tools.processes.dask_workers import ClusterError, workers_of
+
+POLL_S = 0.2  # s between two looks for the first worker
+FAILURES = 3  # failed attempts in a row to submit jobs after which the command ends
+LOOK_S = 5.0  # s between two looks for the first worker of an adaptive cluster
+
+
+def await_first_worker(client: Client, config: Config) -> None:
+    """Wait for the first worker on another machine.
+
+    Raises:
+        ClusterError: none connected within ``cluster.patience``, or the queue refuses the jobs.
+    """
+    if config.cluster.adaptive and not config.cluster.minimum:
+        return  # workers are started for the first tasks; `first_worker_watch` waits for them
+    end = time.monotonic() + config.cluster.patience
+    while not workers_of(client):
+        _check_submitted(client, config)
+        if time.monotonic() > end:
+            raise _no_first_worker(config)
+        time.sleep(POLL_S)
+
+
+def _check_submitted(client: Client, config: Config) -> None:
+    """Raise ClusterError if the queue refuses the jobs again and again, as for an unknown partition."""
+    refused = getattr(client.cluster, "refused", [])
+    if len(refused) >= FAILURES:
+        raise ClusterError(f"{config.cluster.kind} does not accept the jobs: {' '.join(refused[-1].split())}")
+
+
+def _no_first_worker(config: Config) -> ClusterError:
+    """Return the error where no job or pod started in time."""
+    remedy = {
+        "slurm": f"`squeue --me` says why jobs wait; their output is in {config.cluster.logs}",
+        "kubernetes": f"`kubectl get pods -n {config.cluster.namespace}` says why pods wait",
+    }
+    return ClusterError(
+        f"no worker connected within cluster.patience={config.cluster.patience:g} s; "
+        f"{remedy[config.cluster.kind]}"
+    )
+
+
+def first_worker_watch(client: Client, config: Config) -> Callable[[], None]:
+    """Return a function that raises ClusterError in the cases of `await_first_worker`.
+
+    It is called while tasks wait; a cluster that starts workers only for tasks has none before.
+    """
+    if config.cluster.kind == "local" or not config.cluster.adaptive:
+        return lambda: None
+    end = time.monotonic() + config.cluster.patience
+    seen = False
+    next_look = 0.0
+
+    def look() -> None:
+        nonlocal seen, next_look
+        now = time.monotonic()
+        if seen or now < next_look:
+            return
+        seen, next_look = bool(workers_of(client)), now + min(LOOK_S, config.cluster.patience)
+        _check_submitted(client, config)
+        if not seen and now > end:
+            raise _no_first_worker(config)
+
+    return look

@@ -1,0 +1,148 @@
+"""Scaling of clusters of jobs that hold several workers each.
+
+Dask scales by single workers. dask-jobqueue maps each of them to its job, so that a target of 15 workers in
+jobs of 8 cancels a job that still waits in the queue, and closing one idle worker ends 7 others that compute.
+It also does not notice that a job of several workers has ended, as at its time limit, and submits no other.
+`WholeJobs` scales by whole jobs, and replaces those that have ended.
+
+>>> cluster.adapt(Adaptive=WholeJobs, minimum=0, maximum=64, per_job=8)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from distributed import Adaptive, SchedulerPlugin
+from distributed.core import Status
+from distributed.protocol import pickle
+
+LOST_S = 30.0  # s without any of its workers after which a job counts as ended
+
+
+def job_of(worker: Any, per_job: int) -> str:
+    """Return the name of a worker's job, given the worker's name or Dask's record of it.
+
+    >>> job_of("SLURMCluster-0-3", 8), job_of("SLURMCluster-0", 1)
+    ('SLURMCluster-0', 'SLURMCluster-0')
+    """
+    name = str(getattr(worker, "name", worker))
+    return name.rpartition("-")[0] if per_job > 1 else name
+
+
+def noting_refusals(job: Any) -> tuple[Any, list[str]]:
+    """Return a class of jobs of dask-jobqueue that notes why they cannot be submitted, and its notes.
+
+    Dask keeps a refused job in its plan as if it waited in the queue, and only logs the error.
+
+    Args:
+        job: a class of jobs, such as `dask_jobqueue.slurm.SLURMJob`.
+    """
+    refused: list[str] = []  # since the last job that was submitted
+
+    class Noting(job):
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as error:  # those of the command's output, too
+                self.status = Status.failed
+                refused.append(str(error))
+                raise
+            refused.clear()
+
+    return Noting, refused
+
+
+class Connected(SchedulerPlugin):
+    """Notes the names of all workers that connect, also of those that are gone a moment later."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Note a worker; Dask calls this with its address."""
+        self.names.add(str(scheduler.workers[worker].name))
+
+
+class WholeJobs(Adaptive):
+    """Starts and ends whole jobs of a cluster of dask-jobqueue.
+
+    The wanted number of workers is rounded up to whole jobs. A job that waits in the queue, or whose workers
+    start, is not cancelled before the cluster is closed. A job ends when all of its workers have been idle in
+    several looks in a row (Dask's ``wait_count``). A job whose workers were connected and are all gone for
+    `LOST_S` is replaced if it is still needed.
+
+    Args:
+        cluster: the cluster.
+        per_job: number of workers in a job.
+        minimum, maximum: numbers of workers; rounded up to whole jobs.
+        options: further arguments of `distributed.Adaptive`.
+    """
+
+    def __init__(self, cluster: Any, per_job: int, minimum: int = 0, maximum: int = 0, **options: Any):
+        self._per_job = per_job
+        self._connected = Connected()
+        cluster.scheduler.add_plugin(self._connected, name="deiii-jobs")
+        self._gone: dict[str, float] = {}  # jobs without a worker, and the time at which this was first seen
+        super().__init__(cluster, minimum=self._whole(minimum), maximum=self._whole(maximum), **options)
+
+    def _whole(self, workers: int) -> int:
+        """Return a number of workers rounded up to whole jobs."""
+        return math.ceil(workers / self._per_job) * self._per_job
+
+    def _job(self, worker: Any) -> str:
+        return job_of(worker, self._per_job)
+
+    async def adapt(self) -> None:
+        """Look at the cluster, and submit or end jobs."""
+        await self._forget_ended()
+        await super().adapt()
+
+    async def _forget_ended(self) -> None:
+        """Remove jobs that ended or were refused from the cluster's plan, so that others are submitted."""
+        cluster: Any = self.cluster
+        for job in [name for name, job in cluster.workers.items() if job.status == Status.failed]:
+            cluster.workers.pop(job)
+            cluster.worker_spec.pop(job, None)
+        present = {self._job(name) for name in self.observed}
+        started = {self._job(name) for name in self._connected.names & self.plan}
+        now = time.monotonic()
+        self._gone = {job: self._gone.get(job, now) for job in started - present}
+        for job in [job for job, since in self._gone.items() if now - since >= LOST_S]:
+            cluster.worker_spec.pop(job, None)
+            # A later job may get the same name.
+            self._connected.names = {n for n in self._connected.names if self._job(n) != job}
+            ended = cluster.workers.pop(job, None)
+            if ended is not None:
+                with suppress(RuntimeError, OSError):  # scancel does not know a job that ended
+                    await ended.close()
+
+    async def target(self) -> int:
+        """Return the wanted number of workers, in whole jobs."""
+        return self._whole(await super().target())
+
+    async def recommendations(self, target: int) -> dict:
+        """Return what to do: submit jobs, nothing, or end jobs whose workers are all idle.
+
+        Args:
+            target: the wanted number of workers.
+        """
+        if len(self.plan) != len(self.requested):
+            await self.cluster  # submits the jobs that are planned
+        if target >= len(self.plan):
+            return await super().recommendations(target)
+        # To reach a target, the scheduler would end busy workers; with a minimum instead, it names idle ones.
+        key = pickle.dumps(partial(job_of, per_job=self._per_job))
+        idle = await self.scheduler.workers_to_close(key=key, attribute="name", minimum=target)
+        counts = {name: self.close_counts[name] + 1 for name in idle}
+        self.close_counts.clear()
+        self.close_counts.update(counts)
+        jobs: defaultdict[str, list[int]] = defaultdict(list)
+        for name, count in counts.items():
+            jobs[self._job(name)].append(count)
+        ends = [name for name in idle if min(jobs[self._job(name)]) >= self.wait_count]
+        return {"status": "down", "workers": ends} if ends else {"status": "same"}

@@ -1,0 +1,112 @@
+"""Queues of SLURM that let jobs wait, end them at their time limit, or refuse them; with dask-jobqueue."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from deiii.data.cluster import first_worker, whole_jobs
+from deiii.data.config.load import load_config
+from deiii.pipeline.preprocess.cluster import ClusterError
+from deiii.pipeline.preprocess.graph import preprocess
+from tests.helpers.clips import audio_corpus
+from tests.pipeline.preprocess.test_cluster_kinds import CONFIGS, skip_without_jobqueue
+
+SBATCH = """#!{python}
+import subprocess, sys
+log = open({folder!r} + "/jobs.txt", "a")
+script = open(sys.argv[-1]).read()
+{refuse}
+job = subprocess.Popen(
+    ["bash", "-c", "sleep {wait}\\n" + script], stdout=log, stderr=log, start_new_session=True
+)
+with open({folder!r} + "/sbatch.txt", "a") as file:
+    file.write(f"{{job.pid}}\\n")
+print(f"Submitted batch job {{job.pid}}")
+"""
+SCANCEL = """#!{python}
+import os, signal, sys
+for job in sys.argv[1:]:
+    os.killpg(int(job), signal.SIGTERM)
+"""
+
+
+def make_queue(folder: Path, monkeypatch, wait: float = 0, refuse: str = "") -> None:
+    """Write replacements of SLURM's commands.
+
+    Args:
+        folder: they are below it, with the number of each job's process in ``sbatch.txt``.
+        wait: s that a job waits in the queue.
+        refuse: Python code that refuses the job.
+    """
+    skip_without_jobqueue()
+    (folder / "bin").mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        words = {"python": sys.executable, "folder": str(folder), "refuse": refuse}
+        (folder / "bin" / name).write_text(text.format(**words, wait=wait))
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(CONFIGS.parent))
+
+
+def submitted(folder: Path) -> int:
+    return len((folder / "sbatch.txt").read_text().split())
+
+
+def far(folder: Path, *words: str):
+    own = ["stages=[logmel]", "corpus.clips_per_shard=1", "workers=2", "cluster.per_job=2"]
+    own += [f"cache={folder / 'far'}", f"cluster.logs={folder / 'logs'}", "cluster.memory_gb=1"]
+    return load_config([CONFIGS / "slurm.yaml"], [*own, *words])
+
+
+@pytest.mark.slow  # a job waits longer than the time after which Dask gives up workers that are not wanted
+@pytest.mark.parametrize("adaptive", ["true", "false"])
+def test_a_job_of_several_workers_may_wait_in_the_queue(tmp_path, monkeypatch, adaptive):
+    """It was cancelled after three seconds and submitted again, so that no job ever started."""
+    make_queue(tmp_path, monkeypatch, wait=8)
+    corpus = audio_corpus(tmp_path / "raw", speakers=1)
+    found = preprocess(far(tmp_path, f"cluster.adaptive={adaptive}"), corpus, lambda line: None)
+    assert (found.failed, found.computed) == (0, len(corpus.clips))
+    assert submitted(tmp_path) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_job_that_reaches_its_time_limit_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_jobs, "LOST_S", 2.0)
+    make_queue(tmp_path, monkeypatch)
+    killed = threading.Event()
+
+    def end_first_job() -> None:
+        while "Registered to" not in (tmp_path / "jobs.txt").read_text():
+            time.sleep(0.02)
+        os.killpg(int((tmp_path / "sbatch.txt").read_text().split()[0]), signal.SIGKILL)
+        killed.set()
+
+    (tmp_path / "jobs.txt").touch()
+    threading.Thread(target=end_first_job, daemon=True).start()
+    corpus = audio_corpus(tmp_path / "raw", speakers=20)  # more than the first job can compute
+    found = preprocess(far(tmp_path), corpus, lambda line: None)
+    assert killed.is_set() and (found.failed, found.computed) == (0, len(corpus.clips))
+    assert submitted(tmp_path) == 2
+
+
+def test_a_queue_that_refuses_jobs_is_an_error(tmp_path, monkeypatch):
+    refuse = "sys.exit('sbatch: error: invalid partition specified: short')"
+    make_queue(tmp_path, monkeypatch, refuse=refuse)
+    monkeypatch.setattr(first_worker, "FAILURES", 1)
+    monkeypatch.setattr(first_worker, "LOOK_S", 0.1)
+    with pytest.raises(ClusterError, match="slurm does not accept the jobs: .*invalid partition"):
+        preprocess(far(tmp_path), audio_corpus(tmp_path / "raw", speakers=1), lambda line: None)
+
+
+def test_an_adaptive_cluster_waits_no_longer_than_its_patience(tmp_path, monkeypatch):
+    make_queue(tmp_path, monkeypatch, wait=60)
+    with pytest.raises(ClusterError, match=r"no worker connected within cluster\.patience=1 s; `squeue"):
+        preprocess(far(tmp_path, "cluster.patience=1"), audio_corpus(tmp_path / "raw"), lambda line: None)
