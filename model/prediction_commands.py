@@ -93,8 +93,8 @@ def _add_time_options(sub: argparse.ArgumentParser) -> None:
         "--hop",
         type=time,
         metavar="S",
-        help="distance between windows in s (default: 0.2; in recordings of more than 400 s the distance "
-        "that gives 2000 windows, e.g. 1.8 for one hour; with --live 0.5)",
+        help="distance between windows in s (default: 0.2; in recordings of more than 4000 s the distance "
+        "that gives 20000 windows, e.g. 0.36 for two hours; with --live 0.5)",
     )
     sub.add_argument(
         "--backend",
@@ -112,7 +112,8 @@ def _add_time_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--segments",
         choices=("speech",),
-        help="predict for each segment of speech (found by silero-vad) and leave silence out",
+        help="predict for each segment of speech (found by silero-vad) and leave silence out; writes a table "
+        "<name>-segments.csv",
     )
     sub.add_argument(
         "--people",
@@ -125,7 +126,8 @@ def _add_time_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--timeline",
         action="store_true",
-        help="also write <name>.tsv, a table of begin, end and label that ELAN imports",
+        help="also write <name>-timeline.csv, a table of all outputs over time for spreadsheets, and "
+        "<name>.tsv, a table of begin, end and label that ELAN imports",
     )
 
 
@@ -194,6 +196,7 @@ def _predict(args: argparse.Namespace) -> int:
     from deiii.model.prediction.files import NO_OVERLAY, FileOptions, predict_files
     from deiii.model.prediction.hub import PREFIX
     from deiii.model.prediction.manifest import ExportError
+    from deiii.model.prediction.windows.tables import endings
 
     if not args.run.startswith(PREFIX) and not Path(args.run).is_dir() and not names_network(args.run):
         what = "a file" if Path(args.run).exists() else "not there"
@@ -240,7 +243,7 @@ def _predict(args: argparse.Namespace) -> int:
         runs, media, args.out, options, device, settings, args.change_preprocessing, args.backend,
         args.calibrated, progress=not args.quiet,
     )  # fmt: skip
-    written = listed([f"<name>.{kind}" for kind in ["json", *texts]])
+    written = listed([f"<name>{ending}" for ending in [".json", *endings(texts, options.speech)]])
     print(f"results: {args.out}/predictions.csv, and {written} for each file")
     files = list(dict.fromkeys(p.path for p in found))
     lost = [path for path in files if not any(p.usable for p in found if p.path == path)]

@@ -69,11 +69,11 @@ def test_every_command_takes_quiet_and_completion_proposes_it():
 def test_the_default_of_the_hop_is_that_of_the_help():
     (commands,) = [a for a in build_parser()._actions if hasattr(a, "_choices_actions")]
     (hop,) = [a for a in commands.choices["predict"]._actions if "--hop" in a.option_strings]
-    hour = sliding_window(3600.0, 1.6, None, None)[1]
-    assert (HOP_S, MOST_WINDOWS, hour) == (0.2, 2000, 1.8)
-    assert (
-        f"default: {HOP_S};" in hop.help and f"{MOST_WINDOWS} windows, e.g. {hour} for one hour" in hop.help
-    )
+    two_hours = sliding_window(7200.0, 1.6, None, None)[1]
+    assert (HOP_S, MOST_WINDOWS, two_hours) == (0.2, 20000, 0.36)
+    assert f"default: {HOP_S};" in hop.help
+    assert f"{MOST_WINDOWS} windows, e.g. {two_hours} for two hours" in hop.help
+    assert sliding_window(7200.04, 1.6, None, None)[1] == 0.37  # a multiple of 0.01 s, not 0.360002
     assert f"more than {HOP_S * MOST_WINDOWS:.0f} s" in hop.help and f"--live {STREAM_HOP_S}" in hop.help
 
 

@@ -35,7 +35,7 @@ from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.progress import seconds_bar
-from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
+from deiii.model.prediction.windows.tables import SEGMENTS, course_texts, segment_lines
 from deiii.model.prediction.windows.units import check_window
 from deiii.pipeline.faces.quality import describe_figures
 from deiii.pipeline.media.streaming.address import shown
@@ -49,8 +49,6 @@ FACE_COLUMNS = {
     "sharpness": "face_sharpness", "brightness": "face_brightness",
     "yaw": "head_yaw", "pitch": "head_pitch", "roll": "head_roll",
 }  # fmt: skip
-# Functions that return the timeline of a prediction as text, keyed by the suffix of the file.
-TEXTS = {"vtt": webvtt, "tsv": elan_table}
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class FileOptions:
         window_s, hop_s: length and distance of the sliding window in s; see `Predictor.predict`.
         same_speaker: whether all files are of one speaker; a network that normalises by speaker then uses
             the levels of all of them, as evaluation does.
-        texts: which of `TEXTS` to write for each file, too.
+        texts: which of `deiii.model.prediction.windows.tables.TEXTS` to write for each file, too.
         speech: whether to predict for each stretch of speech, and to leave silence out.
         people: whether to predict for each person in a file; see `Predictor.predict_people`.
     """
@@ -152,12 +150,15 @@ def predict_loaded(
             drawn = None if overlay is None else _overlay_target(overlay, name, len(files))
             own = _predict_one(network, file, options, levels, detector, drawn, progress)
             write_json(out / f"{name}.json", _tree(own, out, name) if options.people else own[0].tree())
-            for kind in options.texts:
-                course = [span for prediction in own for span in spans(prediction)]
-                write_text(out / f"{name}.{kind}", TEXTS[kind](course))
+            outputs = network.classes, network.attributes
+            course = course_texts(own, *outputs, options.texts, options.speech, options.people)
+            for ending, text in course.items():
+                write_text(out / f"{name}{ending}", text)
             bar.clear()
+            segments = out / (name + (SEGMENTS if options.speech else ".json"))
             for prediction in own:
-                (report if prediction.usable else always_shown(report))(describe(prediction))
+                words = describe(prediction, segments)
+                (report if prediction.usable else always_shown(report))(words)
             if drawn is not None:
                 own = _with_overlay(own, network, drawn, progress, report)
             found += [_light(prediction) for prediction in own]
@@ -195,13 +196,15 @@ def _predict_one(
             keep_flow = writable_folder(overlay.parent)
     try:
         with seconds_bar(file, progress) as advance:
-            speech = None if detector is None else speech_segments(file, detector)
+            speech = None if detector is None else speech_segments(file, detector, advance.speech)
             window_s, hop_s = options.window_s, options.hop_s
             if options.people:
                 return network.predict_people(
-                    file, window_s=window_s, hop_s=hop_s, levels=levels, speech=speech, progress=advance
-                )
-            return [network.predict(file, window_s, hop_s, levels, speech, keep_flow, advance)]
+                    file, window_s=window_s, hop_s=hop_s, levels=levels, speech=speech, progress=advance,
+                    audio_progress=advance.audio,
+                )  # fmt: skip
+            found = network.predict(file, window_s, hop_s, levels, speech, keep_flow, advance, advance.audio)
+            return [found]
     except Exception as error:  # one unusual file must not end the run; the error is recorded
         if is_machine_trouble(error):
             raise
@@ -254,8 +257,8 @@ def find_media(words: Sequence[str]) -> list[Path]:
     return files
 
 
-def describe(p: Prediction) -> str:
-    """Return a file's prediction as text for the terminal."""
+def describe(p: Prediction, segments: Path | None = None) -> str:
+    """Return a file's prediction as text for the terminal; ``segments`` is the file that lists segments."""
     name = printable_name(p.path)
     lines = [f"{name}  ({p.seconds:.1f} s)"]
     if p.person is not None:
@@ -266,10 +269,7 @@ def describe(p: Prediction) -> str:
     for name, value in sorted(p.probabilities.items(), key=lambda item: -item[1]):
         lines.append(f"  {padded(name, width)} {value:6.3f}  {'█' * round(BAR * value)}")
     lines += [f"  {padded(name, width)} {value:+6.2f}" for name, value in p.attributes.items()]
-    for s in p.segments:
-        words = [] if s.label is None else [f"{s.label} {s.probabilities[s.label]:.2f}"]
-        words += [f"{name} {value:+.2f}" for name, value in s.attributes.items()]
-        lines.append(f"  {s.begin_s:7.2f} to {s.end_s:7.2f} s  {', '.join(words) or 'no usable input'}")
+    lines += segment_lines(p, None if segments is None else printable_name(segments))
     for output, shares in p.contributions.items():
         lines.append(f"  contributions to {output}: " + ", ".join(f"{s} {v:+.3f}" for s, v in shares.items()))
     if p.face:

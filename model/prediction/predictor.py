@@ -148,6 +148,7 @@ class Predictor:
         speech: Intervals | None = None,
         keep_flow: str | Path | None = None,
         progress: Callable[[float], None] = lambda done_s: None,
+        audio_progress: Callable[[float], None] = lambda done_s: None,
     ) -> Prediction:
         """Predict for one media file.
 
@@ -160,7 +161,8 @@ class Predictor:
             path: any media file; the notes of the result name the inputs that it lacks.
             window_s: length of the sliding window in s; by default that of the median training clip, at most
                 half of the recording.
-            hop_s: distance of the windows in s; by default 0.2, or more so that there are at most 2000.
+            hop_s: distance of the windows in s; by default 0.2, or more so that there are at most
+                20,000.
             levels: levels of the speaker's features, from `speaker_levels`; used if the network was trained
                 with ``loader.normalise=speaker``. Without them, the levels come from this file alone.
             speech: stretches of speech in s, from `deiii.pipeline.streaming.voice.speech_segments`; the
@@ -168,6 +170,8 @@ class Predictor:
             keep_flow: folder for a temporary file with the flow of a file that is read in order;
                 `draw_overlay` needs it.
             progress: receives the time in s up to which such a file is done.
+            audio_progress: receives the time in s up to which the audio of such a file is read, which is
+                before its video.
 
         Raises:
             ConfigError: ``window_s`` or ``hop_s`` cannot be used.
@@ -178,7 +182,8 @@ class Predictor:
         """
         from deiii.model.prediction.windows.media import predict_file
 
-        return predict_file(self, path, Options(window_s, hop_s, levels, speech, keep_flow, progress))
+        options = Options(window_s, hop_s, levels, speech, keep_flow, progress, audio_progress)
+        return predict_file(self, path, options)
 
     def predict_people(self, path: str | Path, **options: Any) -> list[Prediction]:
         """Predict for each person in a media file, for the time for which they are visible.

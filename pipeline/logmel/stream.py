@@ -84,10 +84,12 @@ class SpooledLogMel:
     Attributes:
         outcome: outcome that the logmel stage would record.
         end_s: end of the last hop, s.
+        read_s: how much audio `compute` has read so far, s.
     """
 
     def __init__(self, config: LogMelConfig):
         self.config = config
+        self.read_s = 0.0
         self.outcome = Outcome(Status.OK)
         self._file = tempfile.TemporaryFile()
         self._floor = np.float16(-np.inf)
@@ -141,6 +143,7 @@ class SpooledLogMel:
             if self._stopped:
                 raise ClipError(Status.UNREADABLE, "the reading was stopped")
             levels.append(self._write(mel.push(samples)))
+            self.read_s = reader.count / reader.sample_rate
         if not reader.track.pieces:
             return
         levels.append(self._write(mel.finish()))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
@@ -43,6 +43,7 @@ from deiii.pipeline.stages.clip import inherited, loaded_models
 from deiii.pipeline.streaming.rows import DiskRows, Recent, Rows
 
 KEEP_BYTES = 128 * 2**20  # decoded frames that wait for later ones; more are decoded a second time
+LOOK_S = 0.5  # between two looks at how much audio has been read
 STREAMED = (FACES.name, FLOW.name, LOGMEL.name)
 SUMMARY = ("time", "valid", "box", "frame")  # of the faces stage, kept for the whole file: 33 bytes a frame
 
@@ -158,6 +159,11 @@ class FileStream:
         if audio is not None:
             ends.append(audio.end_s)
         return max(ends, default=0.0)
+
+    def wait_for_audio(self, progress: Callable[[float], None]) -> None:
+        """Wait until the log-mel is computed; ``progress`` receives the time in s up to which it is."""
+        while self._spooling is not None and wait([self._spooling], LOOK_S).not_done:
+            progress(self._spool.read_s)
 
     def audio(self) -> SpooledLogMel | None:
         """Return the log-mel of the file; waits until it is computed. ``None`` where there is none."""

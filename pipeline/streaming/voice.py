@@ -11,14 +11,14 @@ ms at a time, after 4 ms of what came before, and keeps a state. The rules for s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from deiii.data.cache.outcomes import ClipError
 from deiii.data.encoders.onnx_session import open_session, refused
 from deiii.data.tools.weights import SILERO_VAD, resolve
-from deiii.pipeline.media.streaming.audio import settled_reader
+from deiii.pipeline.media.streaming.audio import AudioReader, settled_passes
 
 RATE, CHUNK, CONTEXT = 16000, 512, 64  # Hz, samples
 BEGINS, ENDS = 0.5, 0.35  # probabilities at which speech begins and ends
@@ -103,20 +103,32 @@ def segments_of(probabilities: Iterable[float], start_s: float = 0.0) -> Segment
     return found
 
 
-def speech_segments(path: str | os.PathLike, detector: VoiceDetector | None = None) -> Segments:
+def speech_segments(
+    path: str | os.PathLike,
+    detector: VoiceDetector | None = None,
+    progress: Callable[[float], None] = lambda done_s: None,
+) -> Segments:
     """Find where somebody speaks in a file of any length; empty where it has no audio.
 
     Args:
         path: the media file.
         detector: detector to use for several files.
+        progress: receives the time in s up to which the audio is read.
 
     Raises:
         WeightsError: the weights cannot be found.
     """
     detector = detector or VoiceDetector()
     try:
-        reader = settled_reader(path, RATE)
-        probabilities = list(detector.probabilities(reader))
+        for reader in settled_passes(path, RATE):
+            probabilities = list(detector.probabilities(_counted(reader, progress)))
         return segments_of(probabilities, reader.track.start) if probabilities else []
     except ClipError:
         return []
+
+
+def _counted(reader: AudioReader, progress: Callable[[float], None]) -> Iterator[np.ndarray]:
+    """Yield the samples of a reader; reports how many seconds of them were taken."""
+    for samples in reader:
+        yield samples
+        progress(reader.count / reader.sample_rate)

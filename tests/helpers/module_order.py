@@ -247,7 +247,7 @@ ORDER = {
     "model/prediction/overlay": ["panel", "layout people track", "live video"],
     "model/prediction/windows": [
         "combine timelines",
-        "units",
+        "tables units",
         "moments",
         "newest progress recording",
         "whole",

@@ -1,4 +1,4 @@
-"""The panel of an overlay video with several people: one row per person."""
+"""The panel of an overlay video with several people: one row per person, and the colours of the outputs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from deiii.model.prediction.overlay.panel import (
     BACK,
+    COLOURS,
     EDGE,
     INK,
     SOFT,
@@ -23,6 +24,7 @@ from deiii.model.prediction.result import Prediction
 ROW, TILE = 60, 48  # px: height of a row, side of a thumbnail
 WORDS = 170  # px, for number and prediction
 MOST_SHOWN = 6  # rows; of more people, those who are visible longest
+LINE, FIELD = 16, 10  # px: height of a line below the rows, side of a field of colour
 
 
 class PeoplePanel:
@@ -42,8 +44,12 @@ class PeoplePanel:
         self.people = [p for p in people if any(p is one for one in longest)]
         self.more = len(people) - len(self.people)
         self.width = width
-        self.height = EDGE + ROW * len(self.people) + 16
         self.left, self.right = EDGE + TILE + WORDS, width - EDGE
+        # `draw_course` draws the classes, or the attributes where there are no classes.
+        usable = next((p for p in self.people if p.usable), self.people[0])
+        self.legend = legend_places([*(usable.probabilities or usable.attributes)], width - 2 * EDGE)
+        lines = 1 + max((line + 1 for _, _, line in self.legend), default=0)
+        self.height = EDGE + ROW * len(self.people) + LINE * lines
         self._still = self._draw_still(ranges)
         self._words: dict[int, tuple[str, np.ndarray]] = {}
 
@@ -77,7 +83,13 @@ class PeoplePanel:
         first = self.people[0]
         under = f"{first.seconds:.1f} s; window {first.timeline.window_s:.1f} s" if first.timeline else ""
         more = f"; {self.more} more people are not shown here" if self.more else ""
-        draw.text((self.left, EDGE + ROW * len(self.people) - 4), under + more, SOFT, font(12))
+        bottom = EDGE + ROW * len(self.people) - 4
+        draw.text((self.left, bottom), under + more, SOFT, font(12))
+        for k, (name, x, line) in enumerate(self.legend):
+            left, top = EDGE + x, bottom + LINE * (line + 1)
+            field = (left, top + 2, left + FIELD - 1, top + 1 + FIELD)
+            draw.rectangle(field, fill=COLOURS[k % len(COLOURS)])
+            draw.text((left + FIELD + 4, top), name, SOFT, font(12))
         canvas = np.asarray(image).copy()
         for i, one in enumerate(self.people):
             top = EDGE + i * ROW
@@ -88,3 +100,24 @@ class PeoplePanel:
             course = draw_course(one, ranges, self.right - self.left, TILE)
             canvas[top : top + TILE, self.left : self.right] = course
         return canvas
+
+
+def legend_places(names: Sequence[str], width: int) -> list[tuple[str, int, int]]:
+    """Return the places of the names in the legend of the colours.
+
+    Args:
+        names: classes or attributes.
+        width: width of a line in px.
+
+    Returns:
+        for each name, the name, its distance from the left edge in px, and the number of its line.
+    """
+    found: list[tuple[str, int, int]] = []
+    x = line = 0
+    for name in names:
+        needed = FIELD + 4 + round(font(12).getlength(name))
+        if x and x + needed > width:
+            x, line = 0, line + 1
+        found.append((name, x, line))
+        x += needed + 14
+    return found

@@ -102,6 +102,7 @@ def _found_in_long(
     """Return what is found in a long file; ``None`` where it is shorter than its header says."""
     tracks = face.tracks if face is not None else None
     with FileStream(path, network.config, network.stages, options.keep_flow, tracks) as source:
+        source.wait_for_audio(options.audio_progress)
         seconds = source.expected_s()
         if seconds <= max(LONG_S, LONGER * network.longest_s):
             return None

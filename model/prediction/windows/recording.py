@@ -87,6 +87,7 @@ class Options:
     speech: Intervals | None = None
     keep_flow: str | Path | None = None
     progress: Callable[[float], None] = lambda done_s: None
+    audio_progress: Callable[[float], None] = lambda done_s: None
 
     def __post_init__(self) -> None:
         check_window(self.window_s, self.hop_s)

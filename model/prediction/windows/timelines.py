@@ -1,5 +1,10 @@
 """The course of a prediction as subtitles (WebVTT) and as a table of annotations that ELAN imports.
 
+Each sliding window is a row of the course. Without segments, its row is the hop around its centre. With
+segments (of speech, or of the time for which a person is visible) the rows of a segment cover it from its
+begin to its end and nothing else: the first row begins with the segment, the last one ends with it. Times are
+rounded to 1 ms, and a row begins where the row before it ends.
+
 Source of the formats: W3C, "WebVTT: The Web Video Text Tracks Format"; the ELAN manual, "Import a
 tab-delimited text file".
 
@@ -20,10 +25,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deiii.model.prediction.result import Prediction
+from deiii.model.prediction.result import Prediction, Timeline
 
 EMOTION = "emotion"  # the tier of the classes
 COLUMNS = ("tier", "begin_s", "end_s", "annotation", "value")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The outputs for a part of a recording.
+
+    Attributes:
+        begin_s, end_s: begin and end in s, rounded to 1 ms.
+        probabilities: probabilities of the classes, float [C].
+        attributes: attributes, float [A].
+    """
+
+    begin_s: float
+    end_s: float
+    probabilities: np.ndarray
+    attributes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -51,10 +72,12 @@ class Span:
         return "" if self.person is None else f"person {self.person} "
 
 
-def spans(prediction: Prediction) -> list[Span]:
-    """Return the course of a prediction: equal classes joined, and each window's value of each attribute.
+def rows_of(prediction: Prediction) -> list[Row]:
+    """Return the course of a prediction, one row for each window with usable input, in order of time.
 
-    Windows without any usable input belong to no span.
+    Rows do not overlap. With segments, a row belongs to the segment that contains the centre of its window;
+    a segment that contains no centre, because it is shorter than the hop, has one row with the prediction for
+    the segment.
 
     Args:
         prediction: prediction with its timeline.
@@ -62,34 +85,73 @@ def spans(prediction: Prediction) -> list[Span]:
     timeline = prediction.timeline
     if timeline is None or not len(timeline.time):
         return []
-    number = None if prediction.person is None else prediction.person.number
+    count = len(timeline.time)
     hop = 2 * float(timeline.time[0])
-    edges = np.stack(
-        [timeline.time - hop / 2, np.minimum(timeline.time + hop / 2, prediction.seconds)], axis=1
-    )
-    found = []
-    if prediction.probabilities:
-        names = list(prediction.probabilities)
-        top = np.where(timeline.present, timeline.probabilities.argmax(axis=1), -1)
-        for first, stop in _runs(top):
-            mean = float(timeline.probabilities[first:stop, top[first]].mean())
-            label = names[top[first]]
-            found.append(
-                Span(EMOTION, float(edges[first, 0]), float(edges[stop - 1, 1]), label, mean, number)
-            )
-    for k, name in enumerate(prediction.attributes):
-        for i in np.flatnonzero(timeline.present):
-            value = float(timeline.attributes[i, k])
-            found.append(Span(name, float(edges[i, 0]), float(edges[i, 1]), f"{value:+.2f}", value, number))
+    cells = np.minimum(hop * np.arange(count + 1), prediction.seconds)
+    if not prediction.segments:
+        return list(_rows_between(timeline, cells, 0))
+    found: list[Row] = []
+    for segment in prediction.segments:
+        first, stop = np.searchsorted(timeline.time, [segment.begin_s, segment.end_s]).tolist()
+        edges = np.array([segment.begin_s, *cells[first + 1 : stop], segment.end_s])
+        if stop > first:
+            found += _rows_between(timeline, edges, first)
+        elif segment.probabilities or segment.attributes:
+            outputs = np.array([*segment.probabilities.values()]), np.array([*segment.attributes.values()])
+            begin_s, end_s = _rounded(edges).tolist()
+            found.append(Row(begin_s, end_s, *outputs))
     return found
 
 
-def _runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield the stretches of equal values that are not negative: first row, and the row after the last."""
-    edges = np.flatnonzero(np.diff(values)) + 1
-    for first, stop in zip([0, *edges], [*edges, len(values)], strict=True):
-        if values[first] >= 0:
-            yield int(first), int(stop)
+def _rows_between(timeline: Timeline, edges: np.ndarray, first: int) -> Iterator[Row]:
+    """Yield the rows of consecutive windows, from number ``first`` on, whose parts have the given edges."""
+    times = _rounded(edges).tolist()
+    for i, (begin_s, end_s) in enumerate(zip(times[:-1], times[1:], strict=True), first):
+        if timeline.present[i] and begin_s < end_s:
+            yield Row(begin_s, end_s, timeline.probabilities[i], timeline.attributes[i])
+
+
+def _rounded(seconds: np.ndarray) -> np.ndarray:
+    """Round times in s to 1 ms; times that are 1 ms apart stay apart, as with `round` they would not."""
+    return np.floor(1000 * seconds + 0.5) / 1000
+
+
+def spans(prediction: Prediction) -> list[Span]:
+    """Return the course of a prediction: equal classes joined, and each row's value of each attribute.
+
+    Windows without any usable input belong to no span.
+
+    Args:
+        prediction: prediction with its timeline.
+    """
+    rows = rows_of(prediction)
+    number = None if prediction.person is None else prediction.person.number
+    found = []
+    if prediction.probabilities:
+        names = list(prediction.probabilities)
+        for top, run in _runs(rows):
+            mean = float(np.mean([row.probabilities[top] for row in run]))
+            found.append(Span(EMOTION, run[0].begin_s, run[-1].end_s, names[top], mean, number))
+    for k, name in enumerate(prediction.attributes):
+        for row in rows:
+            value = float(row.attributes[k])
+            found.append(Span(name, row.begin_s, row.end_s, f"{value:+.2f}", value, number))
+    return found
+
+
+def _runs(rows: Sequence[Row]) -> Iterator[tuple[int, list[Row]]]:
+    """Yield the number of each most probable class with its rows, which have no gap between them."""
+    run: list[Row] = []
+    top = -1
+    for row in rows:
+        best = int(row.probabilities.argmax())
+        if run and (best != top or run[-1].end_s < row.begin_s):
+            yield top, run
+            run = []
+        top = best
+        run.append(row)
+    if run:
+        yield top, run
 
 
 def webvtt(found: Sequence[Span]) -> str:

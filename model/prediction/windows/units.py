@@ -15,7 +15,7 @@ from deiii.model.prediction.windows.combine import Rows
 LONG_S = 30.0  # only longer files are read in order, so that their crops are never in memory at once
 LONGER = 1.25  # a recording more than this many times as long as any training clip is predicted in windows
 HOP_S = 0.2  # default distance of sliding windows
-MOST_WINDOWS = 2000  # largest number of windows if no hop is given
+MOST_WINDOWS = 20000  # largest number of windows if no hop is given
 MOST_BATCH = 16  # intervals that are scored at a time
 SHORTEST_HOP_S = 0.001  # no stage has more rows per second, and the list of windows would fill the memory
 
@@ -128,9 +128,16 @@ def check_window(window_s: float | None, hop_s: float | None) -> None:
 def sliding_window(
     seconds: float, median_s: float, window_s: float | None, hop_s: float | None
 ) -> tuple[float, float]:
-    """Return the length and the distance of the sliding windows of a recording, in s."""
+    """Return the length and the distance of the sliding windows of a recording, in s.
+
+    A distance that follows from the length of the recording is a multiple of 0.01 s.
+
+    >>> sliding_window(7200.04, 1.5, None, None)
+    (1.5, 0.37)
+    """
     window = min(median_s, seconds / 2) if window_s is None else min(window_s, seconds)
-    return window, hop_s or max(HOP_S, seconds / MOST_WINDOWS)
+    hundredths = math.ceil(100 * seconds / MOST_WINDOWS)
+    return window, hop_s or max(HOP_S, hundredths / 100)
 
 
 def joined_note(units: Units) -> Sequence[str]:

@@ -14,6 +14,8 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.prediction.files import predict_loaded
+from deiii.model.prediction.overlay.panel import COLOURS, EDGE, font
+from deiii.model.prediction.overlay.people import PeoplePanel, legend_places
 from deiii.model.prediction.result import Person, Prediction, Timeline
 from deiii.model.prediction.windows import media
 from deiii.model.prediction.windows.timelines import elan_table, spans, webvtt
@@ -129,7 +131,8 @@ def test_every_output_knows_the_number(tmp_path, seen_run, late, both, capsys):
     assert main(words) == 0
     told = capsys.readouterr().out
     assert "late.mp4  person 2  (0.8 of 2.4 s)" in told and "mouth and audio: correlation" in told
-    assert told.endswith("predictions.csv, and <name>.json, <name>.vtt and <name>.tsv for each file\n")
+    written = "<name>.json, <name>.vtt, <name>.tsv and <name>-timeline.csv for each file"
+    assert told.endswith(f"predictions.csv, and {written}\n")
     with open(out / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["file"], r["person"]) for r in rows] == [(late, "1"), (late, "2"), (both, "1"), (both, "2")]
@@ -149,7 +152,7 @@ def test_every_output_knows_the_number(tmp_path, seen_run, late, both, capsys):
     table = (out / "late.tsv").read_text()
     assert "person 1 emotion\t0.000" in table and "person 2 valence" in table and "\nemotion" not in table
     drawn = [rgb for rgb, _ in read_video(tmp_path / "over/late.mp4")]
-    assert drawn[0].shape == (160 + 148, 640, 3) and len(drawn) == 60  # two rows of 60 px
+    assert drawn[0].shape == (160 + 164, 640, 3) and len(drawn) == 60  # two rows of 60 px, and the legend
 
     def box_px(frame, left):
         part = frame[:160, left : left + 160].astype(int)
@@ -185,3 +188,25 @@ def test_subtitles_of_several_people_are_in_order_of_time():
     said = [line for line in text.splitlines() if ":" in line and "-->" not in line]
     assert said == ["1: sad 0.60", "2: happy 0.60", "1: sad 0.60"]
     assert elan_table(both).splitlines()[1].startswith("person 1 emotion\t0.000\t0.500\tsad")
+
+
+def test_the_legend_shows_the_colour_of_each_class():
+    """The colours of the courses had no names."""
+    names = ["angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised"]
+    p = np.full((4, 8), 0.125, np.float32)
+    timeline = Timeline(0.25 + 0.5 * np.arange(4), p, np.zeros((4, 0)), np.ones(4, bool), 1.0)
+    found = Prediction("a.mp4", 2.0, {}, dict.fromkeys(names, 0.125), timeline=timeline)
+    people = [replace(found, person=Person(number, ((0.0, 2.0),))) for number in (1, 2)]
+    panel = PeoplePanel(people, [], 640)
+    canvas = panel.draw(0.5)
+    assert canvas.shape == (panel.height, 640, 3) and panel.height % 2 == 0
+    assert [name for name, _, _ in panel.legend] == names
+    for (_, x, line), colour in zip(panel.legend, COLOURS, strict=False):
+        top = EDGE + 2 * 60 - 4 + 16 * (line + 1) + 2
+        np.testing.assert_array_equal(canvas[top : top + 10, EDGE + x : EDGE + x + 10], [[colour] * 10] * 10)
+    narrow = legend_places(names, 200)
+    assert [line for _, _, line in narrow] == sorted(line for _, _, line in narrow) and narrow[-1][2] > 1
+    assert all(x + 14 + font(12).getlength(name) <= 200 for name, x, _ in narrow)
+    values = replace(timeline, attributes=np.zeros((4, 1)))
+    flat = replace(people[0], probabilities={}, attributes={"valence": 0.1}, timeline=values)
+    assert [name for name, _, _ in PeoplePanel([flat], [(-1, 1)], 640).legend] == ["valence"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -57,10 +58,55 @@ def test_a_file_without_speech_has_no_prediction(network, tmp_path, monkeypatch)
 def test_command_writes_segments(network, tmp_path, monkeypatch):
     sound = write_audio(tmp_path / "a.flac", seconds=2.0)
     monkeypatch.setattr(files, "VoiceDetector", object)
-    monkeypatch.setattr(files, "speech_segments", lambda path, detector: [(0.5, 1.25)])
+    monkeypatch.setattr(files, "speech_segments", lambda path, detector, progress: [(0.5, 1.25)])
     told = []
     options = FileOptions(speech=True)
     predict_loaded(network, [str(sound)], tmp_path, options, progress=False, report=told.append)
     (segment,) = json.loads((tmp_path / "a.json").read_text())["segments"]
     assert (segment["begin_s"], segment["end_s"]) == (0.5, 1.25) and segment["label"] in "ab"
     assert "0.50 to    1.25 s" in told[0]
+
+
+def test_command_writes_tables_of_the_speech_alone(network, tmp_path, monkeypatch):
+    """Rows reached into silence by up to half a hop, and short segments had no row."""
+    sound = write_audio(tmp_path / "a.flac", seconds=2.0)
+    speech = [(0.15, 0.25), (0.45, 1.25)]  # the centres of the windows are at 0.1 s, 0.3 s and so on
+    monkeypatch.setattr(files, "VoiceDetector", object)
+    monkeypatch.setattr(files, "speech_segments", lambda path, detector, progress: speech)
+    told = []
+    options = FileOptions(window_s=0.5, hop_s=0.2, texts=["vtt", "tsv"], speech=True)
+    predict_loaded(network, [str(sound)], tmp_path, options, progress=False, report=told.append)
+    tree = json.loads((tmp_path / "a.json").read_text())
+    with open(tmp_path / "a-timeline.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    times = [(0.15, 0.25), (0.45, 0.6), (0.6, 0.8), (0.8, 1.0), (1.0, 1.25)]
+    assert [(float(row["begin_s"]), float(row["end_s"])) for row in rows] == times
+    names = [f"p_{name}" for name in network.classes]
+    steps = [step for step in tree["timeline"]["steps"] if step["probabilities"]]
+    assert [round(step["time_s"], 6) for step in steps] == [0.5, 0.7, 0.9, 1.1]
+    for row, found in zip(rows, [tree["segments"][0], *steps], strict=True):
+        assert [float(row[name]) for name in names] == list(found["probabilities"].values())
+        assert float(row["valence"]) == found["attributes"]["valence"]
+    with open(tmp_path / "a-segments.csv", newline="") as file:
+        parts = list(csv.DictReader(file))
+    assert [(float(row["begin_s"]), float(row["end_s"])) for row in parts] == speech
+    for row, found in zip(parts, tree["segments"], strict=True):
+        assert [float(row[name]) for name in names] == list(found["probabilities"].values())
+    annotated = [line.split("\t") for line in (tmp_path / "a.tsv").read_text().splitlines()[1:]]
+    covered = [(float(b), float(e)) for tier, b, e, *_ in annotated if tier == "valence"]
+    assert covered == times and "00:00:01.250" in (tmp_path / "a.vtt").read_text()
+
+
+def test_a_long_list_of_segments_is_not_printed(network, tmp_path, monkeypatch):
+    sound = write_audio(tmp_path / "a.flac", seconds=2.2)
+    speech = [(0.1 * k, 0.1 * k + 0.05) for k in range(21)]
+    monkeypatch.setattr(files, "VoiceDetector", object)
+    monkeypatch.setattr(files, "speech_segments", lambda path, detector, progress: speech)
+    told = []
+    predict_loaded(
+        network, [str(sound)], tmp_path, FileOptions(speech=True), progress=False, report=told.append
+    )
+    table = tmp_path / "a-segments.csv"
+    assert f"\n  21 segments, 1.1 s in all; {table} lists them\n" in told[0]
+    assert " s  " not in told[0]  # no line for a single segment
+    assert len(table.read_text().splitlines()) == 22

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,13 +15,16 @@ import pytest
 from deiii import load
 from deiii.data.cache.outcomes import ClipError, Outcome, Status
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools import progress
 from deiii.model.prediction.files import FileOptions, predict_loaded
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.prediction.windows import media, recording
+from deiii.model.prediction.windows import progress as of_file
 from deiii.model.prediction.windows.moments import Job, Scored
 from deiii.model.prediction.windows.recording import _OutputRows
 from deiii.model.prediction.windows.units import units_of
 from deiii.pipeline.media.video import read_video
+from deiii.pipeline.streaming import file
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.long_clips import repeated
 
@@ -75,6 +79,30 @@ def test_a_long_file_gets_the_prediction_of_the_whole(network, long_clip, whole,
     for name in ("flow", "scale"):
         np.testing.assert_array_equal(found.arrays["flow"][name][rows], whole.arrays["flow"][name][rows])
     assert not list(tmp_path.iterdir())  # the temporary file has no name
+
+
+def test_the_reading_of_the_audio_is_reported(network, long_clip, monkeypatch):
+    monkeypatch.setattr(media, "LONG_S", 10.0)
+    monkeypatch.setattr(file, "LOOK_S", 1e-4)
+    read = []
+    network.predict(long_clip, window_s=1.0, hop_s=2.0, audio_progress=read.append)
+    assert read == sorted(read) and 0 < read[-1] <= SECONDS + 0.1
+
+
+def test_the_bar_moves_while_the_audio_of_a_long_file_is_read(monkeypatch, tmp_path, capsys):
+    """It stayed at 0 % for a minute or more."""
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
+    with of_file.seconds_bar(tmp_path / "interview.mp4", True) as bar:
+        steps = [(bar.speech, 1.0, 36.0), (bar.speech, 31.0, 1800.0), (bar.speech, 32.0, 3600.0)]
+        steps += [(bar.audio, 33.0, 100.0), (bar.audio, 64.0, 900.0), (bar, 65.0, 2.0), (bar, 100.0, 362.0)]
+        for advance, now[0], done_s in steps:
+            advance(done_s)
+    first, second, third, *_ = capsys.readouterr().err.splitlines()
+    assert "50% 1800/3600" in first and first.endswith("finding speech]")
+    assert "25% 900/3600" in second and second.endswith("reading the audio]")
+    assert third.startswith("interview.mp4:  10% 362/3600 [00:35<05:14, 10.29s of media/s]")
 
 
 def test_reading_stops_where_the_caller_stops(network, long_clip):

@@ -94,7 +94,9 @@ def test_known_silences_between_real_voices_are_found(test_data, detector, tmp_p
             assert not any(b <= middle < e for b, e in found)
     assert right / total > 0.9 and starts >= 11
     path = write(tmp_path / "voices.mp4", numbered(25), audio=samples)
-    again = speech_segments(path, detector)
+    done = []
+    again = speech_segments(path, detector, done.append)
+    assert done == sorted(done) and done[-1] == pytest.approx(len(samples) / RATE, abs=0.1)
     assert len(again) == len(found)
     assert np.abs(np.array(again) - np.array(found)).max() < 0.15
     assert speech_segments(write(tmp_path / "mute.mp4", numbered(25)), detector) == []
