@@ -166,7 +166,7 @@ class Predictor:
             levels: levels of the speaker's features, from `speaker_levels`; used if the network was trained
                 with ``loader.normalise=speaker``. Without them, the levels come from this file alone.
             speech: stretches of speech in s, from `deiii.pipeline.streaming.voice.speech_segments`; the
-                prediction is then their mean, and each has its own.
+                prediction is then their mean, weighted by their length, and each has its own.
             keep_flow: folder for a temporary file with the flow of a file that is read in order;
                 `draw_overlay` needs it.
             progress: receives the time in s up to which such a file is done.

@@ -41,26 +41,40 @@ class Rows:
         every = self.found.present.get(head, np.zeros(self.found.count, bool))
         return every[self.rows]
 
-    def mean(self, rows: np.ndarray, head: str = "fused") -> tuple[np.ndarray, np.ndarray]:
-        """Return mean probabilities, float64 [C], and attributes, float64 [A], over a mask, bool [n]."""
-        probabilities = self.values("probabilities", head)[rows].mean(axis=0, dtype=np.float64)
-        attributes = self.values("attributes", head)[rows].mean(axis=0, dtype=np.float64)
-        return probabilities, attributes
+    def mean(
+        self, rows: np.ndarray, head: str = "fused", weights: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean probabilities, float64 [C], and attributes, float64 [A], over a mask, bool [n].
+
+        ``weights``, float64 [n], are those of all rows; without them, each row counts once.
+        """
+        probabilities = self.values("probabilities", head)[rows]
+        attributes = self.values("attributes", head)[rows]
+        if weights is None:
+            return probabilities.mean(axis=0, dtype=np.float64), attributes.mean(axis=0, dtype=np.float64)
+        shares = weights[rows] / weights[rows].sum()
+        return shares @ probabilities.astype(np.float64), shares @ attributes.astype(np.float64)
 
 
-def combine(by_inputs: Mapping[frozenset[str], Rows], task: Task, streams: Sequence[str]) -> Whole:
+def combine(
+    by_inputs: Mapping[frozenset[str], Rows],
+    task: Task,
+    streams: Sequence[str],
+    weights: np.ndarray | None = None,
+) -> Whole:
     """Average over the windows, and compute the contributions of the inputs.
 
     Args:
         by_inputs: the windows' predictions from some of the inputs, from all of them first.
         task: the classes and attributes.
         streams: all inputs of the network, in their order.
+        weights: weight of each window in the mean, float64 [n]; without them, each window counts once.
     """
     all_inputs, full = next(iter(by_inputs.items()))
     rows = full.present()
     if not rows.any():
         return Whole({}, {}, {}, {})
-    p, a = full.mean(rows)
+    p, a = full.mean(rows, weights=weights)
 
     def by_name(
         probabilities: np.ndarray, attributes: np.ndarray
@@ -74,12 +88,12 @@ def combine(by_inputs: Mapping[frozenset[str], Rows], task: Task, streams: Seque
     for head in ("video", "audio"):
         own = full.present(head)
         if own.any():
-            by_class, by_attribute = by_name(*full.mean(own, head))
+            by_class, by_attribute = by_name(*full.mean(own, head, weights))
             heads[head] = by_class | by_attribute
     top = [int(p.argmax())] if len(p) else []
 
     def value(shown: frozenset[str]) -> np.ndarray:
-        probabilities, attributes = by_inputs[shown].mean(rows)
+        probabilities, attributes = by_inputs[shown].mean(rows, weights=weights)
         return np.concatenate([probabilities[top], attributes])
 
     chance = np.array([1 / len(p) for _ in top] + [sum(r) / 2 for r in task.ranges])

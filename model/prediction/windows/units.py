@@ -38,6 +38,20 @@ class Units:
     owner: np.ndarray
     what: str = "speech"
 
+    @property
+    def weights(self) -> np.ndarray | None:
+        """The lengths of the intervals in s, float64 [n], by which the mean over speech is weighted.
+
+        ``None`` without segments of speech, where each interval counts once.
+
+        >>> units_of(9.0, 2.0, 2.0, [(1.0, 1.5), (4.0, 8.0)]).weights
+        array([0.5, 2. , 2. ])
+        """
+        if self.speech is None or self.what != "speech":
+            return None
+        lengths = np.array([end - begin for begin, end in self.intervals], np.float64)
+        return np.maximum(lengths, SHORTEST_HOP_S)  # a stretch without length would make all weights zero
+
     def heard(self, time: np.ndarray) -> np.ndarray:
         """Return whether each time, float64 [W] in s, lies in speech; all do without segments of speech."""
         if self.speech is None:

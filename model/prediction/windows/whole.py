@@ -51,7 +51,7 @@ def prediction_of(
     by_inputs = {some: Rows(found.outputs, task, slice(k * n, (k + 1) * n)) for k, some in enumerate(shown)}
     moving = Rows(found.outputs, task, slice(len(shown) * n, None))
     notes += tuple(joined_note(found.units))
-    whole = combine(by_inputs, task, streams)
+    whole = combine(by_inputs, task, streams, found.units.weights)
     return Prediction(
         path=str(path),
         seconds=found.seconds,

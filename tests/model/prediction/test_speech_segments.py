@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from deiii import load
+from deiii.model.network.task import Task
 from deiii.model.prediction import files
 from deiii.model.prediction.files import FileOptions, predict_loaded
+from deiii.model.prediction.result import HeadOutputs
 from deiii.model.prediction.windows import media
+from deiii.model.prediction.windows.combine import Rows, combine
+from deiii.model.prediction.windows.units import units_of
 from tests.helpers.clips import write_audio
 
 SPEECH = [(0.2, 1.0), (2.0, 2.4), (3.1, 9.0)]
@@ -29,7 +33,7 @@ def test_each_segment_is_the_mean_of_its_windows(network, tmp_path, monkeypatch,
     arrays = media.run_stages(sound, network.config, ["logmel"])
     arrays = {"logmel": arrays["logmel"].arrays}
     found = network.predict(sound, window_s=0.5, hop_s=0.1, speech=SPEECH)
-    meant = []
+    meant, lengths = [], []
     for begin, end in [(0.2, 1.0), (2.0, 2.4), (3.1, found.seconds)]:
         parts = [(begin, end)]
         if end - begin > 1.25 * network.longest_s:
@@ -37,10 +41,11 @@ def test_each_segment_is_the_mean_of_its_windows(network, tmp_path, monkeypatch,
             parts = list(zip(edges[:-1], edges[1:], strict=True))
         outputs = network.scorer(arrays, parts, [], None)
         meant.append(outputs.probabilities["fused"])
+        lengths += [(end - begin) / len(parts)] * len(parts)
     assert [(s.begin_s, s.end_s) for s in found.segments[:2]] == SPEECH[:2]
     for segment, rows in zip(found.segments, meant, strict=True):
         assert list(segment.probabilities.values()) == pytest.approx(rows.mean(axis=0).tolist(), abs=1e-4)
-    whole = np.concatenate(meant).mean(axis=0)
+    whole = np.average(np.concatenate(meant), axis=0, weights=lengths)
     assert list(found.probabilities.values()) == pytest.approx(whole.tolist(), abs=1e-4)
     t = found.timeline
     heard = ((t.time >= 0.2) & (t.time < 1.0)) | ((t.time >= 2.0) & (t.time < 2.4)) | (t.time >= 3.1)
@@ -110,3 +115,23 @@ def test_a_long_list_of_segments_is_not_printed(network, tmp_path, monkeypatch):
     assert f"\n  21 segments, 1.1 s in all; {table} lists them\n" in told[0]
     assert " s  " not in told[0]  # no line for a single segment
     assert len(table.read_text().splitlines()) == 22
+
+
+def test_a_long_segment_counts_more_than_a_short_one():
+    """An utterance of 0.36 s counted as much as one of 5 s."""
+    task = Task(("sad", "happy"), ("valence",), ((-1.0, 1.0),))
+    units = units_of(20.0, 2.0, 4.0, [(0.0, 0.5), (2.0, 3.5), (10.0, 16.0)])  # the last one in three windows
+    p = np.array([[1, 0], [0.5, 0.5], [0, 1], [0.2, 0.8], [0.4, 0.6]], np.float32)
+    a = np.array([[1.0], [0.5], [-1.0], [-0.5], [0.0]], np.float32)
+    own = {"fused": p, "audio": p[:, ::-1]}, {"fused": a, "audio": a}
+    present = {"fused": np.array([True, True, True, False, True]), "audio": np.ones(5, bool)}
+    rows = Rows(HeadOutputs(5, *own, present), task, slice(0, 5))
+    found = combine({frozenset({"audio"}): rows}, task, ["audio"], units.weights)
+    # Of 0.5 + 1.5 + 2 + 2 s with usable input: (0.5 * 1 + 1.5 * 0.5 + 2 * 0 + 2 * 0.4) / 6.
+    assert found.probabilities == pytest.approx({"sad": 2.05 / 6, "happy": 3.95 / 6})
+    assert found.attributes == pytest.approx({"valence": (0.5 + 0.75 - 2 + 0) / 6})
+    # All 8 s: (0.5 * 0 + 1.5 * 0.5 + 2 * 1 + 2 * 0.8 + 2 * 0.6) / 8.
+    assert found.heads["audio"]["sad"] == pytest.approx(5.55 / 8)
+    assert found.contributions["happy"]["audio"] == pytest.approx(3.95 / 6 - 0.5)
+    assert units_of(20.0, 2.0, 4.0).weights is None
+    assert units_of(20.0, 2.0, 4.0, visible=[(0.0, 0.5), (2.0, 8.0)]).weights is None
