@@ -15,6 +15,7 @@ from deiii.data.config.words import (
     note_default_corpus,
     note_without_effect,
     read_settings,
+    set_read_settings,
     take_overrides,
 )
 from deiii.data.tools.counts import counted
@@ -92,6 +93,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "after the training; train.device=DEVICE; with --on also "
         "corpus.KEY=VALUE",
     )
+    set_read_settings(sub, ["cache", "train.device", "corpus"])
     sub.add_argument(
         "--on",
         metavar="CONFIG",

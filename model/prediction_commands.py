@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from deiii.data.command_line.numbers import seconds
-from deiii.data.config.words import add_command, split_words
+from deiii.data.config.checks.rules import ENCODERS
+from deiii.data.config.words import add_command, set_read_settings, split_words
 from deiii.data.tools.counts import counted, examples, listed
 from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
@@ -52,6 +53,7 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
         "settings of this machine, e.g. train.device=cpu or "
         "faces.weights=/w/face_detection_yunet_2023mar.onnx",
     )
+    set_read_settings(sub, ["faces", "flow", "logmel", *ENCODERS, "train.device"])
     sub.add_argument("--out", default="predict", help="folder to write (default: %(default)s)")
     sub.add_argument(
         "--overlay",

@@ -14,6 +14,7 @@ from deiii.data.command_line.completion import add_completion
 from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.checks.effects import PREPROCESSING
+from deiii.data.config.keys import sections
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
@@ -23,6 +24,7 @@ from deiii.data.config.words import (
     note_default_corpus,
     note_without_effect,
     read_settings,
+    set_read_settings,
     split_words,
     take_overrides,
     wrapped,
@@ -76,7 +78,7 @@ def _add_preprocess(commands: argparse._SubParsersAction) -> None:
         ],
         when_stopped="finished shards are kept: run the same command again to continue",
     )
-    add_settings(sub)
+    add_settings(sub, sections(without=("split", "loader", "model", "train")))
 
 
 def _add_verify(commands: argparse._SubParsersAction) -> None:
@@ -91,7 +93,7 @@ def _add_verify(commands: argparse._SubParsersAction) -> None:
         examples=["verify cache=/data/cache"],
         when_stopped=NOTHING_DONE,
     )
-    add_settings(sub)
+    add_settings(sub, ["cache"])
 
 
 def _add_synthesize(commands: argparse._SubParsersAction) -> None:
@@ -105,7 +107,7 @@ def _add_synthesize(commands: argparse._SubParsersAction) -> None:
         examples=["synthesize corpus.root=raw/synthetic corpus.synthetic.speakers=24"],
         when_stopped="finished clips are kept: run the same command again to continue",
     )
-    add_settings(sub)
+    add_settings(sub, ["corpus"])
 
 
 def _add_settings_list(commands: argparse._SubParsersAction) -> None:
@@ -142,6 +144,7 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
         metavar="MEDIA|CONFIG|KEY=VALUE",
         help=f"media files, or folders of media files; {HELP}",
     )
+    set_read_settings(sub, sections())
     sub.add_argument(
         "--worst",
         type=whole_number(1, 10_000),
@@ -175,6 +178,7 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
         metavar="corpus.root=FOLDER",
         help="where to write (default: corpus.root of the corpus's config)",
     )
+    set_read_settings(sub, ["corpus.root"])
     sub.add_argument(
         "--part",
         help="which files; ravdess: video-speech (default), video-song, audio-speech or audio-song; "

@@ -206,11 +206,12 @@ def _detector(config: Config) -> Iterator[Check]:
 
 def _weights(config: Config) -> Iterator[Check]:
     from deiii.data.cache.stages import stages
-    from deiii.data.tools.weights import RESNET18, WeightsError, locate
+    from deiii.data.tools.weights import RESNET18, SILERO_VAD, WeightsError, locate
 
     lost = []
     known = {name: use for stage in stages().values() for name, use in stage.known_weights.items()}
     known[RESNET18] = "model.imagenet=true"
+    known[SILERO_VAD] = "deiii predict --segments speech"
     for name, use in known.items():
         try:
             found, places = locate(name)

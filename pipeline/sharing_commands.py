@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from deiii.data.config.words import HELP, add_command, read_settings
+from deiii.data.config.words import add_command, add_settings, read_settings
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import say
 
@@ -70,7 +70,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         when_stopped="the folder is unfinished: it has no README.md; remove it and run the command again",
     )
     sub.add_argument("out", metavar="OUT", help="new folder to write")
-    sub.add_argument("settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE", help=HELP)
+    add_settings(sub)
     sub.add_argument("--to", required=True, choices=KINDS, help="format of the files")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -32,6 +32,19 @@ def all_keys(section: type | Any = Config, prefix: str = "") -> list[str]:
         else:
             names.append(prefix + f.name)
     return names
+
+
+def sections(without: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the sections of the settings, and the settings without a section.
+
+    Args:
+        without: sections to leave out.
+
+    >>> "train" in sections(), "train" in sections(without=["train"])
+    (True, False)
+    """
+    found = dict.fromkeys(key.partition(".")[0] for key in all_keys())
+    return tuple(section for section in found if section not in without)
 
 
 def flat_keys(tree: Mapping[str, Any], mappings: Collection[str], prefix: str = "") -> list[str]:

@@ -14,15 +14,15 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from deiii.data.config.checks.effects import changed_keys, without_effect
-from deiii.data.config.keys import all_keys
+from deiii.data.config.keys import all_keys, sections
 from deiii.data.config.load import find_config, load_config, named_keys, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.config.suggest import did_you_mean, nearest
+from deiii.data.config.suggest import did_you_mean, near_name
 
 HELP = "config files, bare names of configs that come with deiii (ravdess, tiny), and KEY=VALUE settings"
 OPEN_ENDED = ("settings", "words", "runs")  # positional arguments that take any number of words
@@ -101,9 +101,21 @@ def add_command(
     return parser
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the positional ``CONFIG`` and ``KEY=VALUE`` words to a command."""
+def add_settings(parser: argparse.ArgumentParser, reads: Sequence[str] = ()) -> None:
+    """Add the positional ``CONFIG`` and ``KEY=VALUE`` words; ``reads`` is as in `set_read_settings`."""
     parser.add_argument("settings", nargs="*", default=[], metavar="CONFIG|KEY=VALUE", help=HELP)
+    set_read_settings(parser, reads or sections())
+
+
+def set_read_settings(parser: argparse.ArgumentParser, reads: Sequence[str]) -> None:
+    """State which settings a command reads. Without this, it reads none.
+
+    Args:
+        parser: the command's parser.
+        reads: sections and dotted names, such as ``corpus`` and ``train.device``. Settings are proposed for
+            an unknown option from these only.
+    """
+    parser.set_defaults(reads=tuple(reads))
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -135,7 +147,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     command = commands[args.command]
     for word in rest:
         if word.startswith("-"):
-            hint = _hint(word, command._option_string_actions, _positional(command))
+            hint = _hint(word, command)
             command.error(f"unknown option {word}{hint}")
     if rest:
         # argparse gives a list of positional words only those before the next option.
@@ -152,20 +164,24 @@ def _positional(command: argparse.ArgumentParser) -> dict[str, str]:
     return {action.dest: str(action.metavar or action.dest) for action in found}
 
 
-def _hint(word: str, options: Iterable[str], positional: Mapping[str, str]) -> str:
-    """Return the end of a message on a word that begins with a dash and is not an option."""
+def _hint(word: str, command: argparse.ArgumentParser) -> str:
+    """Return the end of a message on a word that begins with a dash and is not an option of a command."""
     name, _, value = word.lstrip("-").partition("=")
     if Path(word).exists():
         return f"; write ./{word} for the file"
     key = name.replace("-", "_")
+    positional = _positional(command)
     if key in positional:
         return f"; write {value or positional[key]} alone, at its place in the line above"
+    reads = command.get_default("reads") or ()
     found = [one for one in all_keys() if key in (one, one.rpartition(".")[2])]
-    if found:
-        written = [f"{one}={value or 'VALUE'}" for one in found]
+    written = [f"{one}={value or 'VALUE'}" for one in found if {one, one.partition(".")[0]} & set(reads)]
+    if written:
         return f"; a setting has no dashes: {' or '.join(written)}"
-    known = {option.lstrip("-"): option for option in options}
-    near = nearest(name, known)
+    if "." in key and found:
+        return f"; {key} is a setting, which `{command.prog}` does not read"
+    known = {option.lstrip("-"): option for option in command._option_string_actions}
+    near = near_name(name, known)
     return f"; did you mean {known[near]!r}?" if near else ""
 
 

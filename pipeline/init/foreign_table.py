@@ -6,7 +6,6 @@ import csv
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from deiii.data.corpora.spelling import segment_hint
@@ -20,9 +19,7 @@ from deiii.pipeline.init.media import Media
 from deiii.pipeline.init.table_text import read_table
 from deiii.pipeline.init.vocabulary import COLUMNS, is_emotion
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 MAX_BYTES = 256_000_000
-MOST_DEEP = 2  # folders above a table
 NUMBERS = ("valence", "arousal", "dominance")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -32,16 +29,8 @@ class RowError(InitError):
     """A table of recordings has a row that cannot be read."""
 
 
-def tables_in(root: Path) -> list[Path]:
-    """Return files that may be tables, at most `MOST_DEEP` folders below the root, sorted."""
-    found = []
-    for depth in range(MOST_DEEP + 1):
-        found += [
-            path
-            for path in root.glob("*/" * depth + "*")
-            if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-        ]
-    return sorted(found)
+class ColumnError(InitError):
+    """A table names recordings, or has columns with known names, and lacks one that is needed."""
 
 
 def read_foreign(table: Path, media: Media) -> Found:
@@ -52,6 +41,7 @@ def read_foreign(table: Path, media: Media) -> Found:
 
     Raises:
         InitError: it is not a table of recordings; names the table.
+        ColumnError: it may be one, but a column is missing.
         RowError: it is one, and a row cannot be read, or few of the recordings are there.
     """
     if table.stat().st_size > MAX_BYTES:
@@ -64,7 +54,8 @@ def read_foreign(table: Path, media: Media) -> Found:
         folder = "" if folder == "." else folder
         columns, start = _columns(rows, media, folder)
     except (InitError, DecodeError, csv.Error) as error:
-        raise InitError(f"{table}: {error}") from None
+        kind = ColumnError if isinstance(error, ColumnError) else InitError
+        raise kind(f"{table}: {error}") from None
     try:
         hint = segment_hint(map(column_name, rows[0]), table) if start else ""
         width = len(rows[0]) if start else None
@@ -80,60 +71,6 @@ def read_foreign(table: Path, media: Media) -> Found:
     if encoding == "Windows-1252":
         notes.insert(0, f"{table} is not UTF-8 and was read as Windows-1252; check letters such as é and ü")
     return Found(how, tuple(made), notes=tuple(notes), sources=(table,))
-
-
-def read_best(tables: Sequence[Path], media: Media) -> tuple[Found | None, list[str]]:
-    """Return the table that names the most recordings; the parts of a split (train.csv, test.csv) are joined.
-
-    Returns:
-        what it holds, or ``None`` where no table is one of recordings; and why the others are none.
-
-    Raises:
-        RowError: the only tables of recordings have a row that cannot be read. A guess from folders and names
-            could contradict them.
-    """
-    found: dict[Path, Found] = {}
-    why: list[str] = []
-    broken: list[str] = []
-    for table in tables:
-        try:
-            found[table] = read_foreign(table, media)
-        except RowError as error:
-            broken.append(str(error))
-        except InitError as error:
-            why.append(str(error))
-    if not found:
-        if broken:
-            raise RowError(f"{broken[0]}; correct the table, or name what to use: --table FILE or --layout")
-        return None, why
-    found = {
-        table: replace(one, notes=(*one.notes, *(f"not used: {words}" for words in broken)))
-        for table, one in found.items()
-    }
-    best = max(
-        found, key=lambda table: (len(found[table].rows), table.name == "clips.csv", -len(table.parts))
-    )
-    parts = [table for table in found if part_of(table.name) and table.parent == best.parent]
-    if best not in parts or len(parts) < 2:
-        return found[best], why
-    names = ", ".join(table.name for table in parts)
-    rows: dict[str, Row] = {}
-    for table in parts:
-        for row in found[table].rows:
-            if rows.setdefault(row.path, row) != row:
-                raise RowError(
-                    f"{names}: {table.name} names {row.path} again, with another speaker, label or value; "
-                    "correct the tables, or name what to use: --table FILE or --layout"
-                )
-    own = {note for table in parts for note in _not_listed(found[table].rows, media)}
-    notes = [note for table in parts for note in found[table].notes if note not in own]
-    notes += _not_listed(tuple(rows.values()), media)
-    notes.append(
-        f"{names} were joined: deiii divides the corpus itself, by speaker; "
-        f"`deiii splits import {shlex.quote(str(best.parent))}` keeps their parts"
-    )
-    joined = Found(f"tables {names}", tuple(rows.values()), notes=tuple(notes), sources=tuple(parts))
-    return joined, why
 
 
 def _below(path: Path, root: Path) -> bool:
@@ -160,7 +97,9 @@ def _columns(rows: list[list[str]], media: Media, folder: str) -> tuple[dict[str
     if "path" not in columns and _any_media(rows[0], media, folder):
         return _by_content(rows, media, folder), 0
     lacking = [name for name in ("path", "label") if name not in columns]
-    raise InitError(
+    known = [name for name in ("path", "speaker", "label") if not header.keys().isdisjoint(COLUMNS[name])]
+    kind = ColumnError if "path" in columns or len(known) > 1 else InitError
+    raise kind(
         f"no column for {' and '.join(lacking)} among {', '.join(rows[0][:8])}; a column for the path "
         f"({', '.join(COLUMNS['path'][:3])}) has to name recordings below {media.root}; one for the label is "
         f"called {', '.join(COLUMNS['label'][:3])}"
@@ -293,10 +232,10 @@ def _rows(
         notes.append(f"{counted(len(absent), 'file')} of the table not there: {examples(absent)}")
     if twice:
         notes.append(f"{counted(len(twice), 'row')} left out, the same as one before: {examples(twice)}")
-    return list(made.values()), notes + _not_listed(tuple(made.values()), media)
+    return list(made.values()), notes + not_listed(tuple(made.values()), media)
 
 
-def _not_listed(rows: Sequence[Row], media: Media) -> list[str]:
+def not_listed(rows: Sequence[Row], media: Media) -> list[str]:
     """Return a note on the recordings that no row names."""
     left = sorted(media.paths - {row.path for row in rows})
     words = f"{counted(len(left), 'recording')} not in the table, and not used: {examples(left)}"

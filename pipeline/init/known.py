@@ -18,6 +18,22 @@ from deiii.pipeline.init.found import Found
 LEAST = 0.6  # share of the recordings whose names are as in the corpus
 FEW = {"mead": 0.05}  # seven cameras, of which one is used; its paths are unlike any other's
 
+# Tables that corpora are published with. The module of the corpus reads those that it needs.
+PUBLISHED = {
+    "crema_d": (
+        "sentencefilenames.csv", "videodemographics.csv", "summarytable.csv", "tabulatedvotes.csv",
+        "finishedresponses.csv", "finishedemoresponses.csv",
+        "finishedresponseswithrepeatwithpractice.csv",
+    ),
+    "msp_improv": ("evalution.txt", "evaluation.txt"),
+}  # fmt: skip
+WITH_A_MODULE = ("ravdess", "ravdess_audio", "crema_d", "msp_improv")
+
+
+def found_by_pattern(found: Found) -> bool:
+    """Return whether a corpus was recognised by a pattern of its config alone, which other names may fit."""
+    return bool(found.config) and found.config not in WITH_A_MODULE
+
 
 def known_corpus(paths: Sequence[str]) -> Found | None:
     """Return the corpus of deiii whose file names most recordings have; ``None`` if there is none."""

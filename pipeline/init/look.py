@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,22 @@ from deiii.data.corpora.files import (
     passed_over,
     root_folder,
 )
+from deiii.data.tools.counts import counted, examples
+from deiii.pipeline.init.folder_tables import (
+    Tables,
+    best_table,
+    describes_most,
+    read_tables,
+    tables_in,
+    unused_notes,
+)
 from deiii.pipeline.init.folders import from_layout, guess, one_file_each, read_layout
-from deiii.pipeline.init.foreign_table import read_best, read_foreign, tables_in
+from deiii.pipeline.init.foreign_table import RowError, read_foreign
 from deiii.pipeline.init.found import Found, InitError, with_speakers
-from deiii.pipeline.init.known import known_corpus
+from deiii.pipeline.init.known import PUBLISHED, found_by_pattern, known_corpus
 from deiii.pipeline.init.media import Media
+
+RECORDS = ("cut.csv", "predictions.csv")  # `deiii cut` and `deiii predict` write them
 
 
 def look(
@@ -34,7 +46,9 @@ def look(
     Args:
         folder: folder of the recordings.
         table: a table to read; where neither it nor a layout is given, in this order: ``clips.csv`` that
-            deiii reads as it is, a corpus that deiii knows, any table of recordings, folders and names.
+            deiii reads as it is; RAVDESS, CREMA-D and MSP-IMPROV; a table with speaker and label of most
+            recordings; a corpus that a pattern describes; any table of recordings; folders and names.
+            Tables that say something else are named in notes.
         layout: places of speaker and label, as ``speaker/label/clip``.
         speaker: regular expression that finds the speaker in a path below the folder; its first group, or
             all of it.
@@ -60,25 +74,66 @@ def look(
 def _look(root: Path, paths: list[str], table: str | None, layout: str | None, speaker: str | None) -> Found:
     """Return the proposal for the recordings below a folder."""
     speaker_of = _speaker_of(speaker)
+    media = Media(paths, root)
     if table is not None:
-        return with_speakers(read_foreign(_existing(table, root), Media(paths, root)), speaker_of)
+        return with_speakers(read_foreign(_existing(table, root), media), speaker_of)
     if layout is not None:
         return with_speakers(_by_folders(paths, layout), speaker_of)
-    if speaker_of is None:
-        if _reads(root):
-            return Found(
-                "the table clips.csv, which is in deiii's form already", table=str(root / "clips.csv")
-            )
-        if known := known_corpus(paths):
-            return known
-    found, why = read_best(tables_in(root), Media(paths, root))
+    own = speaker_of is None and _reads(root)
+    known = known_corpus(paths) if speaker_of is None and not own else None
+    passed: tuple[str, ...] = RECORDS if own or known else ()
+    passed += PUBLISHED.get(known.config, ()) if known else ()
+    tables = read_tables((path for path in tables_in(root) if path.name.lower() not in passed), media)
+    if own:
+        return _own_table(root / "clips.csv", tables, media)
+    if known:
+        return _known_or_table(known, tables, media)
+    found = best_table(tables, media)
     if found is None:
         try:
             found = _by_folders(paths, None)
         except InitError as error:
-            tables = f"; no table helps: {'; '.join(why[:2])}" if why else ""
-            raise InitError(f"{error}{tables}") from None
-    return with_speakers(found, speaker_of)
+            why = [*tables.lacking.values(), *tables.others]
+            words = f"; no table helps: {'; '.join(why[:2])}" if why else ""
+            raise InitError(f"{error}{words}") from None
+    notes = unused_notes(tables, found.rows if found.sources else (), found.sources, media)
+    return with_speakers(replace(found, notes=(*found.notes, *notes)), speaker_of)
+
+
+def _own_table(clips: Path, tables: Tables, media: Media) -> Found:
+    """Return the table that deiii reads as it is, with notes on what it leaves out."""
+    rows = tables.found[clips].rows if clips in tables.found else ()
+    listed = {media.stem(row.path) for row in rows}
+    left = sorted(path for path in media.paths if rows and media.stem(path) not in listed)
+    words = f"{counted(len(left), 'recording')} not in the table, and not used: {examples(left)}"
+    notes = [words] if left else []
+    notes += unused_notes(tables, rows, (clips,), media)
+    how = "the table clips.csv, which is in deiii's form already"
+    return Found(how, table=str(clips), notes=tuple(notes))
+
+
+def _known_or_table(known: Found, tables: Tables, media: Media) -> Found:
+    """Return the corpus that deiii knows, or a table of its recordings; notes name what is not used.
+
+    The names of the published corpora that have a module are certain. A pattern of a few digits may fit a
+    folder of another origin, and its table is then right.
+    """
+    whole = {table: one for table, one in tables.found.items() if describes_most(one, media)}
+    try:
+        found = best_table(tables, media)
+        if whole and found is not None and not describes_most(found, media):
+            found = best_table(replace(tables, found=whole), media)
+    except RowError:  # noted below
+        found = None
+    if found is None or not found_by_pattern(known) or not describes_most(found, media):
+        return replace(known, notes=(*known.notes, *unused_notes(tables, (), (), media)))
+    words = shlex.join([known.config, f"corpus.root={media.root}"])
+    names = (
+        f"the file names are also those of the corpus {known.config}, which is not used; `deiii preprocess "
+        f"{words}` reads speaker and label from the names"
+    )
+    notes = unused_notes(tables, found.rows, found.sources, media)
+    return replace(found, notes=(*found.notes, names, *notes))
 
 
 def _by_folders(paths: list[str], layout: str | None) -> Found:

@@ -41,6 +41,11 @@ class Media:
         other.part = part
         return other
 
+    @staticmethod
+    def stem(path: str) -> str:
+        """Return a path without suffix, which a video and its audio share."""
+        return PurePosixPath(path).with_suffix("").as_posix()
+
     def find(self, cell: str, folder: str = "") -> str | None:
         """Return the recording, or ``None`` where there is none.
 

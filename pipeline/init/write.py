@@ -9,18 +9,22 @@ import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deiii.data.config.load import find_config, load_config
 from deiii.data.corpora.clips import Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO
+from deiii.data.corpora.protocol import SplitError
 from deiii.data.corpora.scan import scan
+from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.corpora.table import ATTRIBUTES
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.csv_text import csv_text
 from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, with_counts
 
+FEW_SPEAKERS = 10  # with fewer, one test fold holds one or two speakers
 HEAD = """# {how}.
 #   deiii preprocess {name} {preset}
 # Licence: that of your recordings. Check that the people in the clips agreed to this use.
@@ -74,7 +78,8 @@ def write(found: Found, folder: Path, config: Path, preset: str, force: bool = F
         if table is not None:
             write_text(table, text)
     wrote = ", ".join(str(path) for path in (table, config) if path is not None)
-    return [*_about(found, corpus), f"wrote {wrote}", *_next(config, preset, _speakers_short(found, corpus))]
+    lines = [*_about(found, corpus), f"wrote {wrote}"]
+    return [*lines, *_next(config, preset, _speakers_short(found, corpus)), *_few(config, preset, corpus)]
 
 
 def _table_path(root: Path, config: Path, sources: Sequence[Path]) -> Path:
@@ -209,3 +214,24 @@ def _next(config: Path, preset: str, short: int) -> list[str]:
     if short == 2:
         train += " split.val_share=0 train.monitor=last"
     return [*lines, train, f"  deiii evaluate {run}"]
+
+
+def _few(config: Path, preset: str, corpus: Corpus) -> list[str]:
+    """Return a line that names cross-validation if there are few speakers and every fold can be scored."""
+    speakers = corpus.speakers
+    if len(speakers) >= FEW_SPEAKERS or any(speaker.startswith(UNKNOWN) for speaker in speakers):
+        return []
+    split = load_config(config).split
+    try:
+        for fold in range(number_of_folds(corpus, split)):
+            if not make_split(corpus, replace(split, fold=fold)).val:
+                return []
+    except SplitError:
+        return []
+    words = f"{shlex.quote(str(config))} {preset}".strip()
+    run = shlex.quote(f"runs/{config.stem}-crossval")
+    people = counted(len(speakers), "speaker")
+    return [
+        f"one test fold of {people} says little about other people; `deiii crossval {words} train.run={run}` "
+        "scores every fold"
+    ]

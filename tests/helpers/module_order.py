@@ -162,6 +162,7 @@ ORDER = {
         "found vocabulary",
         "media table_text",
         "folders foreign_table known",
+        "folder_tables",
         "look write",
         "command",
     ],

@@ -19,4 +19,5 @@ def tiny(words: list[str]) -> list[str]:
         return sizes
     if command == ["deiii", "inspect"]:
         return sizes[5:]
-    return sizes + fast if command in (["deiii", "train"], ["deiii", "sweep"]) else []
+    trains = command in (["deiii", "train"], ["deiii", "crossval"], ["deiii", "sweep"])
+    return sizes + fast if trains else []

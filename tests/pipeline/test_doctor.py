@@ -66,9 +66,20 @@ def test_missing_weights_are_named_with_their_setting(monkeypatch, tmp_path):
     monkeypatch.delenv("DEIII_WEIGHTS_DIR", raising=False)
     monkeypatch.setenv("DEIII_CACHE_DIR", str(tmp_path))
     (result,) = [r for r in doctor.run_checks(Config()) if r.about == "weights"]
-    for words in ("(for faces.detector=yunet)", "resnet18-f37072fd.pth (for model.imagenet=true)"):
+    for words in (
+        "(for faces.detector=yunet)",
+        "resnet18-f37072fd.pth (for model.imagenet=true)",
+        "silero_vad_16k_op15.onnx (for deiii predict --segments speech)",
+    ):
         assert words in result.text
     assert "DEIII_WEIGHTS_DIR" in result.remedy
+
+
+def test_a_damaged_file_of_voice_activity_is_a_problem(monkeypatch, tmp_path):
+    (tmp_path / weights.SILERO_VAD).write_bytes(b"half of it")
+    monkeypatch.setenv("DEIII_WEIGHTS_DIR", str(tmp_path))
+    (result,) = [r for r in doctor.run_checks(Config()) if r.about == "weights" and r.level == "problem"]
+    assert weights.SILERO_VAD in result.text
 
 
 @needs_shared

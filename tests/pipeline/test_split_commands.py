@@ -9,6 +9,10 @@ import pytest
 
 import deiii
 from deiii.__main__ import main
+from deiii.data.config.schema import CorpusConfig, SplitConfig
+from deiii.data.corpora.protocol import SplitError
+from deiii.data.corpora.scan import scan
+from deiii.data.corpora.splits import make_split
 
 CONFIGS = Path(deiii.__file__).parent / "configs"
 
@@ -43,3 +47,23 @@ def test_the_synthetic_corpus_is_not_audited_without_a_note(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert main(["audit", "crema_d-5fold"]) == 1
     assert "note: no corpus is named, so the synthetic one is used" in capsys.readouterr().err
+
+
+def test_lists_of_all_clips_for_both_parts_train_on_every_speaker(tmp_path, monkeypatch):
+    """The recipe for a final network (docs/howto-own-corpus.md); files of several people share names."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{person}/{n}.mp4,{person},{('happy', 'sad')[n]}" for person in "abcdef" for n in (0, 1)]
+    for row in rows:
+        path = tmp_path / "clips" / row.partition(",")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "clips/clips.csv").write_text("\n".join(["path,speaker,label", *rows]))
+    (tmp_path / "everyone").mkdir()
+    for part in ("train", "test"):
+        shutil.copy("clips/clips.csv", f"everyone/{part}.csv")
+    assert main(["splits", "import", "everyone"]) == 0
+    corpus = scan(CorpusConfig(name="table", root="clips"))
+    split = make_split(corpus, SplitConfig(protocol="everyone.yaml", leaks="allow", val_share=0))
+    assert split.speakers("train") == tuple("abcdef") and len(split.train) == 12 and not split.val
+    with pytest.raises(SplitError, match="clips are in two parts"):
+        make_split(corpus, SplitConfig(protocol="everyone.yaml", val_share=0))

@@ -31,6 +31,8 @@ for name in list(sys.modules):
         del sys.modules[name]
 """
 
+WHOLE = '{"keys": {}, "classes": [], "attributes": [], "ranges": []}'  # a run.json
+
 
 def small(code: str, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -54,7 +56,7 @@ def test_commands_name_what_to_install(words, package, tmp_path):
     (tmp_path / "a.mp4").touch()
     for run in ("a", "b"):  # what is named is there: otherwise this is said first
         (tmp_path / run).mkdir()
-        (tmp_path / run / "run.json").write_text("{}")
+        (tmp_path / run / "run.json").write_text(WHOLE)
     words = words.format(folder=tmp_path).split()
     done = small(code, *words, *([f"cache={tmp_path}"] if "synthetic" in words else []))
     assert done.returncode == 1, done.stdout

@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,35 @@ def test_too_few_speakers_get_a_remedy_and_a_training_that_can_start(people, her
     config = load_config(words[:2], words[2:])
     split = make_split(scan(config.corpus), config.split)
     assert len(split.speakers("train")) == 1 and len(split.speakers("test")) == 1
+
+
+@pytest.mark.parametrize(("people", "said"), [(2, False), (3, True), (9, True), (10, False)])
+def test_few_speakers_are_told_the_cross_validation_of_the_written_config(people, said, here, capsys):
+    clips = touch(here / "few", *[f"p{n:02d}/{e}/1.mp4" for n in range(people) for e in ("happy", "sad")])
+    assert main(["init", str(clips), "--yes", "--layout", "speaker/label/clip"]) == 0
+    found = re.search(r"`deiii (crossval .*)` scores every fold", capsys.readouterr().out)
+    assert (found is not None) == said
+    if found is None:
+        return
+    _, *words = found[1].split()
+    assert words == ["few.yaml", "tiny", "train.run=runs/few-crossval"]
+    config = load_config(words[:2], words[2:])
+    corpus = scan(config.corpus)
+    folds = [make_split(corpus, replace(config.split, fold=n)) for n in range(min(5, people))]
+    assert sorted(speaker for fold in folds for speaker in fold.speakers("test")) == list(corpus.speakers)
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (RAVDESS, []),  # three actors are not in every published fold
+        ([f"{e}/{n}.mp4" for e in ("happy", "sad") for n in (1, 2)], ["--layout", "label/clip"]),
+    ],
+)
+def test_no_cross_validation_is_proposed_that_cannot_be_done(paths, words, here, capsys):
+    clips = touch(here / "few", *paths)
+    assert main(["init", str(clips), "--yes", *words]) == 0
+    assert "crossval" not in capsys.readouterr().out
 
 
 def test_sound_alone_asks_for_log_mel_alone(here):
