@@ -36,6 +36,30 @@ def names_network(word: str | Path) -> bool:
     return any(is_network(folder) for folder in _members_of(Path(word)))
 
 
+def weights_digest(folder: str | Path) -> str:
+    """Return the SHA-256 of a network's tensors, which is equal for a run and its export.
+
+    The result is empty if the file is missing or damaged: loading the file later raises the error.
+    """
+    folder = Path(folder)
+    file = next((folder / name for name in (RUN_WEIGHTS, EXPORT_WEIGHTS) if (folder / name).is_file()), None)
+    if file is None:
+        return ""
+    with open(file, "rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        try:
+            header = json.loads(content.read(min(length, file.stat().st_size)))
+        except ValueError:
+            return ""
+        if not isinstance(header, dict):
+            return ""
+        header.pop("__metadata__", None)  # what a run records beside its tensors
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def find_members(names: Sequence[str | Path]) -> list[Path]:
     """Return the folders of the networks that some names stand for, each once, in the order of the names.
 
@@ -55,36 +79,13 @@ def find_members(names: Sequence[str | Path]) -> list[Path]:
             found[real] = folder
     members = list(found.values())
     by_weights: dict[str, Path] = {}
-    for folder, digest in zip(members, map(_weights, members), strict=True) if len(members) > 1 else ():
+    for folder, digest in zip(members, map(weights_digest, members), strict=True) if len(members) > 1 else ():
         if digest and digest in by_weights:
             raise EnsembleError(
                 f"{folder} has the same weights as {by_weights[digest]} and would count twice; leave one out"
             )
         by_weights[digest] = folder
     return members
-
-
-def _weights(folder: Path) -> str:
-    """Return the SHA-256 of a network's tensors, which is equal for a run and its export.
-
-    The result is empty if the file is missing or damaged: loading the file later raises the error.
-    """
-    file = next((folder / name for name in (RUN_WEIGHTS, EXPORT_WEIGHTS) if (folder / name).is_file()), None)
-    if file is None:
-        return ""
-    with open(file, "rb") as content:
-        length = int.from_bytes(content.read(8), "little")
-        try:
-            header = json.loads(content.read(min(length, file.stat().st_size)))
-        except ValueError:
-            return ""
-        if not isinstance(header, dict):
-            return ""
-        header.pop("__metadata__", None)  # what a run records beside its tensors
-        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_members(names: Sequence[str | Path], configs: Sequence[Config], infos: Sequence[Mapping]) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deiii.data.config.schema import LoaderConfig
+
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
@@ -23,6 +25,11 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """Return a uniformly random permutation of ``range(count)``, int64."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch]))).permutation(count)
+
+
+def evaluation_hops(settings: LoaderConfig) -> int:
+    """Return the number of log-mel hops in the network's input in validation, test and prediction."""
+    return settings.eval_audio_steps or settings.audio_steps
 
 
 def rank_share(order: np.ndarray, rank: int, world: int, batch: int) -> np.ndarray:

@@ -27,6 +27,7 @@ from deiii.data.loader.augment import MEAN, STD
 from deiii.data.loader.augmentation.audio import DB_CENTRE, DB_SCALE
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.gather import FLOW_UNIT_S, SHORTEST_STEP_S
+from deiii.data.loader.sampling import evaluation_hops
 from deiii.data.loader.stage_arrays import LEAST_DB, LEAST_DEVIATION
 from deiii.data.pages.rendering import plain, render
 from deiii.data.sharing.hub_metadata import front_matter
@@ -36,6 +37,7 @@ from deiii.model.calibration import stored_temperature
 from deiii.model.corpus_title import corpus_title
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
+from deiii.model.prediction.checks.fit import input_shapes
 from deiii.model.prediction.manifest import (
     CARD,
     FORMAT,
@@ -54,7 +56,6 @@ from deiii.model.prediction.manifest import (
 )
 from deiii.model.prediction.onnx_file import check_packages, write_onnx
 from deiii.model.training.checkpoint import save_tensors
-from deiii.model.training.loaders import evaluation_hops
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.trained import load_network, training_record
 
@@ -286,37 +287,31 @@ _ROWS = {
 
 def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
     """Return shape (``B`` is the batch), dtype and meaning of each input of ``deiii.pt2``, by name."""
-    m = config.model
-    steps, size, hops = config.loader.steps, config.loader.crop, evaluation_hops(config.loader)
-    video = m.video or m.flow
     pixels = f"RGB / 255, minus {MEAN}, divided by {STD}"
-    known = {
-        "frames": (m.video, ["B", steps, 3, size, size], "float32", pixels),
-        "flow": (
-            m.flow, ["B", steps, 2, size, size], "float32", _FLOW[config.loader.flow_per_second],
-        ),
-        "video_time": (video, ["B", steps], "float32", "s"),
-        "video_mask": (video, ["B", steps], "bool", "true where the step shows the face"),
-        "flow_mask": (video, ["B", steps], "bool", "true where the step's flow is valid"),
-        "logmel": (
-            m.audio, ["B", hops, config.logmel.n_mels], "float32", _LOGMEL[config.loader.normalise],
-        ),
-        "audio_time": (m.audio, ["B", hops], "float32", "s, same zero as video_time"),
-        "audio_mask": (m.audio, ["B", hops], "bool", "true where there is audio"),
-    }  # fmt: skip
-    meaning = _ROWS[config.loader.normalise == "speaker"]
-    for x in extra_inputs(config):
-        rows = x.rows(steps, hops)
-        known |= {
-            f"{x.name}_values": (True, ["B", rows, *x.shape], "float32", meaning.format(x.name)),
-            f"{x.name}_time": (True, ["B", rows], "float32", "s, same zero as the other times"),
-            f"{x.name}_mask": (True, ["B", rows], "bool", "true where the row is valid"),
-        }
-    return {
-        name: {"shape": shape, "dtype": dtype, "meaning": meaning}
-        for name, (used, shape, dtype, meaning) in known.items()
-        if used
+    meanings = {
+        "frames": pixels,
+        "flow": _FLOW[config.loader.flow_per_second],
+        "video_time": "s",
+        "video_mask": "true where the step shows the face",
+        "flow_mask": "true where the step's flow is valid",
+        "logmel": _LOGMEL[config.loader.normalise],
+        "audio_time": "s, same zero as video_time",
+        "audio_mask": "true where there is audio",
     }
+    found = {
+        name: {"shape": shape, "dtype": dtype, "meaning": meanings[name]}
+        for name, (shape, dtype) in input_shapes(config).items()
+    }
+    rows_are = _ROWS[config.loader.normalise == "speaker"]
+    for x in extra_inputs(config):
+        rows = x.rows(config.loader.steps, evaluation_hops(config.loader))
+        for name, shape, dtype, meaning in (
+            ("values", ["B", rows, *x.shape], "float32", rows_are.format(x.name)),
+            ("time", ["B", rows], "float32", "s, same zero as the other times"),
+            ("mask", ["B", rows], "bool", "true where the row is valid"),
+        ):
+            found[f"{x.name}_{name}"] = {"shape": shape, "dtype": dtype, "meaning": meaning}
+    return found
 
 
 def example(config: Config, size: int, seed: int = 0) -> dict[str, Tensor]:

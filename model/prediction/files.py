@@ -27,10 +27,11 @@ from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import always_shown, progress_bar, say
 from deiii.data.tools.text.columns import padded, width_of
-from deiii.data.tools.text.csv_text import csv_text
 from deiii.data.tools.text.printable import printable_name
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.names import check_video_name, unique_names
+from deiii.model.prediction.output.json_files import replaced_note
+from deiii.model.prediction.output.table import origin, update_table
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.settings import settings_without_effect
@@ -43,12 +44,6 @@ from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
 BAR = 24  # characters
-PERSON_COLUMNS = ["person", "first_s", "last_s", "visible_s", "follows_sound"]
-# The last columns, keyed by the attribute of `FaceTrack` that they hold.
-FACE_COLUMNS = {
-    "sharpness": "face_sharpness", "brightness": "face_brightness",
-    "yaw": "head_yaw", "pitch": "head_pitch", "roll": "head_roll",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,6 +86,9 @@ def predict_files(
     progress: bool = True,
 ) -> list[Prediction]:
     """Predict for files one after the other; writes ``predictions.csv`` and ``<name>.json`` for each.
+
+    Rows of other files stay in an earlier ``predictions.csv`` of the same network, see
+    `deiii.model.prediction.output.table.update_table`.
 
     Args:
         run: a run folder, an exported folder or ``hub:user/name``; several are one ensemble.
@@ -149,6 +147,8 @@ def predict_loaded(
             bar.set_postfix_str(printable_name(file.name))
             drawn = None if overlay is None else _overlay_target(overlay, name, len(files))
             own = _predict_one(network, file, options, levels, detector, drawn, progress)
+            if note := replaced_note(out / f"{name}.json", file):
+                always_shown(report)(note)
             write_json(out / f"{name}.json", _tree(own, out, name) if options.people else own[0].tree())
             outputs = network.classes, network.attributes
             course = course_texts(own, *outputs, options.texts, options.speech, options.people)
@@ -162,7 +162,8 @@ def predict_loaded(
             if drawn is not None:
                 own = _with_overlay(own, network, drawn, progress, report)
             found += [_light(prediction) for prediction in own]
-    write_table(out / "predictions.csv", found, network, options.people)
+    made_with = origin(network, speech=options.speech, same_speaker=options.same_speaker)
+    update_table(out, found, network, made_with, options.people, report)
     return found
 
 
@@ -243,6 +244,8 @@ def find_media(words: Sequence[str]) -> list[Path]:
         MediaError: there are none, or a name does not exist or is an address.
     """
     for word in words:
+        if not str(word).strip():
+            raise MediaError("the name of a media file is empty (is an environment variable not set?)")
         if "://" in word:
             raise MediaError(
                 f"{shown(word)} is an address, not a file; predict for a stream with --live, or download the "
@@ -280,41 +283,6 @@ def describe(p: Prediction, segments: Path | None = None) -> str:
         if f.figures:
             lines.append(f"  face: {describe_figures(f.figures)}")
     return "\n".join([*lines, *(f"  note: {note}" for note in p.notes)])
-
-
-def write_table(path: Path, found: Sequence[Prediction], network: Predictor, people: bool = False) -> None:
-    """Write ``predictions.csv`` of `deiii predict`: one row per file or person.
-
-    Cells are empty where no input is usable. It is another table than that of an evaluated run
-    (`deiii.model.evaluation.predictions`).
-
-    Args:
-        path: file to write.
-        found: the predictions.
-        network: made the predictions.
-        people: whether the table has the columns of people, also where nobody is visible.
-    """
-    outputs = [*(f"p_{c}" for c in network.classes), *network.attributes]
-    header = ["file", "seconds", "label", *outputs, "face_share", "face_quality", "notes"]
-    rows = [header + PERSON_COLUMNS * people + [*FACE_COLUMNS.values()]]
-    for p in found:
-        values = [p.probabilities.get(c) for c in network.classes]
-        values += [p.attributes.get(a) for a in network.attributes]
-        cells = ["" if v is None else f"{v:.4f}" for v in values]
-        face = [f"{p.face.share:.3f}", p.face.quality] if p.face else ["", ""]
-        row = [p.path, f"{p.seconds:.2f}", p.label or "", *cells, *face, "; ".join(p.notes)]
-        figures = p.face.figures if p.face else {}
-        last = [f"{figures[name]:.1f}" if name in figures else "" for name in FACE_COLUMNS]
-        rows.append(row + _person_cells(p) * people + last)
-    write_text(path, csv_text(rows))
-
-
-def _person_cells(p: Prediction) -> list[str]:
-    if p.person is None:
-        return [""] * len(PERSON_COLUMNS)
-    follows = p.person.follows_sound
-    ends = [f"{p.person.stretches[0][0]:.2f}", f"{p.person.stretches[-1][1]:.2f}", f"{p.person.seconds:.2f}"]
-    return [str(p.person.number), *ends, "" if follows is None else f"{follows:.3f}"]
 
 
 def _tree(own: Sequence[Prediction], out: Path, name: str) -> dict[str, Any]:

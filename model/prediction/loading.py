@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from os import PathLike
@@ -16,7 +15,14 @@ from deiii.model.file_names import EXPORT, RUN
 from deiii.model.members import check_members, find_members
 from deiii.model.prediction.ensemble.average import AverageScorer, TemperedScorer
 from deiii.model.prediction.hub import NAME, PREFIX, download
-from deiii.model.prediction.manifest import ExportError, check_member_digests, has_torch, test_scores
+from deiii.model.prediction.manifest import (
+    EMPTY_NAME,
+    ExportError,
+    check_member_digests,
+    has_torch,
+    read_ensemble_manifest,
+    test_scores,
+)
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.scored_weights import own_members
 from deiii.model.training.run_folder import RunError, RunFolder
@@ -47,15 +53,18 @@ def load(
 
     Raises:
         TypeError: ``path`` is neither a name nor several.
-        RunError, CheckpointError, ExportError: the folder holds no usable run or export.
+        RunError, CheckpointError, ExportError: the folder holds no usable run or export, or a name is empty.
         CalibrationError: ``calibrated``, but no temperature is stored.
         EnsembleError: the networks cannot be averaged (`deiii.model.members.check_members`).
         ConfigError: a setting is unknown, or belongs to the trained network.
         DeviceError: the device does not exist.
         HubError: the files cannot be downloaded from the Hub.
 
-    >>> load("runs/latest", device="cpu").classes   # doctest: +SKIP
+    >>> network = load("runs/latest", device="cpu")   # doctest: +SKIP
+    >>> network.classes                               # doctest: +SKIP
     ('happy', 'sad')
+    >>> network.predict("clip.mp4").tree()["label"]   # doctest: +SKIP
+    'happy'
     """
     if backend not in BACKENDS:
         raise ExportError(f"backend={backend!r}: it is one of {', '.join(BACKENDS)}")
@@ -63,10 +72,10 @@ def load(
     if not names:
         raise ExportError("name at least one run folder or exported folder")
     folders = [_local(str(name)) for name in names]
-    members = find_members(folders)
     whole = folders[0] if len(folders) == 1 and own_members(folders[0]) else None
     if whole is not None and (whole / EXPORT).is_file():
         check_member_digests(whole)
+    members = find_members(folders)
     options = (device, tuple(overrides), change_preprocessing, backend)
     found = [_load_one(member, *options) for member in members]
     network = found[0] if len(found) == 1 else ensemble_of(found, members, whole)
@@ -81,7 +90,10 @@ def _names(path: object) -> list[str | Path]:
             "load() takes a run folder, an exported folder, hub:user/name, or a list of them, not "
             f"{path!r:.80}"
         )
-    return [name if isinstance(name, str) else Path(name) for name in names]
+    found = [name if isinstance(name, str) else Path(name) for name in names]
+    if not all(name.strip() for name in found if isinstance(name, str)):
+        raise ExportError(EMPTY_NAME)  # Path("") is the current folder
+    return found
 
 
 def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
@@ -151,8 +163,7 @@ def _scores_of(whole: Path | None) -> dict[str, Any] | None:
     if whole is None:
         return None
     if (whole / EXPORT).is_file():
-        manifest: dict[str, Any] = json.loads((whole / EXPORT).read_text(encoding="utf-8"))
-        return manifest.get("scores")
+        return read_ensemble_manifest(whole).get("scores")
     try:
         return test_scores(RunFolder(whole).read_metrics())
     except RunError:  # it was not evaluated to the end
@@ -175,6 +186,8 @@ def from_pretrained(name: str | Path, revision: str | None = None, **options) ->
     'happy'
     """
     words = str(name)
+    if not words.strip():
+        raise ExportError(EMPTY_NAME)
     if not words.startswith(PREFIX):
         if Path(name).exists():
             if revision is not None:

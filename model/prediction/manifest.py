@@ -24,6 +24,8 @@ from deiii.data.tools.atomic_files import atomic_path, file_sha256, writable_fol
 from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS
 from deiii.model.intervals import kind_of_interval
 from deiii.model.metrics import figure_names
+from deiii.model.prediction.checks.entries import wrong_entry
+from deiii.model.prediction.checks.fit import contradiction
 
 MANIFEST = EXPORT
 WEIGHTS = EXPORT_WEIGHTS
@@ -37,6 +39,10 @@ FORMAT = 1
 SEVERAL = 2  # the format of the manifest of an ensemble; an earlier version refuses it
 MEMBER = "member"  # begins the name of a member's folder
 
+EMPTY_NAME = (
+    "the name of the network is empty (is an environment variable not set?); name a run folder, an exported "
+    "folder or hub:user/name; the current folder is ."
+)
 UNKNOWN_LICENCE = "not stated; ask the owner of the recordings before you pass this network on"
 
 
@@ -56,28 +62,51 @@ def read_manifest(folder: str | Path) -> tuple[Config, dict[str, Any]]:
     """Return the settings of an export, and its manifest.
 
     Raises:
-        ExportError: the folder holds no export, a damaged one, or one of another format.
+        ExportError: the folder holds no export, a damaged one, one of another format, or one whose entries
+            are missing, of another type, or contradict its settings.
 
     >>> read_manifest("exported")[1]["classes"]   # doctest: +SKIP
     ['happy', 'sad']
     """
-    path = Path(folder) / MANIFEST
+    folder = Path(folder)
+    manifest = _read(folder)
+    if (found := manifest["format"]) != FORMAT or isinstance(found, bool):
+        remedy = "export the run again"
+        if isinstance(found, int) and found > SEVERAL:
+            remedy = "a newer version of deiii wrote it: update deiii, or export the run with this version"
+        raise ExportError(f"{folder / MANIFEST} has format {found}, this version reads {FORMAT}; {remedy}")
+    if problem := wrong_entry(manifest):
+        raise unusable(folder, f"{MANIFEST}: {problem}")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            remedy = "export the run again"
-            if isinstance(manifest["format"], int) and manifest["format"] > SEVERAL:
-                remedy = (
-                    "a newer version of deiii wrote it: update deiii, or export the run with this version"
-                )
-            raise ExportError(
-                f"{path} has format {manifest['format']}, this version reads {FORMAT}; {remedy}"
-            )
-        return parse_stored(json.dumps(manifest["settings"])), manifest
-    except ExportError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise unusable(path.parent, error) from None
+        config = parse_stored(json.dumps(manifest["settings"]))
+    except (ValueError, TypeError) as error:
+        raise unusable(folder, error) from None
+    if problem := contradiction(config, manifest):
+        raise unusable(folder, f"{MANIFEST}: {problem}")
+    return config, manifest
+
+
+def read_ensemble_manifest(folder: str | Path) -> dict[str, Any]:
+    """Return the manifest of an exported ensemble.
+
+    Raises:
+        ExportError: the folder holds no export, or an entry is missing or of another type.
+    """
+    manifest = _read(Path(folder))
+    if problem := wrong_entry(manifest, ensemble=True):
+        raise unusable(Path(folder), f"{MANIFEST}: {problem}")
+    return manifest
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Return what ``deiii.json`` of a folder holds: a table with an entry ``format``."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise unusable(folder, error) from None
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise unusable(folder, f"{MANIFEST} has no entry format")
+    return manifest
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -105,7 +134,7 @@ def check_member_digests(folder: Path) -> None:
     Raises:
         ExportError: a member was replaced.
     """
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_ensemble_manifest(folder)
     for name in manifest.get("sha256", {}):
         check_digest(folder, manifest, name)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +174,20 @@ class Predictor:
             audio_progress: receives the time in s up to which the audio of such a file is read, which is
                 before its video.
 
+        Returns:
+            the prediction; its ``tree()`` is what `deiii predict` writes as JSON.
+
         Raises:
             ConfigError: ``window_s`` or ``hop_s`` cannot be used.
+            TypeError: ``path`` is no path, but for example the content of a file.
             WeightsError: the weights of the face detector or of RAFT cannot be found or downloaded.
 
-        >>> load("runs/latest").predict("clip.mp4").label   # doctest: +SKIP
+        >>> found = load("runs/latest").predict("clip.mp4")   # doctest: +SKIP
+        >>> found.label                                       # doctest: +SKIP
         'happy'
+        >>> json.dumps(found.tree())                          # doctest: +SKIP
         """
+        _check_path(path)
         from deiii.model.prediction.windows.media import predict_file
 
         options = Options(window_s, hop_s, levels, speech, keep_flow, progress, audio_progress)
@@ -203,6 +211,7 @@ class Predictor:
         [(1, 'happy'), (2, 'sad')]
         """
         self.require_faces()
+        _check_path(path)
         from deiii.model.prediction.windows.media import predict_people
 
         return predict_people(self, path, Options(**options)) or [self.predict(path, **options)]
@@ -232,12 +241,13 @@ class Predictor:
             ConfigError: the network reads a stage that needs the whole file; or ``window_s`` or ``hop_s``
                 cannot be used.
             ClipError: the file cannot be opened as media.
-            LiveError: the camera or the network stream cannot be opened.
+            LiveError: the camera or the network stream cannot be opened, or nothing arrives from it.
 
         >>> for moment in load("runs/latest").stream("long.mp4"):   # doctest: +SKIP
         ...     print(moment.time_s, moment.label)
         """
         check_window(window_s, hop_s)
+        _check_path(path)
         from deiii.model.prediction.windows.media import stream_moments
 
         return stream_moments(self, path, window_s, hop_s)
@@ -257,6 +267,11 @@ class Predictor:
             for `predict`, by stage; ``None`` where the network does not normalise by speaker, or no file has
             such features.
         """
+        if isinstance(paths, (str, bytes, PathLike)):
+            raise TypeError(f"speaker_levels() takes a list of the speaker's media files, not {paths!r:.80}")
+        paths = list(paths)
+        for path in paths:
+            _check_path(path)
         if not self.by_speaker:
             return None
         from deiii.pipeline.extract import run_stages
@@ -309,3 +324,12 @@ class Predictor:
         """
         with tempfile.TemporaryDirectory() as temporary:
             return upload(self.save_pretrained(Path(temporary) / "export", **options), name, private)
+
+
+def _check_path(path: object) -> None:
+    """Raise TypeError where something else than a path is given, such as the bytes of a file."""
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(
+            f"the path of a media file is needed, not {type(path).__name__}; write the content of a file "
+            "into a temporary file and give its path (the number of a camera is a text: '0')"
+        )

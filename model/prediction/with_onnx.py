@@ -24,6 +24,7 @@ from deiii.data.loader.recording import SLACK_S
 from deiii.data.loader.sampling import choose_rows, pick, video_steps
 from deiii.data.loader.stage_arrays import Levels, StageLevels, band_levels
 from deiii.data.tools.machine import usable_cores
+from deiii.model.prediction.checks.fit import other_network
 from deiii.model.prediction.manifest import (
     MANIFEST,
     ONNX,
@@ -31,6 +32,7 @@ from deiii.model.prediction.manifest import (
     check_digest,
     has_torch,
     read_manifest,
+    unusable,
 )
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
@@ -229,7 +231,9 @@ def load_folder(
             "`deiii export RUN FOLDER --onnx` wrote can be used"
         )
     config, manifest = read_manifest(folder)
-    if not (folder / ONNX).is_file() or "preparation" not in manifest:
+    if (folder / ONNX).is_file() and "preparation" not in manifest:
+        raise unusable(folder, f"{MANIFEST}: its entry preparation is missing")
+    if not (folder / ONNX).is_file():
         raise ExportError(
             f"{folder} holds no {ONNX}; export the run again: "
             f"deiii export RUN {shlex.quote(str(folder))} --onnx"
@@ -250,5 +254,7 @@ def load_folder(
         raise ExportError(
             f"{folder / ONNX} cannot be read ({str(error)[:200]}); export the run again"
         ) from None
+    if problem := other_network(manifest, session.get_inputs(), session.get_outputs()):
+        raise unusable(folder, f"{MANIFEST} describes another network than {ONNX}: {problem}")
     scorer = OnnxScorer(session, config, manifest)
     return Predictor.of(scorer, config, manifest, overrides, change_preprocessing, folder)

@@ -38,6 +38,7 @@ from deiii.model.prediction.manifest import (
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.prediction.windows.units import MOST_BATCH
+from deiii.model.training.checkpoint import CheckpointError
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import in_full_precision, score
@@ -114,7 +115,13 @@ def load_folder(
     if (folder / MANIFEST).is_file():
         config, info, weights, source = read_export(folder)
         with torch.random.fork_rng(devices=[]):  # new layers draw weights; the caller's numbers stay the same
-            network, task = build_network(config, info, weights, source)
+            try:
+                network, task = build_network(config, info, weights, source)
+            except CheckpointError as error:
+                detail = str(error).partition("model: ")[2]
+                raise unusable(
+                    folder, f"{MANIFEST} describes another network than {WEIGHTS}: {detail}"
+                ) from None
     else:
         with torch.random.fork_rng(devices=[]):
             trained = load_network(folder)

@@ -9,17 +9,13 @@ import numpy as np
 import torch
 
 from deiii.data.cache.stages import extra_inputs
-from deiii.data.config.schema import Config, LoaderConfig
+from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
+from deiii.data.loader.sampling import evaluation_hops
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.model.distributed.ranks import Ranks, clips_per_rank
-
-
-def evaluation_hops(settings: LoaderConfig) -> int:
-    """Return the number of log-mel hops in the network's input in validation, test and prediction."""
-    return settings.eval_audio_steps or settings.audio_steps
 
 
 def make_loader(

@@ -99,12 +99,13 @@ def jpeg_camera(images: Sequence[bytes], fps: float) -> Iterator[str]:
 
 
 @contextmanager
-def folder_server(folder: Path, cut: int | None = None) -> Iterator[str]:
-    """Serve the files of a folder, with ranges; yields its address.
+def folder_server(folder: Path, cut: int | None = None, ranges: bool = True) -> Iterator[str]:
+    """Serve the files of a folder; yields its address.
 
     Args:
         folder: folder of the files.
         cut: number of bytes after which the first answer that is longer is broken off.
+        ranges: whether to offer byte ranges; `http.server` of Python does not.
     """
     state = {"cut": cut}
 
@@ -114,12 +115,13 @@ def folder_server(folder: Path, cut: int | None = None) -> Iterator[str]:
             request.send_error(404)
             return
         data = path.read_bytes()
-        wanted = re.match(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        wanted = re.match(r"bytes=(\d+)-", request.headers.get("Range", "")) if ranges else None
         first = int(wanted[1]) if wanted else 0
         request.send_response(206 if wanted else 200)
-        request.send_header("Accept-Ranges", "bytes")
         request.send_header("Content-Length", str(len(data) - first))
-        request.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+        if ranges:
+            request.send_header("Accept-Ranges", "bytes")
+            request.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
         request.end_headers()
         part = data[first:]
         if state["cut"] is not None and len(part) > state["cut"]:

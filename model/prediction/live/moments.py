@@ -43,7 +43,7 @@ class LiveMoments:
     Raises:
         ConfigError: the network reads a stage that needs the whole recording, or ``window_s`` or ``hop_s``
             cannot be used.
-        LiveError: the source cannot be opened.
+        LiveError: the source cannot be opened; by iterating, where nothing arrives from it.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ def predict_live(
         the summary; see `LiveMoments.summary`.
 
     Raises:
-        LiveError: the source cannot be opened, or ``overlay`` is a folder.
+        LiveError: the source cannot be opened, nothing arrives from it, or ``overlay`` is a folder.
         ConfigError: the windows or the name of the overlay video are not possible.
         ValueError: the overlay would replace the source.
         Others: errors of `deiii.model.prediction.loading.load`.
@@ -65,6 +65,8 @@ def predict_live(
         check_video_name(overlay, folder=False)
     path = writable_folder(out) / LINES
     always = always_shown(report)
+    if path.exists():
+        always(f"{path}: the predictions of an earlier command are replaced")
     network = load(list(runs), **options)
     print_notes(settings_without_effect(network.config, options.get("overrides", ())))
     with (

@@ -24,7 +24,7 @@ HIDDEN = "***"
 
 
 class LiveError(ValueError):
-    """A source cannot be opened; the message names it, the reason and the remedy."""
+    """A source cannot be opened, or sends nothing; the message names it, the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,23 @@ def cannot_open(source: str, error: Exception, late: bool = False) -> LiveError:
     """
     words = f"no answer within {OPEN_S:g} s; check the address, and that nothing blocks the connection"
     return LiveError(f"live source {shown(source)} cannot be opened: {words if late else why(source, error)}")
+
+
+def nothing_arrived(source: str, lost: str) -> LiveError:
+    """Return the error for a source that was opened, but ended before any video frame or audio was decoded.
+
+    Args:
+        source: its address.
+        lost: why it ended, if that is known.
+    """
+    words = f"live source {shown(source)} was opened, but gave no video frame and no audio"
+    words += f": {lost}" if lost else ""
+    if source.lower().startswith("http"):
+        return LiveError(
+            f"{words}. If it is an MP4 file with its index at the end, use a server that offers byte ranges, "
+            "or write the index first: ffmpeg -i IN.mp4 -c copy -movflags +faststart OUT.mp4"
+        )
+    return LiveError(f"{words}; check with ffplay that it sends something")
 
 
 def why(source: str, error: Exception) -> str:

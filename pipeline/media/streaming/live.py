@@ -34,6 +34,7 @@ from deiii.pipeline.media.streaming.address import (
     LiveError,
     address,
     cannot_open,
+    nothing_arrived,
     shown,
 )
 from deiii.pipeline.media.streaming.live_clock import LiveClock
@@ -86,7 +87,7 @@ class LiveReader:
             empty elsewhere.
 
     Raises:
-        LiveError: by `start`, where the source cannot be opened.
+        LiveError: by `start`, where it cannot be opened; by iterating, where nothing arrives from it.
     """
 
     def __init__(
@@ -222,6 +223,8 @@ class LiveReader:
         """Read until the source ends; an error that ended it is raised where the items are taken."""
         try:
             self._read_all()
+            if not (self.frames or self._pieces or self._stopped.is_set()):
+                raise nothing_arrived(self.source, self.lost)
         except Exception as error:
             self._error = error
         finally:
@@ -267,8 +270,9 @@ class LiveReader:
     def _play(self) -> None:
         """Play a file that preprocessing reads, with the frames and the times of preprocessing."""
         items = played(
-            self.address.url, self.has_video, self.has_audio, self._useless_audio, self._report_of_file
-        )
+            self.address.url, self.has_video, self.has_audio, self._useless_audio,
+            lambda text: self._report(f"{self.name}: {text}"),
+        )  # fmt: skip
         try:
             for number, (time_s, item) in enumerate(items):
                 if not number:
@@ -284,9 +288,6 @@ class LiveReader:
                     self._put(AudioPiece(item.samples, item.rate, time_s))
         except ClipError as error:
             raise LiveError(f"live source {self.name} cannot be played: {error.outcome.reason}") from None
-
-    def _report_of_file(self, text: str) -> None:
-        self._report(f"{self.name}: {text}")
 
     def _read(self, container: Any) -> str | None:
         """Read a connection to its end; returns why it is lost, ``None`` where it ended as declared."""

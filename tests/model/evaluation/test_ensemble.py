@@ -185,6 +185,10 @@ def test_a_copy_of_an_ensemble_keeps_its_figures_and_its_temperature(runs, evalu
     for name in (folder, exported, *copies):
         assert load(name, device="cpu").scores == wanted["scores"]
     assert load(runs, device="cpu").scores is None  # nothing says that they were scored together
+    for name, value in (("members", "member0"), ("sha256", None), ("temperature", "x"), ("scores", 3)):
+        (copies[1] / "deiii.json").write_text(json.dumps({**wanted, name: value}))
+        with pytest.raises(ExportError, match=rf"deiii\.json: its entry {name} is not"):
+            load(copies[1], device="cpu")
     with open(copies[0] / "member1/deiii.json", "a") as file:  # a member is another network
         file.write(" ")
     with pytest.raises(ExportError, match=r"member1/deiii\.json is not the file that deiii\.json records"):

@@ -1,7 +1,9 @@
-"""Prediction within programs of others: their settings of PyTorch, their random numbers and their threads."""
+"""Prediction within other programs: their settings of PyTorch, random numbers, threads, wrong arguments."""
 
 from __future__ import annotations
 
+import io
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -66,3 +68,22 @@ def test_threads_that_share_a_network_get_the_same_predictions(seen_run, wanted)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(network.predict, [seen_run / "raw/c0.mp4"] * 4))
     assert [p.tree() for p in found] == [wanted] * 4
+
+
+@pytest.mark.parametrize("given", [b"\x00\x00\x00 ftyp", bytearray(b"x"), io.BytesIO(b"x"), None, 0])
+def test_what_is_no_path_is_one_error_that_says_what_is_needed(seen_run, given):
+    """The bytes of a file ended in an error about embedded null bytes."""
+    network = load(seen_run / "run", device="cpu")
+    told = "the path of a media file is needed, not .* temporary file"
+    for use in (network.predict, network.predict_people, network.stream):
+        with pytest.raises(TypeError, match=told):
+            use(given)
+    with pytest.raises(TypeError, match=told):
+        network.speaker_levels([given])
+    with pytest.raises(TypeError, match="takes a list"):
+        network.speaker_levels("clip.mp4")
+
+
+def test_the_tree_of_a_prediction_is_its_json(seen_run, wanted):
+    assert json.loads(json.dumps(wanted)) == wanted
+    assert wanted["file"] == str(seen_run / "raw/c0.mp4") and wanted["timeline"]["steps"]

@@ -136,6 +136,15 @@ def test_damage_is_an_error(exported, tmp_path):
     (tmp_path / "deiii.json").write_text((exported / "deiii.json").read_text())
     with pytest.raises(ExportError, match="export the run again"):
         read_export(tmp_path)
+    whole = json.loads((exported / "deiii.json").read_text())
+    for name in ("format", "classes", "keys", "inputs"):
+        left = {key: value for key, value in whole.items() if key != name}
+        (tmp_path / "deiii.json").write_text(json.dumps(left))
+        with pytest.raises(ExportError, match=rf"deiii\.json.* entry {name}"):
+            read_export(tmp_path)
+    (tmp_path / "deiii.json").write_text("[]")
+    with pytest.raises(ExportError, match="has no entry format"):
+        read_export(tmp_path)
     (tmp_path / "deiii.json").write_text('{"format": 99}')
     with pytest.raises(ExportError, match="format 99"):
         read_export(tmp_path)

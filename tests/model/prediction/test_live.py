@@ -30,7 +30,7 @@ from deiii.pipeline.media.streaming.live_clock import LiveClock
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import level, numbered, tone, write
 from tests.helpers.long_clips import repeated
-from tests.helpers.media_server import media_server
+from tests.helpers.media_server import folder_server, media_server
 from tests.helpers.rtsp_server import rtsp_server
 
 
@@ -122,6 +122,17 @@ def test_command_prints_lines_and_writes_them(seen_run, face, tmp_path, capsys):
 def test_what_cannot_be_opened_is_one_line(seen_run, words, capsys, tmp_path):
     assert main(["predict", str(seen_run / "run"), "--live", *words, "--out", str(tmp_path)]) == 1
     assert f"live source {words[0]}" in capsys.readouterr().err
+
+
+def test_a_source_of_which_nothing_arrives_is_one_error(seen_run, tmp_path, monkeypatch, capsys):
+    """A server without byte ranges sends an MP4 file with its index at the end: the status was 0."""
+    monkeypatch.setattr(live, "WAITS_S", (0.02, 0.05))
+    words = ["predict", str(seen_run / "run"), "--out", str(tmp_path), "--live"]
+    with folder_server(seen_run / "raw", ranges=False) as url:
+        assert main([*words, f"{url}/c0.mp4"]) == 1
+        assert "gave no video frame and no audio" in capsys.readouterr().err
+        with pytest.raises(LiveError, match="faststart"):
+            list(load(seen_run / "run", device="cpu").stream(f"{url}/c0.mp4"))
 
 
 def test_words_for_sources(monkeypatch, tmp_path):

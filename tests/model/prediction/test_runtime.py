@@ -71,6 +71,26 @@ def test_another_program_than_the_exported_one_is_refused(exported, tmp_path):
 
 
 @writes_onnx
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_manifest_of_another_network_is_one_error_at_load(exported, tmp_path, backend):
+    """A missing class was reported with each media file, as an unexpected error of the file."""
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    whole = json.loads((exported / "deiii.json").read_text())
+    fewer_bands = {**whole["settings"], "logmel": {**whole["settings"]["logmel"], "n_mels": 64}}
+    for changes, found in (
+        ({"classes": whole["classes"][:1]}, r"another network than model\.(onnx|safetensors)"),
+        ({"classes": [*whole["classes"], "c"]}, r"another network than model\.(onnx|safetensors)"),
+        ({"classes": []}, r"another network than model\.(onnx|safetensors)"),
+        ({"settings": fewer_bands}, "its input logmel is .*160, 80.*160, 64"),
+        ({"keys": None}, "its entry keys is not a table of texts"),
+    ):
+        (folder / "deiii.json").write_text(json.dumps({**whole, **changes}))
+        with pytest.raises(ExportError, match=found) as caught:
+            load(folder, device="auto" if backend == "onnx" else "cpu", backend=backend)
+        assert str(caught.value).startswith(f"{folder} holds no usable export (deiii.json")
+
+
+@writes_onnx
 @pytest.mark.parametrize(("batch", "steps", "hops"), [(1, 4, 161), (3, 1, 7), (2, 9, 40), (5, 3, 300)])
 def test_any_batch_and_length_gives_the_outputs_of_the_network(exported, seen_run, batch, steps, hops):
     """For sizes that the export did not compare, with masks that hide whole clips."""

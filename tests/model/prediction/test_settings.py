@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from deiii import from_pretrained, runtime
+from deiii.__main__ import main
 from deiii.data.config.load import load_config, parse_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.corpora.files import MediaError
+from deiii.model.prediction.files import find_media
 from deiii.model.prediction.loading import load
+from deiii.model.prediction.manifest import ExportError
 from deiii.model.prediction.settings import override_settings
 
 
@@ -40,3 +45,41 @@ def test_the_refusal_of_other_preprocessing_names_the_remedy_of_the_terminal_and
 def test_what_is_no_name_of_a_network_is_refused_with_the_forms_of_one(name):
     with pytest.raises(TypeError, match=r"load\(\) takes a run folder, an exported folder, hub:user/name"):
         load(name)
+
+
+@pytest.mark.parametrize("name", ["", "  ", ["a", ""]])
+def test_an_empty_name_is_not_the_current_folder(name, tmp_path, monkeypatch):
+    """A variable of the environment that is not set was the folder in which the program was started."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExportError, match="the name of the network is empty"):
+        load(name)
+    with pytest.raises(ExportError, match="the name of the network is empty"):
+        runtime.load(name)
+    if isinstance(name, str):
+        with pytest.raises(ExportError, match="the name of the network is empty"):
+            from_pretrained(name, revision="v1")
+    with pytest.raises(MediaError, match="is empty"):
+        find_media([name] if isinstance(name, str) else name[1:])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "", "a.mp4"],
+        ["predict", "run", ""],
+        ["predict", "run", "a.mp4", "--out", ""],
+        ["export", "", "out"],
+        ["export", "run", ""],
+    ],
+)
+def test_an_empty_word_of_a_command_is_refused(words, tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    for folder in (tmp_path, tmp_path / "run"):
+        (folder / "run.json").write_text("{}")
+    (tmp_path / "a.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "is empty (is an environment variable not set?)" in told and len(told.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before

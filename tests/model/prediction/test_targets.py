@@ -13,13 +13,12 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.prediction.files import (
-    FACE_COLUMNS,
-    PERSON_COLUMNS,
     FileOptions,
     describe,
     predict_loaded,
 )
 from deiii.model.prediction.live.moments import LiveMoments
+from deiii.model.prediction.output.table import FACE_COLUMNS, PERSON_COLUMNS
 from deiii.model.prediction.windows import media as of_media
 from deiii.pipeline.faces.quality import describe_figures, face_figures
 from deiii.pipeline.media.video import read_video

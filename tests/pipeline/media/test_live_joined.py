@@ -1,15 +1,21 @@
-"""Live sources: recordings are played once, also joined ones; a file begins when its frames are taken."""
+"""Live sources: recordings are played once, also joined ones; a file begins when its frames are taken.
+
+A source of which nothing arrives is an error.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from deiii.pipeline.media.streaming import live
+from deiii.pipeline.media.streaming.address import LiveError
 from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
 from tests.helpers.clipmaker import numbered, tone, write
-from tests.helpers.media_server import web_server
+from tests.helpers.media_server import folder_server, web_server
 
 pytestmark = pytest.mark.usefixtures("nothing_is_late")
 SECONDS, FRAMES = 1.2, 30
@@ -67,3 +73,27 @@ def test_a_transport_stream_of_a_server_without_ranges_is_played_once(tmp_path):
         pictures = [item for item in reader if isinstance(item, Picture)]
     assert reader.connections == len(asked) == 1 and not reader.lost
     assert len(pictures) == FRAMES
+
+
+@pytest.mark.parametrize("with_ranges", [False, True])
+def test_an_index_at_the_end_needs_a_server_with_ranges(tmp_path, with_ranges, monkeypatch):
+    """Of eight connections nothing arrived, and nothing was raised."""
+    monkeypatch.setattr(live, "WAITS_S", (0.02, 0.05))
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 96, 128, 3), np.uint8)
+    path = Path(write(tmp_path / "late.mp4", list(frames)))
+    data = path.read_bytes()
+    assert data.find(b"mdat") < data.find(b"moov") and len(data) > 100_000
+    with folder_server(tmp_path, ranges=with_ranges) as url, LiveReader(f"{url}/late.mp4") as reader:
+        if with_ranges:
+            assert len(list(reader)) == FRAMES
+            return
+        with pytest.raises(LiveError, match="gave no video frame and no audio: .*byte ranges.*faststart"):
+            list(reader)
+        assert reader.connections == 3
+
+
+def test_a_source_that_is_closed_before_a_frame_came_is_no_error(tmp_path):
+    path = Path(write(tmp_path / "one.ts", numbered(FRAMES, 96, 128), audio=tone(SECONDS)))
+    with LiveReader(str(path)) as reader:
+        reader.close()
+        assert list(reader) == []
