@@ -5,108 +5,62 @@ They are checked at the start, and before every task.
 
 from __future__ import annotations
 
-import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from distributed import Client, get_worker
+from distributed import Client
 
 from deiii.data.cache.stages import get_stage, with_upstream
+from deiii.data.cluster.on_workers import (
+    REMEDY,
+    SAME_VERSION,
+    Defect,
+    WorkerCheck,
+    has_dashboard,
+    imports,
+    message_of,
+    worker_defect,
+)
 from deiii.data.config.schema import Config
-from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.machine import source_digest
 from deiii.data.tools.processes.dask_workers import ClusterError, while_connected
 from deiii.data.tools.processes.made_folders import make_folder
 
-REMEDY = "put it on a file system that all workers share, under the same path, or stop that worker"
-SAME_FOLDER = "start workers in the folder of the command, or give the path from the root, beginning with /"
-SAME_VERSION = (
-    "start workers in an environment with the same version of deiii and of its packages, with the command "
-    "`dask worker` of that environment"
-)
 SAME_SCHEDULER = (
     "start it in an environment with the same version of deiii and of its packages, with the command "
     "`dask scheduler` of that environment"
 )
-MAX_NAMED = 3  # workers that an error message names
 IMPORT_ERRORS = ("ModuleNotFoundError", "ImportError", "AttributeError")
-
-
-class Defect(NamedTuple):
-    """What keeps a worker from computing for this process.
-
-    Attributes:
-        text: the defect, as the end of a sentence about the worker.
-        remedy: what to do.
-    """
-
-    text: str
-    remedy: str
-
-
-@dataclass(frozen=True)
-class WorkerCheck:
-    """What a worker examines to find out whether it can compute for the main process.
-
-    Attributes:
-        path: a file in the cache folder.
-        token: the text that the file holds.
-        root: the folder of the corpus; empty if the tasks do not read it.
-        versions: the version of each stage in the main process. A worker with another version would store
-            other results under the same key.
-        run: a file with the same text in the folder of the runs; empty if the tasks write no runs.
-        code: `source_digest` of the main process; empty if only the versions of the stages have to agree.
-            Runs that other code trained could not be compared with those of this process.
-    """
-
-    path: str
-    token: str
-    root: str
-    versions: Mapping[str, int] = field(default_factory=dict)
-    run: str = ""
-    code: str = ""
-
-    def defect(self) -> Defect | None:
-        """Return what this process does not see or would compute differently, if anything."""
-        for stage, version in self.versions.items():
-            try:
-                own = get_stage(stage).version
-            except ConfigError as error:
-                return Defect(f"cannot compute the stage {stage} ({error})", SAME_VERSION)
-            if own != version:
-                return Defect(f"has version {own} of the stage {stage}, not {version}", SAME_VERSION)
-        if self.code and source_digest() != self.code:
-            return Defect("has other source code of deiii than this process", SAME_VERSION)
-        for probe, what in ((self.path, "cache folder"), (self.run, "folder of the runs")):
-            if probe and not self._holds_token(probe):
-                return _unseen(what, Path(probe).parent)
-        return _unseen("corpus in", Path(self.root)) if self.root and not Path(self.root).is_dir() else None
-
-    def _holds_token(self, probe: str) -> bool:
-        try:
-            return Path(probe).read_text() == self.token
-        except OSError:
-            return False
-
-
-def _unseen(what: str, folder: Path) -> Defect:
-    """Return the defect of a worker that does not see a folder; a relative one depends on where it runs."""
-    if folder.is_absolute():
-        return Defect(f"does not see the {what} {folder}", REMEDY)
-    return Defect(f"does not see the {what} {folder}, because it runs in {Path.cwd()}", SAME_FOLDER)
+PROBE = ".probe-{}.tmp"  # a name that `remove_temporary` removes
+SAMPLE = 8  # media files that a worker looks at when it is checked first
 
 
 @contextmanager
-def checked_workers(client: Client, config: Config, root: str) -> Iterator[WorkerCheck | None]:
+def checked_workers(
+    client: Client,
+    config: Config,
+    root: str,
+    paths: Sequence[str] = (),
+    folder: Path | None = None,
+    modules: Sequence[str] = (),
+) -> Iterator[WorkerCheck | None]:
     """Check the workers of other machines; in the block there is a file that they can check again.
 
     A worker that does not see the cache would write shards that are not found, one without the corpus
     would record every clip as missing, and one with another version of a stage would store its results as
     those of this version. Workers that are connected are checked at once, later ones with their first task.
+
+    Args:
+        client: client of the cluster.
+        config: settings.
+        root: the folder of the corpus, as workers find it.
+        paths: the media files that will be read, relative to ``root``. Workers must see some of those that
+            this process sees; without any, no file is compared.
+        folder: where the file is written, a folder of the cache that no other command writes at this time;
+            the cache folder itself if it is ``None``.
+        modules: modules of the tasks, which workers must be able to import as well as those of the stages.
 
     Yields:
         what a worker checks before every task; ``None`` where all workers are on this machine.
@@ -117,7 +71,18 @@ def checked_workers(client: Client, config: Config, root: str) -> Iterator[Worke
     if not config.scheduler and config.cluster.kind == "local":
         yield None
         return
-    with _checked(client, config, Path(config.cache).resolve(), root) as check:
+    cache = Path(config.cache).resolve()
+    name = PROBE.format(uuid.uuid4().hex)
+    check = WorkerCheck(
+        path=str((folder.resolve() if folder else cache) / name),
+        token=uuid.uuid4().hex,
+        root=root,
+        versions=_versions(config),
+        modules=(*modules, *_modules(config)),
+        files=sample_of(root, paths),
+        cache=str(cache),
+    )
+    with _checked(client, check):
         yield check
 
 
@@ -131,25 +96,60 @@ def checked_trainers(client: Client, config: Config) -> Iterator[WorkerCheck]:
     Raises:
         ClusterError: see `checked_workers`.
     """
-    with _checked(client, config, Path(config.cache), "", Path(config.train.run).parent) as check:
+    runs = Path(config.train.run).parent
+    name = PROBE.format(uuid.uuid4().hex)
+    check = WorkerCheck(
+        path=str(Path(config.cache) / name),
+        token=uuid.uuid4().hex,
+        root="",
+        versions=_versions(config),
+        run=str(runs / name),
+        code=source_digest(),
+    )
+    with _checked(client, check):
         yield check
+
+
+def sample_of(root: str, paths: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Return path and size in bytes of up to `SAMPLE` evenly spaced media files that this process sees.
+
+    >>> sample_of("/nothing/here", ["a.mp4", "b.mp4"])
+    ()
+    """
+    number = min(SAMPLE, len(paths))
+    found = []
+    for path in (paths[n * len(paths) // number] for n in range(number)):
+        with suppress(OSError, ValueError):  # it is missing here, too
+            found.append((path, (Path(root) / path).stat().st_size))
+    return tuple(found)
+
+
+def _versions(config: Config) -> dict[str, int]:
+    """Return the versions of the stages that the settings name, and of those upstream."""
+    return {stage: get_stage(stage).version for stage in with_upstream(config.stages)}
+
+
+def _modules(config: Config) -> tuple[str, ...]:
+    """Return the modules that compute the stages on any worker.
+
+    Those of a stage that can use a GPU are left out, because some workers may have none.
+    """
+    stages = [get_stage(name) for name in with_upstream(config.stages)]
+    own = [stage for stage in stages if not stage.on_gpu(stage.section(config))]
+    functions = [text for stage in own for text in (stage.work, stage.models) if text]
+    return tuple(dict.fromkeys(text.partition(":")[0] for text in functions))
 
 
 @contextmanager
-def _checked(
-    client: Client, config: Config, cache: Path, root: str, runs: Path | None = None
-) -> Iterator[WorkerCheck]:
-    token = uuid.uuid4().hex
-    versions = {stage: get_stage(stage).version for stage in with_upstream(config.stages)}
-    probes = [folder / f".probe-{token}.tmp" for folder in (cache, runs) if folder is not None]
-    run, code = (str(probes[1]), source_digest()) if runs is not None else ("", "")
-    check = WorkerCheck(str(probes[0]), token, root, versions, run, code)
+def _checked(client: Client, check: WorkerCheck) -> Iterator[None]:
+    """Write the files that workers must see, check the workers, and remove the files after the block."""
+    probes = [Path(probe) for probe in (check.path, check.run) if probe]
     try:
         for probe in probes:
             make_folder(probe.parent)
-            probe.write_text(token)
+            probe.write_text(check.token)
         check_workers(client, check)
-        yield check
+        yield
     finally:
         for probe in probes:
             probe.unlink(missing_ok=True)
@@ -178,11 +178,7 @@ def check_workers(client: Client, check: WorkerCheck) -> None:
         elif answer:
             defects.append(answer)
     if defects:
-        raise ClusterError(_message(defects))
-
-
-def imports() -> None:
-    """Do nothing: a process that can be asked for this imports deiii, of a version that has this function."""
+        raise ClusterError(message_of(defects))
 
 
 def _is_of_import(error: BaseException) -> bool:
@@ -193,37 +189,6 @@ def _is_of_import(error: BaseException) -> bool:
     return type(error).__name__ in IMPORT_ERRORS or str(error).startswith(
         tuple(f"{n}(" for n in IMPORT_ERRORS)
     )
-
-
-def _message(defects: list[Defect]) -> str:
-    """Return the defects of some workers, with the remedies of these."""
-    named = sorted(defects)[:MAX_NAMED]
-    more = f" (and {len(defects) - MAX_NAMED} more)" if len(defects) > MAX_NAMED else ""
-    remedies = "; ".join(dict.fromkeys(defect.remedy for defect in named))
-    return f"{'; '.join(defect.text for defect in named)}{more}: {remedies}"
-
-
-def worker_defect(check: WorkerCheck, dask_worker: Any = None) -> Defect | None:
-    """Return what keeps this worker from computing for the main process, with its name and machine."""
-    found = check.defect()
-    if found is None:
-        return None
-    worker = dask_worker or get_worker()
-    where = f"worker {worker.name} on {socket.gethostname()} ({worker.address})"
-    return Defect(f"{where} {found.text}", found.remedy)
-
-
-def run_checked(check: WorkerCheck | None, run: Callable[[Any], Any], task: Any) -> Any:
-    """Run a task after a check that this worker shares the files of the main process.
-
-    Raises:
-        ClusterError: the worker does not; it may have connected after `check_workers`.
-    """
-    if check is not None:
-        defect = worker_defect(check)
-        if defect is not None:
-            raise ClusterError(_message([defect]))
-    return run(task)
 
 
 def dashboard_words(client: Client) -> str:
@@ -237,8 +202,3 @@ def dashboard_words(client: Client) -> str:
     if while_connected(client, lambda: client.run_on_scheduler(has_dashboard)):
         return f"dashboard at {client.dashboard_link}"
     return "no dashboard (the scheduler was started without one, or bokeh is not installed where it runs)"
-
-
-def has_dashboard(dask_scheduler: Any = None) -> bool:
-    """Return whether this process, a scheduler's, has Dask's dashboard, an application of Bokeh."""
-    return any("bokeh" in str(part).lower() for part in dask_scheduler.http_application.applications)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from deiii.data.command_line.missing import missing_package
+from deiii.data.command_line.missing import broken_package, missing_package
 from deiii.data.tools.os_errors import STDOUT, explain, library_words, require_current_folder
 from deiii.data.tools.processes.home_folder import replace_missing_home
 from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
@@ -133,6 +133,14 @@ def _run(parse: Callable[[], Command], handler: StopHandler, ends_program: bool)
             _report("error:", RED, words)
             return 1
         memory = memory_words(error)
+        if (
+            isinstance(error, ImportError)
+            and not memory
+            and not command.debug
+            and (words := broken_package(error))
+        ):
+            _report("error:", RED, words)
+            return 1
         known = isinstance(error, (ValueError, OSError, RuntimeError))
         if not memory and (not known or type(error) in (ValueError, RuntimeError)):
             error.add_note(DEFECT)

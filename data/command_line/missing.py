@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from importlib import metadata
 
 from deiii.data.tools.counts import counted, listed
+from deiii.data.tools.os_errors import import_remedy, imported_package
 
 # Packages by module, where the names differ; markupsafe comes with jinja2.
 NAMES = {
@@ -57,6 +58,20 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
         f"this command needs {package}; deiii was installed without its dependencies, and "
         f"{counted(len(lacking), 'package is', 'packages are')} missing: {remedy}"
     )
+
+
+def broken_package(error: ImportError) -> str | None:
+    """Return the message for a package that is installed, but cannot be imported; ``None`` for deiii's own.
+
+    Most often, a library of the system is missing, or two packages have versions that do not fit each other.
+
+    >>> broken_package(ImportError("cannot import name 'x'", name="deiii.data")) is None
+    True
+    """
+    module = imported_package(error)
+    if module == "deiii" or module in sys.stdlib_module_names:
+        return None
+    return f"{module} cannot be imported: {error}; {import_remedy(error)}"
 
 
 def only_predicts(missing: Iterable[str]) -> bool:

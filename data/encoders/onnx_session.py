@@ -68,7 +68,7 @@ def refused(path: str | Path, network: str, remedy: str) -> Iterator[None]:
         remedy: what to do.
 
     Raises:
-        WeightsError: anything was raised in the block.
+        WeightsError: anything but an ImportError was raised in the block.
 
     >>> with refused("a.onnx", "YuNet", "download it again"):
     ...     raise ValueError("no output cls_8")
@@ -77,6 +77,8 @@ def refused(path: str | Path, network: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
+    except ImportError:  # of onnxruntime; the file may be right
+        raise
     except Exception as error:  # onnxruntime raises many types, which have no common base of their own
         raise WeightsError(
             f"{path} does not hold {network} ({str(error).splitlines()[0]}); {remedy}"
@@ -121,6 +123,8 @@ class OnnxNetwork:
             if more:
                 model = with_outputs(model, more)
                 plain = open_session(model, threads, providers)
+        except ImportError:  # of onnxruntime; the file may be right
+            raise
         except Exception as error:  # onnxruntime raises many types, which have no common base of their own
             raise WeightsError(
                 f"{path} cannot be used as an ONNX encoder ({str(error).splitlines()[0]}); "

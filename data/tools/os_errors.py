@@ -32,6 +32,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 NOT_MAPPED = re.compile(
     r"([^\s:/]+): (?:failed to map segment|cannot (?:create|apply|allocate).*: Cannot allocate)"
 )
+# Its message about a library that is not installed.
+NO_LIBRARY = re.compile(r"[^\s:/]+\.so[.\d]*(?=: cannot open shared object file)")
 
 # Reason and remedy by number. An empty reason is replaced by that of the system.
 EXPLAINED: dict[int, tuple[str, str]] = {
@@ -117,6 +119,37 @@ def library_words(error: BaseException) -> str:
     )
 
 
+def imported_package(error: ImportError) -> str:
+    """Return the package that could not be imported, or whose own import failed.
+
+    >>> imported_package(ModuleNotFoundError("No module named 'a.b'", name="a.b"))
+    'a'
+    """
+    named = (error.name or "").partition(".")[0]
+    if named not in ("", "deiii"):
+        return named
+    found = "deiii"  # the package that its modules import last
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package == "deiii" or (found == "deiii" and package != "importlib"):
+            found = package
+    return found
+
+
+def import_remedy(error: ImportError) -> str:
+    """Return what to do about a package that cannot be imported.
+
+    >>> import_remedy(ImportError("libGL.so.1: cannot open shared object file"))[:39]
+    'install the library libGL.so.1 of the s'
+    """
+    if found := NO_LIBRARY.search(str(error)):
+        packages = " (Debian and Ubuntu: apt-get install libgl1)" if found[0].startswith("libGL.") else ""
+        return f"install the library {found[0]} of the system{packages}, or reinstall the package"
+    if isinstance(error, ModuleNotFoundError):
+        return "install deiii with the packages that it needs; `deiii doctor` names them"
+    return "reinstall the package, or see `deiii doctor`"
+
+
 def require_current_folder() -> None:
     """Refuse to work in a folder that was deleted: no relative path and no new process works there.
 
@@ -132,6 +165,21 @@ def require_current_folder() -> None:
             "the current folder was deleted, or replaced by another one of its name; go to a folder that "
             "exists (cd), then run the command again"
         ) from None
+
+
+def is_missing(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is no file of this name; false if the file system cannot tell.
+
+    >>> is_missing("/nothing/here"), is_missing(__file__)
+    (True, False)
+    """
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):  # it does not answer, refuses access, or has no such names
+        return False
+    return False
 
 
 def file_on_the_way(path: Path) -> Path | None:

@@ -282,14 +282,15 @@ def _on_dask(address: str, first: Config, texts: Mapping[Name, str], work: Work)
     from distributed import as_completed as finished_first
     from distributed.comm import CommClosedError
 
-    from deiii.data.cluster.worker_checks import checked_trainers, run_checked
+    from deiii.data.cluster.on_workers import packed, run_checked
+    from deiii.data.cluster.worker_checks import checked_trainers
 
     try:
         with connect_to_workers(address) as client, checked_trainers(client, first) as check:
             gpu = any("GPU" in w.get("resources", {}) for w in workers_of(client).values())
             resources = {"GPU": 1} if gpu else None
             futures = {
-                client.submit(run_checked, check, work, text, pure=False, resources=resources): name
+                client.submit(run_checked, check, packed(work, text), pure=False, resources=resources): name
                 for name, text in texts.items()
             }
             ended = finished_first(futures)

@@ -37,6 +37,8 @@ def load_pretrained(request: Request) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
+    except ImportError:  # of a package that transformers needs; the folder may be right
+        raise
     except Exception as error:  # transformers raises many types for a damaged folder
         raise WeightsError(
             f"{request.path} cannot be loaded by transformers ({str(error).splitlines()[0]:.200}); "

@@ -20,6 +20,7 @@ from distributed.core import Status
 
 from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.cluster.first_worker import await_first_worker
+from deiii.data.cluster.on_workers import WorkerCheck, packed, run_checked
 from deiii.data.cluster.whole_jobs import WholeJobs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
@@ -256,18 +257,23 @@ def with_devices(client: Client, config: Config) -> Config:
     return placed(config, "cuda" if gpus else "cpu")
 
 
-def device_lines(client: Client, config: Config) -> list[str]:
+def device_lines(client: Client, config: Config, check: WorkerCheck | None = None) -> list[str]:
     """Return a line on the devices of the stages that can use a GPU; none where no stage can.
 
+    Args:
+        client: client of the cluster.
+        config: settings.
+        check: what workers of other machines check; ``None`` where all are on this one.
+
     Raises:
-        ClusterError: a worker that offers a GPU finds none.
+        ClusterError: a worker that offers a GPU finds none, or lacks PyTorch.
     """
     stages = sorted(_stages_on_gpu(config))
     if not stages:
         return []
     named = {}
     for address, name in gpu_workers(client).items():
-        named[name] = client.submit(_gpu_name, workers=[address], pure=False)
+        named[name] = client.submit(run_checked, check, packed(_gpu_name), workers=[address], pure=False)
     found = {name: while_connected(client, partial(result_of, future)) for name, future in named.items()}
     further = {n + FURTHER.format(k) for n in found for k in range(2, GPU_PROCESSES + 1)}
     found = {name: gpu for name, gpu in sorted(found.items()) if name not in further}

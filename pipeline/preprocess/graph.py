@@ -40,7 +40,7 @@ from deiii.pipeline.preprocess.survey import Survey, survey
 from deiii.pipeline.preprocess.tasks import PreprocessError, TaskRunner, waits
 from deiii.pipeline.preprocess.warm_up import start_models
 from deiii.pipeline.preprocess.worker_settings import launched, settled, within_memory
-from deiii.pipeline.stages.shard import ShardTask
+from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 __all__ = ["PreprocessError", "preprocess"]
 
@@ -165,16 +165,22 @@ def _run_turn(
 ) -> None:
     """Start a cluster, or connect to one, and run the tasks."""
     startable = sum(not waits(task, found.done) for task in tasks)
-    with open_cluster(config, startable) as client, checked_workers(client, config, root) as check:
+    media = [clip.path for task in tasks if task.upstream is None for clip in task.plan.clips]
+    folder = Path(tasks[0].folder)
+    with (
+        open_cluster(config, startable) as client,
+        checked_workers(client, config, root, media, folder, [run_shard.__module__]) as check,
+    ):
         workers = len(workers_of(client))
         report(f"{counted(workers, 'worker')}{_more_workers(config)}, {dashboard_words(client)}")
         if config.cluster.kind != "local":
             report(f"they compute {', '.join(sorted({task.recipe.stage for task in tasks}))}")
-        for line in device_lines(client, config):
+        for line in device_lines(client, config, check):
             report(line)
         clips = sum(len(task.plan.clips) for task in tasks if task.recipe.stage == FLOW.name)
         settings = to_yaml(within_memory(launched(with_devices(client, config), clips)))
-        tasks = [replace(task, settings=settings) for task in tasks]
+        absent = None if check is None else ()
+        tasks = [replace(task, settings=settings, absent=absent) for task in tasks]
         limit = max(IN_FLIGHT, 2 * max(workers, wanted_workers(config)))
         warming = start_models(client, config, tasks, found.done)
         resources = stage_resources(client, config)

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
@@ -17,11 +18,13 @@ from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import get_stage
-from deiii.data.cluster.worker_checks import WorkerCheck, run_checked
-from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S
+from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, packed, run_checked
+from deiii.data.tools.counts import examples
+from deiii.data.tools.os_errors import is_missing
+from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S, ClusterError
 from deiii.data.tools.processes.stall_watch import StallWatch
 from deiii.data.tools.progress import ProgressBar, say
-from deiii.pipeline.stages.shard import ShardTask, run_shard
+from deiii.pipeline.stages.shard import ShardTask, UnseenFiles, run_shard
 
 POLL_S = 0.02  # s between two looks for finished tasks
 MAX_ATTEMPTS = 3  # attempts for a shard whose worker dies; from the second, clips are isolated
@@ -45,6 +48,11 @@ class Attempt:
     @property
     def shard(self) -> str:
         return self.task.plan.name
+
+    @property
+    def marks(self) -> tuple[int, int]:
+        """Numbers in which two attempts for a shard differ."""
+        return self.number, len(self.task.absent or ())
 
 
 class TaskRunner:
@@ -123,10 +131,9 @@ class TaskRunner:
             future = self._client.submit(
                 run_checked,
                 self._check,
-                run_shard,
-                attempt.task,
+                packed(run_shard, attempt.task),
                 # Dask keeps an entry for every key prefix it has ever seen; this makes one a stage.
-                key=(f"{attempt.stage}-{attempt.task.recipe.key}", attempt.shard, attempt.number),
+                key=(f"{attempt.stage}-{attempt.task.recipe.key}", attempt.shard, *attempt.marks),
                 resources=share(attempt.stage, self._resources(attempt.stage)),
                 priority=1 if attempt.task.upstream else 0,
                 pure=False,
@@ -184,17 +191,41 @@ def waits(task: ShardTask, done: Mapping[str, Mapping[str, ShardRecord]]) -> boo
 
 
 def next_attempt(attempt: Attempt, error: BaseException | None) -> Attempt:
-    """Return the same shard again with its clips isolated, if its worker died; raises ``error`` otherwise.
+    """Return the same shard again, if its worker died or found no media files that are missing here, too.
+
+    After a worker's death the clips are isolated. Any other error is raised.
 
     Raises:
         PreprocessError: this was the last attempt.
+        ClusterError: the worker does not see media files that this process sees.
     """
+    if isinstance(error, UnseenFiles):
+        return _without(attempt, error)
     if not isinstance(error, KilledWorker):
         raise error or RuntimeError(f"{attempt.stage} of shard {attempt.shard} ended without a result")
     if attempt.number >= MAX_ATTEMPTS:
         raise PreprocessError(
             f"{attempt.stage} of shard {attempt.shard} killed its worker {MAX_ATTEMPTS} times, most likely "
-            "because memory ran out; finished shards are kept: run again with fewer workers"
+            "because memory ran out; finished shards are kept: run again with fewer workers, or with more "
+            "memory for each (--memory-limit of `dask worker`, or cluster.memory_gb)"
         ) from error
     isolate = attempt.task.upstream is None  # only decoding media files is isolated
     return Attempt(replace(attempt.task, isolate=isolate), attempt.number + 1)
+
+
+def _without(attempt: Attempt, error: UnseenFiles) -> Attempt:
+    """Return the same shard again with its missing media files named.
+
+    Raises:
+        ClusterError: this process sees some of them.
+    """
+    root = Path(attempt.task.root)
+    seen = [root / path for path in error.paths if not is_missing(root / path)]
+    if seen:
+        here = "does" if len(seen) == len(error.paths) else f"finds {examples(seen, 1)}"
+        raise ClusterError(
+            f"{error}, but this process {here}: {MOUNT}, then run the same command again; nothing was "
+            "recorded for these clips"
+        ) from None
+    absent = tuple(sorted({*(attempt.task.absent or ()), *error.paths}))
+    return replace(attempt, task=replace(attempt.task, absent=absent))

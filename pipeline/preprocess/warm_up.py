@@ -13,6 +13,7 @@ from distributed import Client, Future
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import FLOW
+from deiii.data.cluster.on_workers import packed, run_checked
 from deiii.data.config.schema import Config
 from deiii.pipeline.preprocess.cluster import gpu_workers, runs_on_gpu
 from deiii.pipeline.preprocess.tasks import waits
@@ -43,9 +44,9 @@ def start_models(
     startable = {task.recipe.stage for task in tasks if not waits(task, done)}
     return [
         client.submit(
-            warm_up,
-            stage,
-            settings,
+            run_checked,
+            None,
+            packed(warm_up, stage, settings),
             workers=[address],
             key=("warm-up", stage, address),
             priority=2,  # before all shards

@@ -31,6 +31,7 @@ from deiii.data.tools.compilation.librosa_loading import load_parts
 from deiii.data.tools.os_errors import library_words
 from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.data.tools.processes.torch_defaults import usual_defaults
+from deiii.data.tools.weights import resolve
 from deiii.pipeline.stages.first_clips import MachineFault
 from deiii.pipeline.stages.limits import little_is_left, memory_of_worker, memory_ran_out
 
@@ -140,22 +141,54 @@ def load_models(stage: str, config: Config) -> None:
     """Load the models of a stage into this process, so that wrong weights end a run at its start.
 
     Raises:
-        MachineFault: if the stage's code, or a library that it needs, cannot be imported.
+        MachineFault: if the stage's code, or a library that it or its models need, cannot be imported.
         WeightsError: if its weights cannot be found or are damaged.
     """
     spec = get_stage(stage)
+    _import_stage(spec)
+    try:
+        loaded_models(spec, config)
+    except ImportError as error:
+        raise _cannot_start(stage, error) from error
+
+
+def check_models(stage: str, config: Config) -> None:
+    """Check what `load_models` would check, without loading the models: they may be what ends a process.
+
+    Raises:
+        MachineFault: if the stage's code, or a library that it needs, cannot be imported.
+        WeightsError: if its weights cannot be found.
+    """
+    spec = get_stage(stage)
+    _import_stage(spec)
+    try:
+        if spec.models is not None:
+            import_function(spec.models)
+        needed = spec.weights(spec.section(config))
+    except ImportError as error:
+        raise _cannot_start(stage, error) from error
+    if needed is not None:
+        resolve(needed.given, needed.default)
+
+
+def _import_stage(spec: Stage) -> None:
+    """Import the code of a stage. Raises MachineFault if that fails."""
     try:
         import_function(spec.work)
         if spec.modality == "audio":
             load_parts()
     except (ImportError, OSError, RuntimeError) as error:
-        why = library_words(error) or (
-            f"{type(error).__name__}: {error}; this is a fault of the installation or the machine, not of a "
-            "clip: `deiii doctor` looks for it; where no folder for compiled code can be written, set "
-            "NUMBA_CACHE_DIR to one that can"
-        )
-        raise MachineFault(f"stage {stage} cannot start: {why}") from error
-    loaded_models(spec, config)
+        raise _cannot_start(spec.name, error) from error
+
+
+def _cannot_start(stage: str, error: BaseException) -> MachineFault:
+    """Return the error for a stage whose code, or a library that it needs, cannot be imported."""
+    why = library_words(error) or (
+        f"{type(error).__name__}: {error}; this is a fault of the installation or the machine, not of a "
+        "clip: `deiii doctor` looks for it; where no folder for compiled code can be written, set "
+        "NUMBA_CACHE_DIR to one that can"
+    )
+    return MachineFault(f"stage {stage} cannot start: {why}")
 
 
 @lru_cache(maxsize=2)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deiii.data.config.schema import Config
+from deiii.data.tools.processes.dask_workers import WORKER_GB
 
 HANGING = 70  # exit status of a process that ended because a clip exceeded its time limit
 
@@ -19,7 +20,6 @@ HANGING = 70  # exit status of a process that ended because a clip exceeded its 
 NO_MEMORY = re.compile(
     "allocate memory|out of memory|not enough memory|bad[ _]alloc|failed to map segment", re.I
 )
-WORKER_GB = 1.0  # GiB of a worker's memory that its libraries and models take before the first clip
 CLOSE = 1 / 8  # of the limit of one clip: so little was left where small allocations failed
 
 

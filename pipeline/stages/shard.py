@@ -6,7 +6,7 @@ and it writes the same bytes in any process. Detectors and networks are loaded o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from deiii.data.cache.stages import get_stage
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip
 from deiii.data.tools.atomic_files import file_sha256
+from deiii.data.tools.counts import examples
+from deiii.data.tools.os_errors import is_missing
 from deiii.pipeline.stages.clip import (
+    check_models,
     inherited,
     load_models,
     load_settings,
@@ -44,6 +47,8 @@ class ShardTask:
         upstream: folder of the stage upstream; ``None`` if there is none.
         settings: the settings as YAML text.
         isolate: run the clips in processes of their own, after a worker died on this shard.
+        absent: media files that the main process does not find either, relative to ``root``; ``None`` where
+            it finds the same files as every worker, because all are on one machine.
     """
 
     recipe: Recipe
@@ -53,6 +58,19 @@ class ShardTask:
     upstream: str | None
     settings: str
     isolate: bool = False
+    absent: tuple[str, ...] | None = None
+
+
+class UnseenFiles(RuntimeError):
+    """This process does not find media files that the main process may find.
+
+    Attributes:
+        paths: the files, relative to the root of the corpus.
+    """
+
+    def __init__(self, words: str, paths: Sequence[str] = ()):
+        super().__init__(words)
+        self.paths = tuple(paths)
 
 
 def run_shard(task: ShardTask) -> ShardRecord:
@@ -63,6 +81,7 @@ def run_shard(task: ShardTask) -> ShardRecord:
         MachineFault: the machine or the installation keeps the stage from working.
         WeightsError: the weights of the stage cannot be found or are damaged.
         ConfigError: the stage returned other arrays than it declares.
+        UnseenFiles: some of the media files are not found, and not known as absent. Nothing is written.
 
     >>> run_shard(task).clips[0].status  # doctest: +SKIP
     'ok'
@@ -70,8 +89,13 @@ def run_shard(task: ShardTask) -> ShardRecord:
     settle_process()
     stage = get_stage(task.recipe.stage)
     config = load_settings(task.settings)
-    if not task.isolate:
-        load_models(stage.name, config)  # fail here, so that bad weights are not recorded as clip failures
+    # Fail here, so that bad weights or missing packages are not recorded as failures of clips.
+    if task.isolate:
+        check_models(stage.name, config)
+    else:
+        load_models(stage.name, config)
+    media = [clip.path for clip in task.plan.clips] if task.upstream is None else []
+    refuse_unseen(task, [path for path in media if is_missing(Path(task.root) / path)])
     path = Path(task.folder) / f"{task.plan.name}.h5"
     sources = [source_digest(Path(task.root) / clip.path) for clip in task.plan.clips]
     with ShardWriter(path, stage.name, task.recipe.key, task.recipe.provenance) as writer:
@@ -80,11 +104,30 @@ def run_shard(task: ShardTask) -> ShardRecord:
             # A file that was deleted before it was decoded gets no digest, so it counts as changed if it
             # returns.
             gone = result.outcome.status is Status.MISSING
+            if gone and task.upstream is None:  # it has vanished since
+                refuse_unseen(task, [clip.path])
             stage.check(result.arrays, config)
             writer.add(clip.id, result.outcome, result.arrays, "" if gone else source)
     if writer.info is None:
         raise RuntimeError(f"{path} was not published")
     return record_of(path, writer.info, writer.structure)
+
+
+def refuse_unseen(task: ShardTask, missing: Sequence[str]) -> None:
+    """Refuse to record that media files are missing before the main process has looked for them.
+
+    Args:
+        task: the shard.
+        missing: files that this process does not find, relative to the root of the corpus.
+
+    Raises:
+        UnseenFiles: the task does not say that they are absent.
+    """
+    unseen = [path for path in missing if task.absent is not None and path not in task.absent]
+    if unseen:
+        raise UnseenFiles(
+            f"it does not find {examples(str(Path(task.root) / path) for path in unseen)}", unseen
+        )
 
 
 def source_digest(path: Path) -> str:

@@ -11,7 +11,10 @@ import concurrent.futures
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from deiii.data.tools.counts import counted
 
 if TYPE_CHECKING:
     import psutil
@@ -23,6 +26,13 @@ CONNECT_TIMEOUT = "15s"  # longest time until a scheduler answers
 ASK_AGAIN_S = 5.0  # s without a result after which the result is requested again
 FIRST_WORKER_S = 30  # longest time until a scheduler has a worker
 CLOSE_S = 5
+WORKER_GB = 1.0  # GiB of a worker's memory that its libraries and models take before the first clip
+TLS_SETTINGS = (
+    "DASK_DISTRIBUTED__COMM__TLS__CA_FILE",
+    "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT",
+    "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY",
+)
+MAX_NAMED = 3  # workers that a message names
 CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # Dask then cancels all futures
 
 
@@ -41,13 +51,37 @@ def connect(address: str) -> Iterator[Client]:
 
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
+        without_certificates = "ssl_context" in str(error)  # in Dask's TypeError
+        if isinstance(error, TypeError) and not without_certificates:
+            raise
+        why = "this command has no certificates for TLS" if without_certificates else str(error)
+        if isinstance(error, FileNotFoundError):  # Python's ssl names no file
+            why = f"there is no {_lost_certificate()}"
         raise ClusterError(
-            f"no Dask scheduler answers at {address} ({error}); "
-            "start one with `dask scheduler` or leave out scheduler="
+            f"no Dask scheduler answers at {address} ({why}); {_connection_remedy(address)}"
         ) from None
     with closed(client):
         yield client
+
+
+def _lost_certificate() -> str:
+    """Return the path of the first certificate or key in Dask's settings that does not exist."""
+    import dask
+
+    keys = ("ca-file", "client.cert", "client.key")
+    paths = [dask.config.get(f"distributed.comm.tls.{key}", None) for key in keys]
+    return next((str(path) for path in paths if path and not Path(path).is_file()), "such certificate")
+
+
+def _connection_remedy(address: str) -> str:
+    """Return what to do if no scheduler answers."""
+    if not address.startswith("tls://"):
+        return "start one with `dask scheduler` or leave out scheduler="
+    return (
+        f"for tls://, set {', '.join(TLS_SETTINGS)} to the PEM files of the certificate authority, of your "
+        "certificate and of its key, and check that the scheduler runs"
+    )
 
 
 @contextmanager
@@ -169,6 +203,42 @@ def no_worker(client: Client, kept: str) -> str:
         f"no worker is connected to the scheduler at {address}: the run continues when one connects "
         f"(`dask worker {address}`, or the next job or pod); {kept} are kept if you stop it"
     )
+
+
+def paused_workers(client: Client, kept: str) -> str:
+    """Return a line for users if Dask has paused workers because their memory is full, else an empty text.
+
+    A paused worker gets no task. Where its libraries alone take most of its limit, it stays so for ever.
+
+    Args:
+        client: client of the scheduler.
+        kept: what is kept if the user stops the command.
+
+    Raises:
+        CommClosedError: the scheduler is gone.
+    """
+    workers = workers_of(client).values()
+    paused = [worker for worker in workers if worker.get("status") == "paused"]
+    if not paused:
+        return ""
+    named = [
+        f"{worker['name']} on {worker['host']} ({_megabytes(worker.get('memory_limit'))})"
+        for worker in paused[:MAX_NAMED]
+    ]
+    more = f" and {len(paused) - MAX_NAMED} more" if len(paused) > MAX_NAMED else ""
+    others = (
+        "the run continues when one has free memory" if len(paused) == len(workers) else "others continue"
+    )
+    return (
+        f"Dask has paused {counted(len(paused), 'worker')} of {len(workers)}, because the memory limit is "
+        f"nearly reached: {', '.join(named)}{more}; {others}. Start workers with a larger --memory-limit (at "
+        f"least {WORKER_GB:g} GiB and what a clip needs), or a larger cluster.memory_gb; {kept} are kept if "
+        "you stop it"
+    )
+
+
+def _megabytes(limit: int | None) -> str:
+    return f"{limit / 1e6:.0f} MB" if limit else "no limit"
 
 
 def kill_workers(cluster: Any, others: set[psutil.Process] | None) -> None:

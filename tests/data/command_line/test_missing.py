@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deiii.data.command_line import missing
-from deiii.data.command_line.missing import missing_dependencies, missing_package
+from deiii.data.command_line.missing import broken_package, missing_dependencies, missing_package
 
 ROOT = Path(__file__).parents[3]
 
@@ -132,3 +133,23 @@ def test_what_the_documentation_installs_for_prediction_is_all_that_prediction_n
     rest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {re.split("[<>=]", need)[0] for need in rest} - missing.NOT_FOR_PREDICTION
     assert names - listed == {"numpy", "numba", "pyyaml", "scikit-learn"}  # come with librosa and omegaconf
+
+
+def test_a_package_that_is_installed_and_cannot_be_imported():
+    """OpenCV without libGL, for example; it was reported as a defect of deiii."""
+    words = broken_package(ImportError("libGL.so.1: cannot open shared object file", name="cv2"))
+    assert words is not None and words.startswith("cv2 cannot be imported: libGL.so.1: cannot open")
+    assert "apt-get install libgl1" in words
+    assert broken_package(ImportError("cannot import name 'x'", name="deiii.data")) is None
+
+
+def test_the_command_ends_with_one_line_for_such_a_package(tmp_path):
+    package = tmp_path / "cv2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    done = subprocess.run(
+        [sys.executable, "-m", "deiii", "inspect", "a.mp4"], cwd=ROOT, capture_output=True, text=True,
+        timeout=120, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )  # fmt: skip
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: cv2 cannot be imported: libGL.so.1")

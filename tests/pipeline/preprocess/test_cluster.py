@@ -10,7 +10,8 @@ import pytest
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from deiii.data.cluster.worker_checks import WorkerCheck, checked_workers
+from deiii.data.cluster.on_workers import WorkerCheck
+from deiii.data.cluster.worker_checks import checked_workers
 from deiii.data.config.load import load_config
 from deiii.data.tools.processes.dask_workers import connect, while_connected, workers_of
 from deiii.model.evaluation.many_runs import run_all

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from deiii.data.cache.stages import get_stage
-from deiii.data.cluster import worker_checks
-from deiii.data.cluster.worker_checks import WorkerCheck, check_workers
+from deiii.data.cluster import on_workers, worker_checks
+from deiii.data.cluster.on_workers import WorkerCheck
+from deiii.data.cluster.worker_checks import check_workers
 from deiii.data.config.load import load_config
 from deiii.data.tools.processes import dask_workers, stall_watch
 from deiii.data.tools.processes.dask_workers import ClusterError, connect
@@ -58,11 +59,11 @@ def test_a_worker_with_another_version_of_a_stage(scheduler, tmp_path, monkeypat
 def test_a_worker_without_the_package_of_a_stage(tmp_path):
     found = WorkerCheck(str(tmp_path / "probe"), "", "", {"from_a_package": 1}).defect()
     assert found is not None and found.text.startswith("cannot compute the stage from_a_package (")
-    assert found.remedy == worker_checks.SAME_VERSION
+    assert found.remedy == on_workers.SAME_VERSION
 
 
 WITHOUT = 'raise ModuleNotFoundError("No module named deiii", name="deiii")'
-WITHOUT_CHECK = "from deiii.data.cluster import worker_checks; vars(worker_checks).pop('worker_defect', None)"
+WITHOUT_CHECK = "from deiii.data.cluster import on_workers; vars(on_workers).pop('worker_defect', None)"
 
 
 def without_deiii(folder: Path) -> Path:
@@ -129,7 +130,7 @@ def test_runs_on_a_worker_that_runs_in_another_folder(scheduler, tmp_path, monke
 
 def test_runs_on_a_worker_with_other_source_code(scheduler, tmp_path):
     """Its stages have the same versions, and its network would be another one."""
-    other = "from deiii.data.cluster import worker_checks\nworker_checks.source_digest = lambda: 'other'\n"
+    other = "from deiii.data.cluster import on_workers\non_workers.source_digest = lambda: 'other'\n"
     (tmp_path / "changed.py").write_text(other)
     configs = runs(tmp_path / "cache", scheduler, tmp_path / "runs")
     says = "worker .* on .* has other source code of deiii than this process: start workers in an environment"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
 from deiii.data.tools.processes import dask_workers
-from deiii.data.tools.processes.dask_workers import result_of
+from deiii.data.tools.processes.dask_workers import TLS_SETTINGS, ClusterError, connect, result_of
 from tests.helpers.dask_fetch import fail_first_fetch
 
 
@@ -43,3 +44,19 @@ def test_the_error_of_a_task_is_raised(client):
 
     with pytest.raises(TimeoutError, match="the task's own"):
         result_of(client.submit(late))
+
+
+def test_a_scheduler_with_tls_and_no_certificates():
+    """Before, this was a traceback and "a defect of deiii"."""
+    says = "no Dask scheduler answers at tls://127.0.0.1:9 .this command has no certificates for TLS"
+    with pytest.raises(ClusterError, match=says) as refused, connect("tls://127.0.0.1:9"):
+        pass
+    assert all(name in str(refused.value) for name in TLS_SETTINGS)
+
+
+def test_a_certificate_that_does_not_exist_is_named(tmp_path):
+    lost = str(tmp_path / "ca.pem")
+    names = ("ca-file", "client.cert", "client.key")
+    with dask.config.set({f"distributed.comm.tls.{name}": lost for name in names}):
+        with pytest.raises(ClusterError, match=f"there is no {lost}"), connect("tls://127.0.0.1:9"):
+            pass

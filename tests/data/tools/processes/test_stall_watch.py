@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 from distributed import Client, LocalCluster
+from distributed.core import Status
 
 from deiii.data.tools.processes import stall_watch
+from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.data.tools.processes.stall_watch import StallWatch
 from tests.helpers.waiting import PATIENCE_S
 
@@ -38,8 +41,31 @@ def test_a_scheduler_that_lost_its_workers_is_reported_once():
         assert len(lines) == 2
 
 
+def test_paused_workers_are_reported_with_their_memory_limit():
+    """Before, a run whose workers had too little memory waited without a word."""
+    lines: list[str] = []
+    local = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit="400MB"
+    )
+    with local as cluster, Client(cluster) as c:
+        watch = StallWatch(c, lines.append, "finished shards")
+        watch.look()
+        assert lines == []
+        for number, worker in enumerate(cluster.workers.values(), 1):
+            worker.status = Status.paused
+            while sum(w["status"] == "paused" for w in workers_of(c).values()) < number:
+                time.sleep(0.02)
+            watch.look()
+            watch.look()
+    assert len(lines) == 2
+    assert lines[0].startswith("Dask has paused 1 worker of 2, because the memory limit is nearly reached: ")
+    assert "(400 MB); others continue" in lines[0] and "--memory-limit" in lines[0]
+    assert lines[1].startswith("Dask has paused 2 workers of 2") and "when one has free memory" in lines[1]
+
+
 def test_a_stopped_worker_is_reported_with_what_continues_it(monkeypatch):
     monkeypatch.setattr(stall_watch, "no_worker", lambda client, kept: "")
+    monkeypatch.setattr(stall_watch, "paused_workers", lambda client, kept: "")
     lines: list[str] = []
     watch = StallWatch(SimpleNamespace(), lines.append, "finished shards")
     worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -61,6 +87,7 @@ def test_nothing_is_looked_at_while_tasks_end(monkeypatch):
 
 def test_a_worker_that_waits_for_a_disk_all_the_time_is_reported_once(monkeypatch):
     monkeypatch.setattr(stall_watch, "no_worker", lambda client, kept: "")
+    monkeypatch.setattr(stall_watch, "paused_workers", lambda client, kept: "")
     hanging, busy = {171: 170}, {181: 180}
     states = iter([hanging | busy, hanging] * 20 + [busy, {}] * 20)
     monkeypatch.setattr(stall_watch, "blocked_threads", lambda: next(states))
