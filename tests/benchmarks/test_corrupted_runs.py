@@ -47,7 +47,11 @@ def test_stored_predictions_give_the_reported_figures():
     """Recalls, intervals and differences are computed anew, and the page has the stored figures."""
     folder = DOCS / "results/emotional-corrupted-scratch-2026-11-30"
     report = json.loads((folder / "table.json").read_text(encoding="utf-8"))["corruptions"]
-    page = science_text().partition("The same for networks from scratch")[2].partition("The intervals are")[0]
+    page = (
+        science_text()
+        .partition("Networks from scratch were scored in the same way")[2]
+        .partition("The intervals are")[0]
+    )
     found = defaultdict(list)  # the rows of each seed, by corruption
     with tarfile.open(folder / "predictions.tar.xz") as tar:
         for entry in tar:
