@@ -19,7 +19,6 @@ from typing import Any
 
 from distributed import Adaptive, SchedulerPlugin
 from distributed.core import Status
-from distributed.protocol import pickle
 
 LOST_S = 30.0  # s without any of its workers after which a job counts as ended
 
@@ -136,8 +135,10 @@ class WholeJobs(Adaptive):
         if target >= len(self.plan):
             return await super().recommendations(target)
         # To reach a target, the scheduler would end busy workers; with a minimum instead, it names idle ones.
-        key = pickle.dumps(partial(job_of, per_job=self._per_job))
-        idle = await self.scheduler.workers_to_close(key=key, attribute="name", minimum=target)
+        # It is asked directly, because dask-jobqueue's scheduler runs in this process, in the same loop.
+        cluster: Any = self.cluster
+        key = partial(job_of, per_job=self._per_job)
+        idle = cluster.scheduler.workers_to_close(key=key, attribute="name", minimum=target)
         counts = {name: self.close_counts[name] + 1 for name in idle}
         self.close_counts.clear()
         self.close_counts.update(counts)

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 from distributed.core import Status
-from distributed.protocol import pickle
 
 from deiii.data.cluster import whole_jobs
 from deiii.data.cluster.whole_jobs import WholeJobs, job_of, noting_refusals
@@ -61,7 +60,7 @@ class Cluster:
     async def adaptive_target(self, target_duration=None) -> int:
         return self.wanted
 
-    async def workers_to_close(self, **asked) -> list[str]:
+    def workers_to_close(self, **asked) -> list[str]:
         self.asked = asked
         return self.idle
 
@@ -110,7 +109,7 @@ def test_a_job_ends_when_all_of_its_workers_have_been_idle_for_some_looks():
     assert [recommended(found)["status"] for _ in range(2)] == ["same"] * 2
     assert recommended(found) == {"status": "down", "workers": workers(1)}
     assert cluster.asked["minimum"] == 8 and "target" not in cluster.asked  # a target ends busy workers, too
-    group = pickle.loads(cluster.asked["key"])
+    group = cluster.asked["key"]
     assert {group(SimpleNamespace(name=name)) for name in workers(1)} == {"SLURMCluster-1"}
     cluster.idle = []  # it has work again, so that the looks count anew
     assert recommended(found)["status"] == "same"

@@ -10,10 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 from deiii.data.cluster import first_worker, whole_jobs
+from deiii.data.cluster.whole_jobs import WholeJobs, job_of
 from deiii.data.config.load import load_config
+from deiii.data.tools.processes.dask_workers import workers_of
 from deiii.pipeline.preprocess.cluster import ClusterError
+from deiii.pipeline.preprocess.cluster_kinds import slurm_cluster
 from deiii.pipeline.preprocess.graph import preprocess
 from tests.helpers.clips import audio_corpus
 from tests.pipeline.preprocess.test_cluster_kinds import CONFIGS, skip_without_jobqueue
@@ -95,6 +99,29 @@ def test_a_job_that_reaches_its_time_limit_is_replaced(tmp_path, monkeypatch):
     found = preprocess(far(tmp_path), corpus, lambda line: None)
     assert killed.is_set() and (found.failed, found.computed) == (0, len(corpus.clips))
     assert submitted(tmp_path) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_idle_job_ends_while_another_computes(tmp_path, monkeypatch):
+    """Closing one idle worker ended all workers of its job, which may have computed."""
+    make_queue(tmp_path, monkeypatch)
+    with slurm_cluster(far(tmp_path, "dashboard=127.0.0.1:0")) as cluster, Client(cluster) as client:
+        scaling = cluster.adapt(Adaptive=WholeJobs, minimum=4, maximum=4, per_job=2)
+        client.wait_for_workers(4, timeout=60)
+        # Of idle workers, Dask would close the last one first: the other one of its job computes.
+        last = list(workers_of(client).values())[-1]["name"]
+        job = job_of(last, 2)
+        own = {f"{job}-0", f"{job}-1"}
+        busy = client.submit(time.sleep, 15, workers=list(own - {last}), pure=False)
+        scaling.minimum = 0
+        end = time.monotonic() + 12
+        while len(workers_of(client)) > 2 and time.monotonic() < end:
+            time.sleep(0.1)
+        names = {worker["name"] for worker in workers_of(client).values()}
+        assert names == own and not busy.done()
+        busy.result(timeout=30)
+        assert submitted(tmp_path) == 2
 
 
 def test_a_queue_that_refuses_jobs_is_an_error(tmp_path, monkeypatch):
