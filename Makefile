@@ -48,6 +48,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; name one: make setup PYTHON=python3.12"; exit 1; }
 	@echo "making $(VENV) in 4 steps: some minutes and up to 7 GB, most of it PyTorch"
+	@$(PYTHON) -c 'import shutil; gb = shutil.disk_usage(".").free / 1e9; \
+		gb < 8 and print(f"warning: only {gb:.1f} GB are free here; if the disk fills, free some space and repeat")'
 	@echo "step 1 of 4: the environment ($(PYTHON) -m venv $(VENV))"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "step 2 of 4: the packages of requirements.lock (pip install), PyTorch's and the others beside each other"

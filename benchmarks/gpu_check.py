@@ -4,8 +4,8 @@
 
 Each part (`benchmarks.gpu_parts`) is a process with a limit of its own: one that hangs, ends early or lacks a
 package costs that part alone. After every part the dated file is written anew, so that it holds what was
-measured when time runs out, and the goals (`benchmarks.gpu_parts.goals`) beside the figures. A second run of
-one day writes a file with a number after the date; no file of an earlier run is changed. Real weights and
+measured when time runs out, and the targets (`benchmarks.gpu_parts.targets`) beside the figures. A second run
+of one day writes a file with a number after the date; no file of an earlier run is changed. Real weights and
 faces come from DEIII_TEST_DATA. Without it, random weights and drawn pictures of the same shapes are used,
 and no drift is given. Ctrl-C ends the part that runs and keeps the file.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_parts.common import FOUND, HERE, WORK, is_fake
-from benchmarks.gpu_parts.goals import goal_lines
+from benchmarks.gpu_parts.targets import target_lines
 from deiii.data.tools.atomic_files import writable_folder, write_text
 
 # Seconds at most, by part. The most useful parts come first, because the time may not be enough for all.
@@ -37,7 +37,7 @@ PARTS = {
 LEAST = 10  # s; a part is not started with less
 BAR = re.compile(r"^\s*$|.*it/s\]|.*%\|")  # empty lines and progress bars
 LAST = 170  # lines of a part that are kept, beside its results
-FAKE = "the fake GPU of tests/gpu: kernels compute nothing, so no figure and no goal below means anything"
+FAKE = "the fake GPU of tests/gpu: kernels compute nothing, so no figure and no target below means anything"
 
 
 def main() -> None:
@@ -64,10 +64,10 @@ def main() -> None:
         found[name] = {"status": status, "seconds": took, "found": results(text)}
         lines += [f"== {name}: {status}, {took} s", *kept_lines(text), ""]
         result = json.dumps({"bench": "gpu_check", "fake": is_fake(), "parts": found})
-        goals = ["== goals", *goal_lines(found), ""]
-        write_text(file, "\n".join([*head, *lines, *goals, f"RESULT {result}", ""]))
+        targets = ["== targets", *target_lines(found), ""]
+        write_text(file, "\n".join([*head, *lines, *targets, f"RESULT {result}", ""]))
         print(f"{name:11s} {status:14s} {took:6.1f} s", flush=True)
-    print("\n".join([*head[:1], *goal_lines(found)]))
+    print("\n".join([*head[:1], *target_lines(found)]))
     whole = sum(part["status"] == "ok" for part in found.values())
     print(f"{file}: {whole} of {len(found)} parts whole")
 

@@ -79,10 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> Command:
     # Imported here, where `run` handles Ctrl-C already.
+    from deiii.data.command_line.empty_words import refuse_empty_words
     from deiii.data.command_line.entry import Command
     from deiii.data.config.words import parse_arguments
 
-    args = parse_arguments(build_parser(), argv)
+    parser = build_parser()
+    args = parse_arguments(parser, argv)
+    refuse_empty_words(parser, args)
     return Command(partial(_act, args), args.when_stopped, args.debug)
 
 

@@ -159,6 +159,7 @@ def _train(args: argparse.Namespace) -> int:
 
     from deiii.model.distributed.ranks import read_environment
     from deiii.model.training.monitor import describe_monitored
+    from deiii.model.training.run_folder import RunFolder
     from deiii.model.training.train import train
 
     ranks = read_environment()
@@ -175,7 +176,10 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     which = "last" if config.train.monitor == "last" else "best"
     figure = describe_monitored(best, config.train.monitor)
-    print(f"{which} epoch {best['epoch']}: {figure}; next: deiii evaluate {shlex.quote(config.train.run)}")
+    tested = RunFolder(config.train.run).read_split().test
+    run = shlex.quote(config.train.run)
+    step = f"deiii evaluate {run}" if tested else f"deiii predict {run} FILE"
+    print(f"{which} epoch {best['epoch']}: {figure}; next: {step}")
     return 0
 
 

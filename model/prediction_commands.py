@@ -197,15 +197,9 @@ def _predict(args: argparse.Namespace) -> int:
     from deiii.model.members import names_network
     from deiii.model.prediction.files import NO_OVERLAY, FileOptions, predict_files
     from deiii.model.prediction.hub import PREFIX
-    from deiii.model.prediction.manifest import EMPTY_NAME, ExportError
+    from deiii.model.prediction.manifest import ExportError
     from deiii.model.prediction.windows.tables import endings
 
-    if not args.run.strip():
-        raise ExportError(EMPTY_NAME)
-    if not all(word.strip() for word in args.words):
-        raise ExportError("the name of a media file is empty (is an environment variable not set?)")
-    if not args.out.strip():
-        raise ExportError("the name in --out is empty (is an environment variable not set?)")
     if not args.run.startswith(PREFIX) and not Path(args.run).is_dir() and not names_network(args.run):
         what = "a file" if Path(args.run).exists() else "not there"
         raise ExportError(
@@ -288,13 +282,8 @@ def _compare(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from deiii.model.file_names import EXPORT
     from deiii.model.members import find_members
-    from deiii.model.prediction.manifest import EMPTY_NAME, ExportError
     from deiii.model.training.run_folder import RunFolder
 
-    if not all(name.strip() for name in args.members):
-        raise ExportError(EMPTY_NAME)
-    if not args.folder.strip():
-        raise ExportError("the name of the folder to write is empty (is an environment variable not set?)")
     members = find_members(args.members)
     for member in members:  # missing files are reported before PyTorch is loaded
         if not (member / EXPORT).is_file():

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deiii.data.corpora.protocol import SUFFIXES as OF_CLIPS
+from deiii.data.corpora.files import SUFFIXES as OF_CLIPS
 from deiii.data.tools.text.column_names import IDS, PATHS, column_name
 from deiii.data.tools.text.meld_names import COLUMNS, has_meld_names, meld_name, with_meld_names
 from deiii.data.tools.text.part_names import WORDS, part_of

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.audit.list_rows import SPLITS, list_rows
-from deiii.data.corpora.protocol import PARTS, Protocol, SplitError, clip_key
+from deiii.data.corpora.files import clip_key
+from deiii.data.corpora.protocol import PARTS, Protocol, SplitError
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.text.decoding import decode
@@ -140,7 +141,7 @@ def _protocol(
             raise SplitError(f"{root}: {where} no {' and no '.join(lacking)} part")
         parts.append({part: tuple(dict.fromkeys(folds[fold][part])) for part in PARTS if part in folds[fold]})
     given = all("val" in fold for fold in parts)
-    clips = len({clip_key(c) for fold in parts for names in fold.values() for c in names})
+    clips = len({c for fold in parts for names in fold.values() for c in names})
     return Protocol(
         name=name,
         about=f"{counted(len(parts), 'foreign fold')} of {counted(clips, 'clip')}",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from deiii.data.corpora import crema_d, msp_improv, ravdess
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.corpora.protocol import Protocol, clip_key
+from deiii.data.corpora.files import clip_key
+from deiii.data.corpora.protocol import Protocol
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ def audit(source: str, config: Config, fold: int | None = None) -> Iterator[tupl
         found = audit_parts(own, prints)
         again = _tested_again(own["test"], number, tested)
         looked = [*found.looked, *_missing(protocol, number, corpus), *_in_no_part(corpus, own)]
+        if not protocol.tested:
+            looked.append("the protocol has no test part: nothing is scored")
         if len(numbers) > 1 and number == numbers[-1]:
             looked += _never_tested(corpus, tested)
         yield number, Audit((*found.findings, *again), tuple(looked))

@@ -88,10 +88,12 @@ class StageResult:
         outcome: exactly one for each clip and stage.
         arrays: arrays, keyed by field name; the first axis (frames or hops) has the same length in all of
             them. Empty if the outcome is not usable.
+        notes: remarks for a person who looks at this one clip; they are not stored in caches.
     """
 
     outcome: Outcome
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class ClipError(Exception):

@@ -1,12 +1,14 @@
-"""Find media files below a corpus root."""
+"""Find media files below a corpus root, and compare names of files."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from deiii.data.corpora.clips import CorpusError
 from deiii.data.tools.counts import counted, examples
@@ -23,6 +25,10 @@ AUDIO = (
     ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma",
     ".aif", ".aiff", ".aifc", ".au", ".sph", ".amr", ".caf",
 )  # fmt: skip
+# Suffixes of clips in published lists.
+SUFFIXES = frozenset((*VIDEO, *AUDIO, ".npy", ".npz", ".pt", ".h5", ".pkl"))
+_RAVDESS = re.compile(r"(?<![\d-])\d\d((?:-\d\d){6})(?![\d-])")
+_MSP_IMPROV = re.compile(r"(?:MSP|UTD)-IMPROV-(S\d{2}[AHNS]-[FM]\d{2}-[PRST]-[FM]{2}\d{2,3})", re.IGNORECASE)
 _log = logging.getLogger(__name__)
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
@@ -205,3 +211,19 @@ def only_one(found: dict[str, str], clip_id: str, path: str, corpus: str) -> Non
             "keep one of the two copies under corpus.root"
         )
     found[clip_id] = path
+
+
+def clip_key(name: str) -> str:
+    """Return a name without folder, suffix, case and RAVDESS's modality: equal for all names of one clip.
+
+    The files 01, 02 and 03 of one RAVDESS code are one take: with video and audio, video alone, audio alone.
+    Letters are composed (NFC), because macOS returns file names with decomposed ones.
+
+    >>> clip_key("AudioWAV/1001_DFA_ANG_XX.wav"), clip_key("Actor_01/03-01-06-01-02-01-01.wav")
+    ('1001_dfa_ang_xx', '-01-06-01-02-01-01')
+    """
+    last = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).name
+    stem, dot, suffix = last.rpartition(".")
+    stem = stem if dot and f".{suffix.lower()}" in SUFFIXES else last
+    found = _RAVDESS.search(stem) or _MSP_IMPROV.search(stem)
+    return (found[1] if found else stem).casefold()

@@ -1,13 +1,14 @@
 """Split protocols: how a corpus is divided into folds, as data.
 
 A protocol is a YAML file: one of ``data/corpora/protocols/``, or a file of yours, such as one that
-`deiii splits import` wrote. There are five kinds:
+`deiii splits import` wrote. There are six kinds:
 
 - ``fixed``: the folds are lists of speakers;
 - ``parts``: each fold lists the speakers of ``test``, and optionally of ``val`` and ``train``;
 - ``clips``: each fold lists the clips of ``train``, ``test`` and optionally ``val`` by file name;
 - ``column``: the folds are the clips' own `Clip.fold`, such as a session, sorted;
-- ``speakers``: the clips' own folds if they have any, otherwise whole speakers divided among ``folds`` folds.
+- ``speakers``: the clips' own folds if they have any, otherwise whole speakers divided among ``folds`` folds;
+- ``all``: one fold without a test part, for a final network that is trained on all speakers.
 
 ``source`` states where the lists come from (repository, commit, files and the SHA-256 of those files one
 after the other), ``known_for`` what a reader of its figures should know.
@@ -24,26 +25,22 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.data.corpora.files import AUDIO, VIDEO
+from deiii.data.corpora.files import clip_key
 from deiii.data.corpora.spelling import name_key
 from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.text.part_names import WORDS, part_of_folders
 
 PROTOCOLS = Path(__file__).parent / "protocols"
-KINDS = ("fixed", "parts", "clips", "column", "speakers")
+KINDS = ("fixed", "parts", "clips", "column", "speakers", "all")
 VALIDATION = ("speakers", "folds", "given")
 PARTS = ("train", "val", "test")
 MAX_BYTES = 64_000_000  # lists of a million clips in five folds would be larger than any protocol
-# Suffixes of clips in published lists.
-SUFFIXES = frozenset((*VIDEO, *AUDIO, ".npy", ".npz", ".pt", ".h5", ".pkl"))
-_RAVDESS = re.compile(r"(?<![\d-])\d\d((?:-\d\d){6})(?![\d-])")
-_MSP_IMPROV = re.compile(r"(?:MSP|UTD)-IMPROV-(S\d{2}[AHNS]-[FM]\d{2}-[PRST]-[FM]{2}\d{2,3})", re.IGNORECASE)
 
 
 class SplitError(ValueError):
@@ -80,6 +77,11 @@ class Protocol:
     def foreign(self) -> bool:
         """Whether it divides clips, so that nothing but an audit keeps speakers apart."""
         return self.kind == "clips"
+
+    @property
+    def tested(self) -> bool:
+        """Whether its folds have a test part."""
+        return self.kind != "all"
 
 
 def protocol_names() -> tuple[str, ...]:
@@ -153,6 +155,8 @@ def _protocol(tree: Any, path: Path) -> Protocol:
         raise SplitError(f"{path}: unknown kind {found.kind!r} or validation {found.validation!r}")
     if found.kind in ("parts", "clips") and not found.parts or found.kind == "fixed" and not found.folds:
         raise SplitError(f"{path}: a protocol of the kind {found.kind} needs a list of folds")
+    if found.kind == "all" and (found.folds or found.n_folds):
+        raise SplitError(f"{path}: a protocol of the kind all has no folds, because nothing is tested")
     if found.kind == "speakers" and found.n_folds < 2:
         raise SplitError(f"{path}: folds is the number of folds, 2 or more")
     unlisted = [n for n, parts in enumerate(found.parts) if "val" not in parts]
@@ -177,22 +181,6 @@ def _names(items: Any) -> tuple[str, ...]:
     if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
         raise TypeError("a fold is a list of names")
     return tuple(items)
-
-
-def clip_key(name: str) -> str:
-    """Return a name without folder, suffix, case and RAVDESS's modality: equal for all names of one clip.
-
-    The files 01, 02 and 03 of one RAVDESS code are one take: with video and audio, video alone, audio alone.
-    Letters are composed (NFC), because macOS returns file names with decomposed ones.
-
-    >>> clip_key("AudioWAV/1001_DFA_ANG_XX.wav"), clip_key("Actor_01/03-01-06-01-02-01-01.wav")
-    ('1001_dfa_ang_xx', '-01-06-01-02-01-01')
-    """
-    last = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).name
-    stem, dot, suffix = last.rpartition(".")
-    stem = stem if dot and f".{suffix.lower()}" in SUFFIXES else last
-    found = _RAVDESS.search(stem) or _MSP_IMPROV.search(stem)
-    return (found[1] if found else stem).casefold()
 
 
 def match_clips(corpus: Corpus, protocol: Protocol, fold: int) -> dict[str, list[Clip]]:
@@ -238,6 +226,8 @@ def _closest(name: str, clips: Sequence[Clip]) -> list[Clip]:
 
 def count_folds(corpus: Corpus, protocol: Protocol) -> int:
     """Return the number of folds."""
+    if not protocol.tested:
+        return 1
     return len(protocol.parts) or len(folds_of(corpus, protocol))
 
 

@@ -178,7 +178,8 @@ def make_split(corpus: Corpus, config: SplitConfig) -> Split:
     """Return the split that tests fold ``config.fold`` of protocol ``config.protocol``.
 
     The validation part is empty if a single speaker (or fold) is left to train on, or if ``config.val_share``
-    is 0 and the protocol lists no validation speakers.
+    is 0 and the protocol lists no validation speakers. The test part is empty for protocols of the kind
+    ``all``, and for no others.
 
     Raises:
         SplitError: for too few speakers, a fold out of range, an unknown protocol, a speaker with clips in
@@ -249,7 +250,10 @@ def _add_training(own: Split, corpus: Corpus, divided: Corpus) -> Split:
 def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> dict[str, str]:
     """Return the part of every speaker."""
     rest: list[tuple[str, ...]]
-    if protocol.kind == "parts":
+    if not protocol.tested:
+        test, val = set(), set()
+        rest = [(speaker,) for speaker in sorted(corpus.speakers)]
+    elif protocol.kind == "parts":
         check_speakers(corpus)
         given = {part: as_spelled(names, corpus) for part, names in protocol.parts[config.fold].items()}
         here = set(corpus.speakers)
@@ -275,7 +279,7 @@ def _speaker_parts(corpus: Corpus, protocol: Protocol, config: SplitConfig) -> d
         folds = folds_of(corpus, protocol)
         test, val = set(folds[config.fold]), set()
         rest = [fold for i, fold in enumerate(folds) if i != config.fold and fold]
-    if not test or not rest:
+    if protocol.tested and (not test or not rest):
         cause = "train with" if test else "test"
         where = "all of them are in its test part" if test else "none of them is in its test part"
         raise SplitError(

@@ -107,13 +107,19 @@ def check_folds(config: Config, folds: Sequence[int]) -> None:
     """Refuse folds that cannot be trained or scored, before the first one is trained.
 
     Raises:
-        ConfigError: a part of a fold is empty or has no labels.
+        ConfigError: a part of a fold is empty or has no labels, or the protocol tests nothing.
     """
     if not folds:
         return
     features = FeatureSet.open(config)
     for fold in folds:
         split, _ = split_features(features.corpus, config, replace(config.split, fold=fold))
+        if not split.test:
+            raise ConfigError(
+                f"split.protocol={config.split.protocol} has no test part, so there is nothing to "
+                "cross-validate; choose another protocol (`deiii splits list`), or train one network with "
+                "`deiii train`"
+            )
         check_parts(features, split, {part: features.rows(getattr(split, part)) for part in PARTS}, config)
 
 

@@ -35,7 +35,7 @@ from deiii.model.evaluation.sections.mistakes import worst_mistakes
 from deiii.model.members import EnsembleError, check_members, find_members
 from deiii.model.provenance import provenance
 from deiii.model.scored_weights import MEMBERS, own_members
-from deiii.model.training.origin import MEDIA, check_origin, other_features
+from deiii.model.training.origin import MEDIA, check_origin, other_features, require_test
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.trained import TrainedNetwork, load_network
 
@@ -101,6 +101,8 @@ def _evaluate(
     progress: bool,
 ) -> tuple[dict[str, Any], Path]:
     """Score members that no other process writes to."""
+    for member in members:
+        require_test(RunFolder(member))
     networks = [load_network(member) for member in members]
     check_members(members, [n.config for n in networks], [n.info for n in networks])
     _check_hidden(members, networks)

@@ -44,7 +44,13 @@ from deiii.model.network.hide_streams import further_hidden, hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.monitor import TrainingState
-from deiii.model.training.origin import OTHER_FEATURES, check_origin, keys_of_training, other_features
+from deiii.model.training.origin import (
+    OTHER_FEATURES,
+    check_origin,
+    keys_of_training,
+    other_features,
+    require_test,
+)
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.scoring import Predictions, average, in_full_precision, score
 from deiii.model.training.trained import TrainedNetwork, load_network
@@ -120,6 +126,7 @@ def _evaluate(
             f"unseen any more. {run.report} has the result, `{command} --keep` prints it; "
             f"`{command} --again` scores again and records that"
         )
+    split = require_test(run)
     trained = load_network(run.path)
     config, task, info = trained.config, trained.task, dict(trained.info)
     state = require_finished(run, config, unfinished)
@@ -127,7 +134,6 @@ def _evaluate(
         config.cache = cache
     target = use_device(device or config.train.device)
     features = open_features(run, config, task, info, features)
-    split = run.read_split()
     split.check(features.corpus)
     scorer = Scorer((trained,), features, split, target, progress)
     metrics, test = score_parts(scorer, run.path)

@@ -14,6 +14,8 @@ from deiii.data.config.schema import FacesConfig
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.row_times import end_of_rows, row_step
 
+FORMAT = "deiii-prediction-1"  # changes if an entry of the JSON goes or gets another meaning
+
 
 @dataclass(frozen=True)
 class HeadOutputs:
@@ -272,7 +274,7 @@ class Prediction:
         ]}  # fmt: skip
         face = self.face and {**vars(self.face), "quality": self.face.quality}
         person = {} if self.person is None else {"person": self.person.tree()}
-        return _rounded(person | {
+        return _rounded({"format": FORMAT} | person | {
             "file": self.path, "seconds": self.seconds, "label": self.label,
             "probabilities": self.probabilities, "attributes": self.attributes, "heads": self.heads,
             "contributions": self.contributions, "face": face, "notes": self.notes,

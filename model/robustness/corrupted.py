@@ -40,6 +40,7 @@ from deiii.model.prediction.result import HeadOutputs
 from deiii.model.robustness.features import Made, Work, make_all, workers
 from deiii.model.robustness.report import condition_figures, write_report
 from deiii.model.scored_weights import own_members
+from deiii.model.training.origin import require_test
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.trained import load_network
 from deiii.pipeline.corrupt.kinds import Corruption, CorruptionError, parse_corruptions
@@ -100,6 +101,7 @@ def _evaluate_corrupted(
     progress: bool,
 ) -> tuple[dict[str, Any], Path]:
     """Score a run that no other process writes to."""
+    require_test(run)
     run.read_metrics()  # refuses a run that was not evaluated, or whose weights changed
     trained = load_network(run.path)
     if cache is not None:

@@ -20,6 +20,7 @@ from deiii.data.config.load import changed_settings
 from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.differences import clip_digest, differences, label_digest
+from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import media_digests
 from deiii.data.tools.atomic_files import write_json
@@ -206,3 +207,20 @@ def check_settings(run: RunFolder, config: Config, keys: Mapping[str, str], reme
     changed += [f"key of {s}: {k} -> {keys[s]}" for s, k in recorded.items() if s not in same]
     if changed:
         raise RunError(f"{run.path} was trained with other settings ({'; '.join(changed[:3])}); {remedy}")
+
+
+def require_test(run: RunFolder) -> Split:
+    """Return the split of a run that can be scored.
+
+    Raises:
+        RunError: the split has no test part, because the network was trained on all speakers; says which
+            figure describes it.
+    """
+    split = run.read_split()
+    if split.test:
+        return split
+    raise RunError(
+        f"{run.path} has no test speakers (split.protocol={split.protocol}), so it cannot be scored. The "
+        "figure that describes it is that of a cross-validation with the same settings: `deiii crossval` "
+        "with another split.protocol. `--on CONFIG` scores it on another corpus"
+    )

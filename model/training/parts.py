@@ -131,8 +131,17 @@ def check_without_validation(config: Config) -> None:
 
 
 def needed_parts(split: Split, config: Config) -> tuple[str, ...]:
-    """Return the parts that must have clips: all; without validation if ``split.val_share=0`` leaves none."""
-    return PARTS if split.val or config.split.val_share else ("train", "test")
+    """Return the parts that must have clips.
+
+    They are all parts; without validation if ``split.val_share=0`` leaves none, and without test if the
+    protocol has none.
+    """
+    absent = set()
+    if not split.val and not config.split.val_share:
+        absent.add("val")
+    if not split.test:
+        absent.add("test")
+    return tuple(part for part in PARTS if part not in absent)
 
 
 def _check_speakers(features: FeatureSet, rows: Mapping[str, np.ndarray]) -> None:

@@ -6,12 +6,15 @@ only if it is near and of similar size, or if no shot shows two faces at the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from deiii.data.tools.row_times import row_step
 from deiii.pipeline.faces.mouth import Envelope, audio_correlation
 from deiii.pipeline.faces.tracking import Track
+
+OTHERS_FROM_S = 0.5  # a face that is seen for a shorter time may be a false detection
 
 
 def pick_speaker(
@@ -59,6 +62,52 @@ def lasting_tracks(tracks: Iterable[Track]) -> list[Track]:
 def overlap(one: Track, other: Track) -> bool:
     """Return whether two tracks have frames in common."""
     return one.start < other.stop and other.start < one.stop
+
+
+def rows_of(tracks: Iterable[Track], frame_of: np.ndarray) -> np.ndarray:
+    """Return whether each row, which shows video frame ``frame_of`` int64 [n], lies in one of the tracks."""
+    found = np.zeros(len(frame_of), bool)
+    for track in tracks:
+        found |= (frame_of >= track.start) & (frame_of < track.stop)
+    return found
+
+
+def others_seconds(
+    tracks: Sequence[Track], chosen: Sequence[Track], times: Sequence[float], first: int = 0
+) -> float:
+    """Return for how long another face is visible, s; faces seen for less than `OTHERS_FROM_S` do not count.
+
+    Args:
+        tracks: all tracks of the clip.
+        chosen: those of the person who is cropped.
+        times: time of each video frame in s, from the frame with the number ``first`` on.
+        first: number of the first frame that counts.
+    """
+    if not times:
+        return 0.0
+    step = row_step(times)
+    seen = np.zeros(len(times), bool)
+    for track in lasting_tracks(tracks):
+        if track in chosen or step * track.present_frames < OTHERS_FROM_S:
+            continue
+        frames = np.arange(track.start, track.stop)[np.array(track.present, bool)] - first
+        seen[frames[(frames >= 0) & (frames < len(times))]] = True
+    return float(step * seen.sum())
+
+
+def others_note(seconds: float, pick: str) -> str:
+    """Return a line for users on other faces; empty if they are visible for less than `OTHERS_FROM_S`.
+
+    Args:
+        seconds: for how long, s.
+        pick: the setting ``faces.pick``.
+    """
+    if seconds < OTHERS_FROM_S:
+        return ""
+    return (
+        f"another face is visible for {seconds:.1f} s; the prediction is for the face that faces.pick={pick} "
+        "chooses. --people all predicts for each person"
+    )
 
 
 def continues(one: Track, other: Track) -> bool:

@@ -25,7 +25,7 @@ from deiii.pipeline.faces.detectors import load_detector
 from deiii.pipeline.faces.face import Detector, Face, shrink
 from deiii.pipeline.faces.grid import resampled
 from deiii.pipeline.faces.mouth import audio_envelope
-from deiii.pipeline.faces.speaker import pick_speaker
+from deiii.pipeline.faces.speaker import others_note, others_seconds, pick_speaker, rows_of
 from deiii.pipeline.faces.tracking import Track, Tracker
 from deiii.pipeline.media.lengths import expected_bytes
 from deiii.pipeline.media.video import DecodedFrame, GpuDecodingFailed, VideoReader, read_video
@@ -65,7 +65,7 @@ def extract_faces(path: str | os.PathLike, config: FacesConfig, detector: Detect
         why = f"the processor decoded the video, because the GPU failed ({error})"
     result = _extract(path, replace(config, decoder="cpu"), detector)
     outcome = replace(result.outcome, reason="; ".join(filter(None, [result.outcome.reason, why])))
-    return StageResult(outcome, result.arrays)
+    return replace(result, outcome=outcome)
 
 
 def _extract(path: str | os.PathLike, config: FacesConfig, detector: Detector) -> StageResult:
@@ -73,7 +73,9 @@ def _extract(path: str | os.PathLike, config: FacesConfig, detector: Detector) -
     tracked = track_faces(path, config, detector, active)
     audio = audio_envelope(path) if active else None
     tracks = pick_speaker(tracked.tracks, config.pick, tracked.small, audio)
-    return crops_of(path, tracked, tracks, config, detector)
+    result = crops_of(path, tracked, tracks, config, detector)
+    note = others_note(others_seconds(tracked.tracks, tracks, tracked.times), config.pick)
+    return replace(result, notes=(note,)) if note and result.outcome.usable else result
 
 
 @dataclass(frozen=True)
@@ -204,14 +206,6 @@ def crops_of(
     return StageResult(
         faces_outcome(reader.notes, reader.remarks, reader.share, shown, frame_of[counted]), arrays
     )
-
-
-def rows_of(tracks: list[Track], frame_of: np.ndarray) -> np.ndarray:
-    """Return whether each row, which shows video frame ``frame_of`` int64 [n], lies in one of the tracks."""
-    found = np.zeros(len(frame_of), bool)
-    for track in tracks:
-        found |= (frame_of >= track.start) & (frame_of < track.stop)
-    return found
 
 
 def faces_outcome(

@@ -25,7 +25,7 @@ from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces import align
 from deiii.pipeline.faces.face import Detector
 from deiii.pipeline.faces.mouth import Envelope
-from deiii.pipeline.faces.speaker import pick_speaker
+from deiii.pipeline.faces.speaker import others_seconds, pick_speaker
 from deiii.pipeline.faces.stage import cut, geometry, look, resampled
 from deiii.pipeline.faces.tracking import Track, Tracker
 from deiii.pipeline.media.video import DecodedFrame
@@ -61,6 +61,7 @@ class FaceStream:
         seen: whether any frame showed a face.
         scale: width and height of the tracked frames as a share of the source, float64 [2].
         shape: height and width of the source in px.
+        others_s: for how long other faces were visible in the frames that are cut, s.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class FaceStream:
         self.behind_s = whole if behind_s is None else behind_s
         self.block_s = block_s
         self.seen = False
+        self.others_s = 0.0
         self.scale = np.ones(2)
         self.shape = self._small = (0, 0)
         self.chosen: list[Track] = []
@@ -163,7 +165,10 @@ class FaceStream:
         config = self.config
         tracks = self._known
         if tracks is None:
-            tracks = pick_speaker(self.tracker.tracks(), config.pick, self._small, self.audio)
+            every = self.tracker.tracks()
+            tracks = pick_speaker(every, config.pick, self._small, self.audio)
+            cut_now = self._times[first - self._base : stop - self._base]
+            self.others_s += others_seconds(every, tracks, cut_now, first)
         self.chosen = tracks
         end = self._base + len(self._times)
         parts = [t.part(self._base, end, -self._base) for t in tracks if t.stop > first and t.start < stop]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 from collections.abc import Callable
@@ -83,7 +84,9 @@ def _look(root: Path, paths: list[str], table: str | None, layout: str | None, s
     known = known_corpus(paths) if speaker_of is None and not own else None
     passed: tuple[str, ...] = RECORDS if own or known else ()
     passed += PUBLISHED.get(known.config, ()) if known else ()
-    tables = read_tables((path for path in tables_in(root) if path.name.lower() not in passed), media)
+    candidates = [path for path in tables_in(root) if path.name.lower() not in passed]
+    predicted = [path for path in candidates if holds_predictions(path)]
+    tables = read_tables((path for path in candidates if path not in predicted), media)
     if own:
         return _own_table(root / "clips.csv", tables, media)
     if known:
@@ -97,7 +100,18 @@ def _look(root: Path, paths: list[str], table: str | None, layout: str | None, s
             words = f"; no table helps: {'; '.join(why[:2])}" if why else ""
             raise InitError(f"{error}{words}") from None
     notes = unused_notes(tables, found.rows if found.sources else (), found.sources, media)
+    notes += [f"{path} is not used: its labels are predictions of a network" for path in predicted]
     return with_speakers(replace(found, notes=(*found.notes, *notes)), speaker_of)
+
+
+def holds_predictions(path: Path) -> bool:
+    """Return whether a file is a table that `deiii predict` wrote."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, ValueError, csv.Error):
+        return False
+    return header[:3] == ["file", "seconds", "label"] and {"face_share", "face_quality"} <= set(header)
 
 
 def _own_table(clips: Path, tables: Tables, media: Media) -> Found:

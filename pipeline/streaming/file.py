@@ -29,7 +29,8 @@ from deiii.data.tools.row_times import end_of_rows
 from deiii.pipeline.faces.mouth import audio_envelope
 from deiii.pipeline.faces.people import FacePerson, find_people
 from deiii.pipeline.faces.quality import Portrait, StreamedFigures, shows_pose
-from deiii.pipeline.faces.stage import faces_outcome, no_face, rows_of
+from deiii.pipeline.faces.speaker import rows_of
+from deiii.pipeline.faces.stage import faces_outcome, no_face
 from deiii.pipeline.faces.stream import BLOCK_S, FaceStream
 from deiii.pipeline.faces.tracking import Track
 from deiii.pipeline.flow.stage import flow_outcome
@@ -93,6 +94,7 @@ class FileStream:
         error: why the file cannot be opened; ``None`` where it can.
         portrait: the sharpest crop so far.
         face: sharpness, brightness and direction of the face so far.
+        others_s: for how long faces beside the one that ``faces.pick`` chooses were visible so far, s.
 
     Raises:
         ConfigError: a stage needs the whole file.
@@ -119,6 +121,7 @@ class FileStream:
         self._tracks = tracks
         self.portrait = Portrait()
         self.face = StreamedFigures(shows_pose(config.faces))
+        self.others_s = 0.0
         self._outcomes: dict[str, Outcome] = {}
         self._executor = ThreadPoolExecutor(1)
         self.error: ClipError | None = None
@@ -264,6 +267,7 @@ class FileStream:
                 for name, values in self._summary.items():
                     values.append(rows[name])
                 self.face.add(rows)
+                self.others_s = faces.others_s
                 if self._tracks is not None:
                     self.portrait.add(rows)
                 self._recent[FACES.name].add({n: v for n, v in rows.items() if n != "frame"})

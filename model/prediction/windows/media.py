@@ -30,6 +30,7 @@ from deiii.model.prediction.windows.whole import person_of, prediction_of
 from deiii.pipeline.extract import run_people, run_stages
 from deiii.pipeline.faces.people import FacePerson
 from deiii.pipeline.faces.quality import Portrait, face_figures, shows_pose
+from deiii.pipeline.faces.speaker import others_note
 from deiii.pipeline.media.lengths import declared_seconds
 from deiii.pipeline.media.streaming.address import is_live
 from deiii.pipeline.streaming.file import FileStream, can_stream, people_of_long, video_ends
@@ -111,7 +112,9 @@ def _found_in_long(
         visible = face.part_of(seconds) if face is not None else None
         units = units_of(seconds, network.median_s, network.longest_s, options.speech, visible)
         found = score_long(source, network.scorer, streams, units, window, hop, own, options.progress)
-        return replace(found, thumbnail=source.portrait.image, face=source.face.figures())
+        note = others_note(source.others_s, network.config.faces.pick)
+        notes = (note,) if note and FACES.name in found.arrays else ()
+        return replace(found, thumbnail=source.portrait.image, face=source.face.figures(), notes=notes)
 
 
 def _found_at_once(

@@ -50,6 +50,7 @@ class Found:
         window: length of the sliding windows, s.
         thumbnail: the sharpest crop of a long recording's person, uint8 [S,S,3].
         face: figures of the face, from `deiii.pipeline.faces.quality`; empty without a face.
+        notes: remarks of the stages on the recording.
     """
 
     outcomes: Mapping[str, Outcome]
@@ -62,6 +63,7 @@ class Found:
     window: float
     thumbnail: np.ndarray | None = None
     face: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def combinations_of(inputs: Sequence[str]) -> list[frozenset[str]]:
@@ -134,7 +136,8 @@ def score_at_once(
     # sliding windows.
     hidden = [set(inputs) - some for some in shown for _ in units.intervals]
     outputs = scorer(arrays, units.intervals * len(shown) + windows, hidden, levels)
-    return Found(outcomes, seconds, arrays, outputs, units, shown, centres, window)
+    notes = tuple(note for result in results.values() for note in result.notes)
+    return Found(outcomes, seconds, arrays, outputs, units, shown, centres, window, notes=notes)
 
 
 def score_long(

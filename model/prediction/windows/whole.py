@@ -51,6 +51,8 @@ def prediction_of(
     by_inputs = {some: Rows(found.outputs, task, slice(k * n, (k + 1) * n)) for k, some in enumerate(shown)}
     moving = Rows(found.outputs, task, slice(len(shown) * n, None))
     notes += tuple(joined_note(found.units))
+    if person is None:
+        notes += found.notes
     whole = combine(by_inputs, task, streams, found.units.weights)
     return Prediction(
         path=str(path),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from deiii import from_pretrained, runtime
-from deiii.__main__ import main
 from deiii.data.config.load import load_config, parse_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.files import MediaError
@@ -60,26 +59,3 @@ def test_an_empty_name_is_not_the_current_folder(name, tmp_path, monkeypatch):
             from_pretrained(name, revision="v1")
     with pytest.raises(MediaError, match="is empty"):
         find_media([name] if isinstance(name, str) else name[1:])
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["predict", "", "a.mp4"],
-        ["predict", "run", ""],
-        ["predict", "run", "a.mp4", "--out", ""],
-        ["export", "", "out"],
-        ["export", "run", ""],
-    ],
-)
-def test_an_empty_word_of_a_command_is_refused(words, tmp_path, monkeypatch, capsys):
-    (tmp_path / "run").mkdir()
-    for folder in (tmp_path, tmp_path / "run"):
-        (folder / "run.json").write_text("{}")
-    (tmp_path / "a.mp4").touch()
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    assert main(words) == 1
-    told = capsys.readouterr().err
-    assert "is empty (is an environment variable not set?)" in told and len(told.splitlines()) == 1
-    assert sorted(tmp_path.rglob("*")) == before

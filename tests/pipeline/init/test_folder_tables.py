@@ -156,6 +156,29 @@ def test_recordings_that_deiii_s_own_table_leaves_out_are_named(tmp_path):
     assert look(clips).notes == ("1 recording not in the table, and not used: new.mp4",)
 
 
+def test_predictions_of_a_network_are_no_labels(tmp_path):
+    clips = touch(tmp_path / "c", "anna/happy/a.mp4", "ben/sad/b.mp4").resolve()
+    header = "file,seconds,label,p_happy,p_sad,face_share,face_quality,notes,face_sharpness"
+    rows = [
+        f"{clips / name},1.50,sad,0.1,0.9,1.000,good,,80.0" for name in ("anna/happy/a.mp4", "ben/sad/b.mp4")
+    ]
+    for name in ("predictions.csv", "predict/Other name.csv"):
+        (clips / name).parent.mkdir(exist_ok=True)
+        (clips / name).write_text("\n".join([header, *rows]))
+    found = look(clips)
+    assert {row.path: (row.speaker, row.label) for row in found.rows} == {
+        "anna/happy/a.mp4": ("anna", "happy"),
+        "ben/sad/b.mp4": ("ben", "sad"),
+    }
+    for name in ("predictions.csv", "predict/Other name.csv"):
+        assert about(found, f"{name} is not used: its labels are predictions of a network")
+    # A table of other origin with the same name is a table of labels.
+    (clips / "predictions.csv").write_text(
+        "file,speaker,label\nanna/happy/a.mp4,x,angry\nben/sad/b.mp4,y,calm\n"
+    )
+    assert {row.label for row in look(clips).rows} == {"angry", "calm"}
+
+
 @pytest.mark.parametrize(("place", "typed"), [("../Clips.csv", "{}"), ("a/b/c/Clips.csv", "a/b/c/Clips.csv")])
 def test_a_table_in_the_parent_or_in_a_deep_folder_is_named_and_can_be_read(place, typed, root):
     table = write(root / place, ROWS).resolve()

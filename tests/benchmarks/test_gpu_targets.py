@@ -1,8 +1,8 @@
-"""Goals of the check on a real GPU stand beside the figures, also where a part measured nothing."""
+"""Targets of the check on a real GPU stand beside the figures, also where a part measured nothing."""
 
 import pytest
 
-from benchmarks.gpu_parts.goals import GOALS, goal_lines
+from benchmarks.gpu_parts.targets import TARGETS, target_lines
 
 
 def parts(pairs, stalls):
@@ -26,17 +26,17 @@ def parts(pairs, stalls):
 
 
 def test_the_best_rate_and_the_worst_stall_count():
-    lines = goal_lines(parts([7_900.0, 10_500.0], [0.01, 0.05]))
-    assert lines[0].endswith("10,500, goal at least 10,000: reached")
-    assert lines[1].endswith("10.5, goal at least 8: reached")
-    assert lines[2].endswith("2.51, goal at most 2: not reached")
-    assert lines[3].endswith("0.05, goal at most 0.02: not reached")
-    assert lines[4].endswith("preprocessing, %: 11, goal at least 70: not reached")
-    assert lines[5].endswith("cached faces, %: 97, goal at least 70: reached")
-    assert lines[6].endswith("1, goal at most 0: not reached")
+    lines = target_lines(parts([7_900.0, 10_500.0], [0.01, 0.05]))
+    assert lines[0].endswith("10,500, target at least 10,000: reached")
+    assert lines[1].endswith("10.5, target at least 8: reached")
+    assert lines[2].endswith("2.51, target at most 2: not reached")
+    assert lines[3].endswith("0.05, target at most 0.02: not reached")
+    assert lines[4].endswith("preprocessing, %: 11, target at least 70: not reached")
+    assert lines[5].endswith("cached faces, %: 97, target at least 70: reached")
+    assert lines[6].endswith("1, target at most 0: not reached")
 
 
 @pytest.mark.parametrize("found", [{}, {"flow": {"found": []}}])
-def test_every_goal_has_a_line(found):
-    assert [line.split(":")[0] for line in goal_lines(found)] == [goal.name for goal in GOALS]
-    assert all("not measured" in line for line in goal_lines(found))
+def test_every_target_has_a_line(found):
+    assert [line.split(":")[0] for line in target_lines(found)] == [target.name for target in TARGETS]
+    assert all("not measured" in line for line in target_lines(found))

@@ -1,4 +1,4 @@
-"""The goals of `benchmarks.gpu_check`, beside the figures that were measured."""
+"""The targets of `benchmarks.gpu_check`, beside the figures that were measured."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ class Goal(NamedTuple):
         name: what it is.
         part: the part that measures it.
         figure: returns it from the part's results; ``None`` where they do not hold it.
-        goal: its limit.
+        target: its limit.
         least: whether the limit is the smallest good value; the largest otherwise.
     """
 
     name: str
     part: str
     figure: Callable[[list[Row]], float | None]
-    goal: float
+    target: float
     least: bool
 
 
-def goal_lines(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a line for each goal: figure, goal and whether it is reached; "not measured" without a figure.
+def target_lines(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each target: the figure, and whether it is reached; "not measured" without a figure.
 
     Args:
         parts: findings of each part, as in the RESULT line of `benchmarks.gpu_check`, keyed by name.
 
-    >>> goal_lines({"preprocess": {"found": [{"run": "flow alone", "gpu_busy_working": 71.0}]}})[-2]
-    'GPU busy while flow is computed from cached faces, %: 71, goal at least 70: reached'
+    >>> target_lines({"preprocess": {"found": [{"run": "flow alone", "gpu_busy_working": 71.0}]}})[-2]
+    'GPU busy while flow is computed from cached faces, %: 71, target at least 70: reached'
     """
     lines = []
-    for name, part, figure, goal, least in GOALS:
+    for name, part, figure, target, least in TARGETS:
         found = figure(parts.get(part, {}).get("found", []))
-        limit = f"goal at {'least' if least else 'most'} {goal:,g}"
+        limit = f"target at {'least' if least else 'most'} {target:,g}"
         if found is None:
             lines.append(f"{name}: not measured, {limit}")
             continue
-        reached = found >= goal if least else found <= goal
+        reached = found >= target if least else found <= target
         lines.append(f"{name}: {found:,g}, {limit}: {'reached' if reached else 'not reached'}")
     return lines
 
@@ -83,7 +83,7 @@ def _failed(rows: list[Row]) -> float | None:
     return max(_values(rows, "files_with_failures"), default=None)
 
 
-GOALS = (
+TARGETS = (
     Goal("pairs/s of raft_large at 128 px in float16", "flow", _raft_large, 10_000, True),
     Goal("the same as a multiple of torchvision, batched, float32", "flow", _against_torchvision, 8, True),
     Goal("epoch of base at CREMA-D's size, s", "train", _epoch, 2, False),
