@@ -73,3 +73,19 @@ def test_the_coverage_of_intervals_is_that_of_the_stored_simulation():
         f"three seeds in {100 * least[0]:.0f} % or more, and with five in {100 * least[1]:.0f} % or more"
         in text
     )
+
+
+def test_the_results_in_the_readme_are_those_of_the_science_page():
+    root = Path(__file__).parents[1]
+    readme, science = ((root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/science.md"))
+    section = readme.partition("## Results\n")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == 4
+    cells = {
+        cell.strip(" *") for line in science.splitlines() if line.startswith("|") for cell in line.split("|")
+    }
+    notes = science.partition("- [1] ")[2]
+    for row in rows:
+        uar, interval = (cell.strip() for cell in row[-3:-1])
+        assert uar in cells and interval in notes, row
+    assert {number for number in re.findall(r"0\.\d{3}", section.rpartition("|")[2])} <= cells
