@@ -40,14 +40,14 @@ class Units:
 
     @property
     def weights(self) -> np.ndarray | None:
-        """The lengths of the intervals in s, float64 [n], by which the mean over speech is weighted.
+        """The lengths of the intervals in s, float64 [n], by which the mean over stretches is weighted.
 
-        ``None`` without segments of speech, where each interval counts once.
+        ``None`` where all of the recording counts, whose windows have the same length.
 
         >>> units_of(9.0, 2.0, 2.0, [(1.0, 1.5), (4.0, 8.0)]).weights
         array([0.5, 2. , 2. ])
         """
-        if self.speech is None or self.what != "speech":
+        if self.speech is None:
             return None
         lengths = np.array([end - begin for begin, end in self.intervals], np.float64)
         return np.maximum(lengths, SHORTEST_HOP_S)  # a stretch without length would make all weights zero

@@ -134,4 +134,5 @@ def test_a_long_segment_counts_more_than_a_short_one():
     assert found.heads["audio"]["sad"] == pytest.approx(5.55 / 8)
     assert found.contributions["happy"]["audio"] == pytest.approx(3.95 / 6 - 0.5)
     assert units_of(20.0, 2.0, 4.0).weights is None
-    assert units_of(20.0, 2.0, 4.0, visible=[(0.0, 0.5), (2.0, 8.0)]).weights is None
+    visible = units_of(20.0, 2.0, 4.0, visible=[(0.0, 0.5), (2.0, 8.0)])  # for people, too
+    assert visible.weights.tolist() == pytest.approx([0.5, 2, 2, 2])
