@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from deiii.data.command_line.numbers import whole_numbers
@@ -18,7 +19,7 @@ from deiii.data.config.words import (
     set_read_settings,
     take_overrides,
 )
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.processes.signals import INTERRUPTED
 from deiii.data.tools.progress import say
 from deiii.data.tools.text.figure_text import number
@@ -189,7 +190,7 @@ def _crossval(args: argparse.Namespace) -> int:
     if args.folds is not None:
         refuse_repeated("folds", args.folds)
 
-    from deiii.model.evaluation.crossval import crossval
+    from deiii.model.evaluation.crossval import crossval, left_out
     from deiii.model.metrics import figure_names, guessing
 
     note_default_corpus(config, args.settings)
@@ -202,6 +203,13 @@ def _crossval(args: argparse.Namespace) -> int:
         line = f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
         line += f", sd {sd:.3f}" if sd is not None else ""
         say(line + (f" (guessing: {guessing(result['classes']):.3f})" if key == "uar" else ""))
+    if others := left_out(config.train.run, result):
+        number_of = counted(len(others), "finished run")
+        print(
+            f"note: {config.train.run} has {number_of} that this report does not cover ({examples(others)}); "
+            "to report all together, repeat the command with all of their seeds and without --folds",
+            file=sys.stderr,
+        )
     print(f"report: {config.train.run}/crossval.md")
     return 0
 

@@ -9,7 +9,7 @@ repeated, interrupted runs continue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,6 +101,18 @@ def crossval(
                 flush=True,
             )
     return write_crossval(base, [(c.fold, c.seed, base / c.name) for c in pairs])
+
+
+def left_out(base: str | Path, result: Mapping[str, Any]) -> list[str]:
+    """Return the names of finished runs of a cross-validation that its report does not cover, sorted.
+
+    Args:
+        base: folder of all runs.
+        result: what `crossval` returned.
+    """
+    covered = {FoldSeed(run["fold"], run["seed"]).name for run in result["runs"]}
+    found = {path.parent.name for path in Path(base).glob("fold*-seed*/metrics.json")}
+    return sorted(found - covered)
 
 
 def check_folds(config: Config, folds: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -160,6 +161,23 @@ def test_a_second_call_trains_nothing_and_an_unfinished_run_continues(crossed, c
     assert "finished before: 5 of 6 runs" in capsys.readouterr().out
     assert metrics.read_bytes() == expected
     assert {p: p.read_bytes() for p in base.rglob("*.safetensors")} == before
+
+
+def test_finished_runs_outside_the_report_are_named(crossed, tmp_path, capsys):
+    """Folds that are separate commands, such as jobs of a cluster, are reported together at the end."""
+    base, words = crossed
+    copy = tmp_path / "cv"
+    shutil.copytree(base, copy)
+    words = [*words, f"train.run={copy}"]
+    assert main(["crossval", *words, "--seeds", "0", "--folds", "1"]) == 0
+    err = capsys.readouterr().err
+    assert f"{copy} has 5 finished runs that this report does not cover (fold0-seed0, fold0-seed3," in err
+    assert json.loads((copy / "crossval.json").read_text())["folds"] == 1
+    assert main(["crossval", *words, "--seeds", "0,3"]) == 0
+    assert "does not cover" not in capsys.readouterr().err
+    assert (copy / "crossval.md").read_text() == (base / "crossval.md").read_text().replace(
+        str(base), str(copy)
+    )
 
 
 def test_features_are_opened_and_checked_once_for_all_runs(crossed, monkeypatch, tmp_path):
