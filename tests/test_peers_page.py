@@ -61,6 +61,10 @@ COMPARISONS = {
     "A third comparison: from scratch": "emotional-av-scratch-2026-11-29",
 }
 THREE_SEEDS = "peers-ravdess-speech-2026-11-30"
+OF_THREE_SEEDS = {
+    "### Three seeds and equal sizes": (THREE_SEEDS, 12),
+    "### Frozen features of face and voice, three seeds": ("peers-emotional-av-2026-11-30", 11),
+}
 BATCH_AXIS = "peers-ravdess-speech-batch-axis-2026-11-30"
 NAMES = {
     "deiii": "DE-III", "late": "late fusion", "gru": "GRU", "mult": "MulT", "vavl": "VAVL",
@@ -131,13 +135,13 @@ def test_the_table_of_parts_has_the_figures_of_its_file():
     assert networks["deiii"]["by_seed"] == whole["networks"]["deiii"]["by_seed"]
 
 
-def test_the_table_of_three_seeds_has_the_figures_of_its_file():
-    text = PAGE.split("### Three seeds and equal sizes", 1)[1].split("\n## ", 1)[0]
+@pytest.mark.parametrize("title", OF_THREE_SEEDS)
+def test_the_table_of_three_seeds_has_the_figures_of_its_file(title):
+    text = PAGE.split(title, 1)[1].split("\n## ", 1)[0]
     rows = {name: cells for name, *cells in table_rows(text)}
-    networks = json.loads((DOCS / f"results/{THREE_SEEDS}/table.json").read_text(encoding="utf-8"))[
-        "networks"
-    ]
-    assert len(rows) == len(networks) == 12
+    folder, count = OF_THREE_SEEDS[title]
+    networks = json.loads((DOCS / f"results/{folder}/table.json").read_text(encoding="utf-8"))["networks"]
+    assert len(rows) == len(networks) == count
     for key, network in networks.items():
         peer, _, matched = key.partition("-")
         uar, gap, p = rows[NAMES[peer] + (", equal size" if matched else "")]
@@ -146,6 +150,14 @@ def test_the_table_of_three_seeds_has_the_figures_of_its_file():
             low, high = network["gap_ci"]
             assert gap == f"{network['gap']:+.3f} ({low:+.3f} to {high:+.3f})"
             assert p == f"{network['p_holm']:.2f}"
+
+
+def test_no_difference_on_frozen_features_of_emotional_clips_is_shown():
+    folder, _ = OF_THREE_SEEDS["### Frozen features of face and voice, three seeds"]
+    networks = json.loads((DOCS / f"results/{folder}/table.json").read_text(encoding="utf-8"))["networks"]
+    gaps = [row["gap_ci"] for row in networks.values() if "gap_ci" in row]
+    assert len(gaps) == 10 and all(low < 0 < high for low, high in gaps)
+    assert not {"vavl-matched", "mbt-matched"} & networks.keys()
 
 
 def test_what_is_said_of_three_seeds_follows_from_the_table():
