@@ -1,4 +1,4 @@
-"""The weights of the networks in a folder, and whether its figures are about these weights.
+"""The weights of the networks in a folder, and whether it has figures, and about these weights.
 
 A run folder holds its weights. The folder of an ensemble holds none: its ``run.json`` lists the folders of
 its members, and ``metrics.json`` has the SHA-256 of the weights of each. Nothing here needs PyTorch.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,27 @@ def own_members(folder: Path) -> list[Path]:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # no such file, or one of another kind; opening it later raises the error
     return []
+
+
+def is_untested(folder: Path) -> bool:
+    """Return whether a run folder holds a network whose split has no test part, so that it is not evaluated.
+
+    Every other training is refused without test clips. False for a folder of another kind.
+    """
+    try:
+        return json.loads((folder / RUN).read_text(encoding="utf-8"))["clips"]["test"] == 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def not_evaluated(folder: Path) -> str:
+    """Return the message for a run folder without figures: what to do first, or why it can have none."""
+    if is_untested(folder):
+        return (
+            f"{folder} has no figures, because its split has no test speakers. The figure that describes it "
+            "is that of a cross-validation with the same settings and another split.protocol"
+        )
+    return f"{folder} has not been evaluated; run `deiii evaluate {shlex.quote(str(folder))}` first"
 
 
 def changed_weights(folder: Path, metrics: Mapping[str, Any]) -> list[Path]:

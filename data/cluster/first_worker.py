@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from distributed import Client
 
@@ -14,7 +15,7 @@ from deiii.data.config.schema import Config
 from deiii.data.tools.processes.dask_workers import ClusterError, workers_of
 
 POLL_S = 0.2  # s between two looks for the first worker
-FAILURES = 3  # failed attempts in a row to submit jobs after which the command ends
+FAILURES = 3  # failed attempts in a row to submit or to start jobs after which the command ends
 LOOK_S = 5.0  # s between two looks for the first worker of an adaptive cluster
 
 
@@ -22,7 +23,7 @@ def await_first_worker(client: Client, config: Config) -> None:
     """Wait for the first worker on another machine.
 
     Raises:
-        ClusterError: none connected within ``cluster.patience``, or the queue refuses the jobs.
+        ClusterError: none connected within ``cluster.patience``, the queue refuses the jobs, or they end.
     """
     if config.cluster.adaptive and not config.cluster.minimum:
         return  # workers are started for the first tasks; `first_worker_watch` waits for them
@@ -35,10 +36,17 @@ def await_first_worker(client: Client, config: Config) -> None:
 
 
 def _check_submitted(client: Client, config: Config) -> None:
-    """Raise ClusterError if the queue refuses the jobs again and again, as for an unknown partition."""
-    refused = getattr(client.cluster, "refused", [])
-    if len(refused) >= FAILURES:
+    """Raise ClusterError if all jobs are refused again and again, or end before any worker connects."""
+    cluster: Any = client.cluster
+    refused = getattr(cluster, "refused", [])
+    if refused and getattr(cluster, "refusals", 0) >= FAILURES:
         raise ClusterError(f"{config.cluster.kind} does not accept the jobs: {' '.join(refused[-1].split())}")
+    if getattr(cluster, "unstarted", 0) >= FAILURES:
+        raise ClusterError(
+            f"{FAILURES} times in a row, all jobs of {config.cluster.kind} ended before any of their workers "
+            f"connected; their output in {config.cluster.logs} says why. Look there for a failed command of "
+            "cluster.prologue, or an address that the nodes cannot reach (cluster.interface)"
+        )
 
 
 def _no_first_worker(config: Config) -> ClusterError:

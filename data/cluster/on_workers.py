@@ -193,6 +193,34 @@ def packed(run: Callable[..., Any], *words: Any) -> bytes:
     return content
 
 
+class _Call:
+    """Is packed as a call, which a process makes when it unpacks it."""
+
+    def __init__(self, run: Callable[..., Any], words: tuple[Any, ...]):
+        self._run = run
+        self._words = words
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self._run, self._words
+
+
+def checked_task(check: WorkerCheck | None, run: Callable[..., Any], *words: Any) -> bytes:
+    """Return a call of `run_checked` as bytes; `pickle.loads` makes the call and returns its result.
+
+    A worker that gets ``pickle.loads`` and these bytes needs nothing of deiii before the task has begun, so
+    that the lack of deiii is an error of the task. A worker that got `run_checked` itself would end without
+    an answer, and the command would wait for another one.
+
+    Args:
+        check: argument of `run_checked`.
+        run, words: the function and its arguments.
+
+    >>> client.submit(pickle.loads, checked_task(check, run_shard, task))  # doctest: +SKIP
+    """
+    content: bytes = dumps(_Call(run_checked, (check, packed(run, *words))))
+    return content
+
+
 def run_checked(check: WorkerCheck | None, task: bytes) -> Any:
     """Run a task after a check that this worker shares the files of the main process.
 

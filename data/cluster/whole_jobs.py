@@ -3,7 +3,8 @@
 Dask scales by single workers. dask-jobqueue maps each of them to its job, so that a target of 15 workers in
 jobs of 8 cancels a job that still waits in the queue, and closing one idle worker ends 7 others that compute.
 It also does not notice that a job of several workers has ended, as at its time limit, and submits no other.
-`WholeJobs` scales by whole jobs, and replaces those that have ended.
+`WholeJobs` scales by whole jobs, and replaces those that have ended. Of jobs without a worker, SLURM says
+whether they have ended (`deiii.data.cluster.job_states`): they may wait in the queue for days.
 
 >>> cluster.adapt(Adaptive=WholeJobs, minimum=0, maximum=64, per_job=8)  # doctest: +SKIP
 """
@@ -20,7 +21,11 @@ from typing import Any
 from distributed import Adaptive, SchedulerPlugin
 from distributed.core import Status
 
+from deiii.data.cluster.job_states import ended_jobs
+
 LOST_S = 30.0  # s without any of its workers after which a job counts as ended
+ASK_S = 30.0  # s between two questions to SLURM about jobs of which no worker has connected
+MOST_NOTES = 8  # latest refusals that are kept
 
 
 def job_of(worker: Any, per_job: int) -> str:
@@ -50,8 +55,15 @@ def noting_refusals(job: Any) -> tuple[Any, list[str]]:
             except Exception as error:  # those of the command's output, too
                 self.status = Status.failed
                 refused.append(str(error))
+                del refused[:-MOST_NOTES]
                 raise
             refused.clear()
+
+        async def close(self) -> None:
+            try:
+                await super().close()
+            finally:
+                self.status = Status.closed  # Dask refuses to close a cluster with other jobs
 
     return Noting, refused
 
@@ -73,7 +85,11 @@ class WholeJobs(Adaptive):
     The wanted number of workers is rounded up to whole jobs. A job that waits in the queue, or whose workers
     start, is not cancelled before the cluster is closed. A job ends when all of its workers have been idle in
     several looks in a row (Dask's ``wait_count``). A job whose workers were connected and are all gone for
-    `LOST_S` is replaced if it is still needed.
+    `LOST_S` is replaced if it is still needed, and so is one that ended before any of its workers connected.
+
+    It counts two kinds of failure as attributes of the cluster, for `deiii.data.cluster.first_worker`:
+    ``refusals``, looks in a row at which jobs were refused and no other was accepted; and ``unstarted``, how
+    often all jobs had ended and none of their workers had connected, since the last worker that did.
 
     Args:
         cluster: the cluster.
@@ -87,6 +103,8 @@ class WholeJobs(Adaptive):
         self._connected = Connected()
         cluster.scheduler.add_plugin(self._connected, name="deiii-jobs")
         self._gone: dict[str, float] = {}  # jobs without a worker, and the time at which this was first seen
+        self._asked = time.monotonic()
+        cluster.refusals = cluster.unstarted = 0
         super().__init__(cluster, minimum=self._whole(minimum), maximum=self._whole(maximum), **options)
 
     def _whole(self, workers: int) -> int:
@@ -104,21 +122,47 @@ class WholeJobs(Adaptive):
     async def _forget_ended(self) -> None:
         """Remove jobs that ended or were refused from the cluster's plan, so that others are submitted."""
         cluster: Any = self.cluster
-        for job in [name for name, job in cluster.workers.items() if job.status == Status.failed]:
-            cluster.workers.pop(job)
-            cluster.worker_spec.pop(job, None)
+        failed = [name for name, job in cluster.workers.items() if job.status == Status.failed]
+        for job in failed:
+            self._remove(job)
+        cluster.refusals = 0 if cluster.workers else cluster.refusals + bool(failed)
+        # Dask gives the names of jobs that were ended because they were idle to later jobs.
+        self._connected.names &= self.plan
         present = {self._job(name) for name in self.observed}
-        started = {self._job(name) for name in self._connected.names & self.plan}
+        started = {self._job(name) for name in self._connected.names}
+        if started:
+            cluster.unstarted = 0
         now = time.monotonic()
         self._gone = {job: self._gone.get(job, now) for job in started - present}
         for job in [job for job, since in self._gone.items() if now - since >= LOST_S]:
-            cluster.worker_spec.pop(job, None)
-            # A later job may get the same name.
-            self._connected.names = {n for n in self._connected.names if self._job(n) != job}
-            ended = cluster.workers.pop(job, None)
+            ended = self._remove(job)
             if ended is not None:
                 with suppress(RuntimeError, OSError):  # scancel does not know a job that ended
                     await ended.close()
+        if now - self._asked >= ASK_S:
+            self._asked = now
+            await self._forget_unstarted(started | present)
+
+    async def _forget_unstarted(self, started: set[str]) -> None:
+        """Remove jobs that ended before any of their workers connected."""
+        cluster: Any = self.cluster
+        waiting = {name: job for name, job in cluster.workers.items() if name not in started}
+        ended = await ended_jobs(waiting)
+        connected = {self._job(name) for name in self._connected.names}  # also while SLURM was asked
+        ended = [
+            name for name in ended if name not in connected and cluster.workers.get(name) is waiting[name]
+        ]
+        for name in ended:
+            self._remove(name)
+        if ended and not cluster.workers:
+            cluster.unstarted += 1
+
+    def _remove(self, job: str) -> Any:
+        """Remove a job from the cluster's plan; returns Dask's record of it. A later one may get its name."""
+        cluster: Any = self.cluster
+        cluster.worker_spec.pop(job, None)
+        self._connected.names = {name for name in self._connected.names if self._job(name) != job}
+        return cluster.workers.pop(job, None)
 
     async def target(self) -> int:
         """Return the wanted number of workers, in whole jobs."""

@@ -181,6 +181,31 @@ def check_workers(client: Client, check: WorkerCheck) -> None:
         raise ClusterError(message_of(defects))
 
 
+def explained(client: Client, check: WorkerCheck | None, error: BaseException) -> BaseException:
+    """Return the error of a task (`checked_task`), in words where its worker lacks deiii.
+
+    Such a worker connected after `check_workers`.
+
+    Args:
+        client: client of the cluster.
+        check: the check of the task.
+        error: what the task raised.
+
+    Raises:
+        ClusterError: names the worker, which is still connected.
+    """
+    if check is None or not _lacks_deiii(error):
+        return error
+    check_workers(client, check)
+    return ClusterError(f"a worker that connected later cannot import deiii ({error}): {SAME_VERSION}")
+
+
+def _lacks_deiii(error: BaseException) -> bool:
+    """Return whether the call of a task could not be unpacked; `run_checked` itself raises ClusterError."""
+    absent = isinstance(error, AttributeError) and "get attribute 'run_checked'" in str(error)
+    return absent or isinstance(error, ImportError)
+
+
 def _is_of_import(error: BaseException) -> bool:
     """Return whether a process lacks deiii, or has a version without the function that was asked for.
 

@@ -332,5 +332,10 @@ def number_of_folds(corpus: Corpus, config: SplitConfig) -> int:
     return count_folds(own, load_protocol(_name_of(own, config)))
 
 
+def is_tested(corpus: Corpus, config: SplitConfig) -> bool:
+    """Return whether the protocol has a test part. Raises SplitError if there is no such protocol."""
+    return load_protocol(_name_of(corpus.divided or corpus, config)).tested
+
+
 def _name_of(corpus: Corpus, config: SplitConfig) -> str:
     return corpus.protocol if config.protocol == "auto" else config.protocol

@@ -20,7 +20,7 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.protocol import PARTS
-from deiii.data.corpora.splits import number_of_folds
+from deiii.data.corpora.splits import is_tested, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import split_features
 from deiii.data.tools.counts import counted
@@ -70,11 +70,17 @@ def crossval(
         what ``crossval.json`` holds.
 
     Raises:
-        ConfigError: the protocol does not have a fold, a fold or a seed is named twice, or a part of a fold
-            is empty.
+        ConfigError: the protocol has no test part or does not have a fold, a fold or a seed is named twice,
+            or a part of a fold is empty.
         RunError: a finished run was made from other settings, clips or labels.
     """
     corpus = FeatureSet.open(config).corpus if config.is_mixture else find_corpus(config)
+    if not is_tested(corpus, config.split):
+        raise ConfigError(
+            f"split.protocol={config.split.protocol} has no test part, so there is nothing to "
+            "cross-validate; choose another protocol (`deiii splits list`), or train one network with "
+            "`deiii train`"
+        )
     existing = range(number_of_folds(corpus, config.split))
     folds = list(existing) if folds is None else list(folds)
     if unknown := [f for f in folds if f not in existing]:
@@ -119,19 +125,13 @@ def check_folds(config: Config, folds: Sequence[int]) -> None:
     """Refuse folds that cannot be trained or scored, before the first one is trained.
 
     Raises:
-        ConfigError: a part of a fold is empty or has no labels, or the protocol tests nothing.
+        ConfigError: a part of a fold is empty or has no labels.
     """
     if not folds:
         return
     features = FeatureSet.open(config)
     for fold in folds:
         split, _ = split_features(features.corpus, config, replace(config.split, fold=fold))
-        if not split.test:
-            raise ConfigError(
-                f"split.protocol={config.split.protocol} has no test part, so there is nothing to "
-                "cross-validate; choose another protocol (`deiii splits list`), or train one network with "
-                "`deiii train`"
-            )
         check_parts(features, split, {part: features.rows(getattr(split, part)) for part in PARTS}, config)
 
 

@@ -5,6 +5,7 @@ A run is finished when its ``metrics.json`` exists. An interrupted run continues
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
@@ -282,15 +283,17 @@ def _on_dask(address: str, first: Config, texts: Mapping[Name, str], work: Work)
     from distributed import as_completed as finished_first
     from distributed.comm import CommClosedError
 
-    from deiii.data.cluster.on_workers import packed, run_checked
-    from deiii.data.cluster.worker_checks import checked_trainers
+    from deiii.data.cluster.on_workers import checked_task
+    from deiii.data.cluster.worker_checks import checked_trainers, explained
 
     try:
         with connect_to_workers(address) as client, checked_trainers(client, first) as check:
             gpu = any("GPU" in w.get("resources", {}) for w in workers_of(client).values())
             resources = {"GPU": 1} if gpu else None
             futures = {
-                client.submit(run_checked, check, packed(work, text), pure=False, resources=resources): name
+                client.submit(
+                    pickle.loads, checked_task(check, work, text), pure=False, resources=resources
+                ): name
                 for name, text in texts.items()
             }
             ended = finished_first(futures)
@@ -300,7 +303,10 @@ def _on_dask(address: str, first: Config, texts: Mapping[Name, str], work: Work)
                     raise CommClosedError("the connection to the scheduler broke")
                 if ended.has_ready():
                     future = ended.next()
-                    while_connected(client, partial(result_of, future))
+                    try:
+                        while_connected(client, partial(result_of, future))
+                    except (ImportError, AttributeError) as error:
+                        raise explained(client, check, error) from None
                     watch.ended()
                     yield futures[future]
                     continue

@@ -23,6 +23,7 @@ import numpy as np
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.csv_text import csv_text
+from deiii.model.scored_weights import not_evaluated
 from deiii.model.training.run_folder import RunError
 
 
@@ -141,7 +142,7 @@ def read_predictions(path: str | Path, metrics: Mapping[str, Any] | None = None)
     path = Path(path)
     command = f"deiii evaluate {shlex.quote(str(path.parent))}"
     if not path.is_file():
-        raise RunError(f"{path.parent} has not been evaluated; run `{command}` first")
+        raise RunError(not_evaluated(path.parent))
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         header = list(reader.fieldnames or [])

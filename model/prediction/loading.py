@@ -24,7 +24,7 @@ from deiii.model.prediction.manifest import (
     test_scores,
 )
 from deiii.model.prediction.predictor import Predictor
-from deiii.model.scored_weights import own_members
+from deiii.model.scored_weights import is_untested, own_members
 from deiii.model.training.run_folder import RunError, RunFolder
 
 BACKENDS = ("auto", "torch", "onnx")
@@ -100,6 +100,11 @@ def _calibrated(network: Predictor, names: Sequence[str | Path]) -> Predictor:
     """Return the network with the temperature that is stored in its folder."""
     temperature = stored_temperature(_local(str(names[0]))) if len(names) == 1 else None
     if temperature is None:
+        if len(names) == 1 and is_untested(_local(str(names[0]))):
+            raise CalibrationError(
+                f"{names[0]} has no temperature: an evaluation fits it, and a network whose split has no "
+                "test speakers is not evaluated. Predict without --calibrated (in Python calibrated=True)"
+            )
         is_run = len(names) == 1 and (_local(str(names[0])) / RUN).is_file()
         how = ["--out", "FOLDER"] if is_run and own_members(_local(str(names[0]))) else ["--again"]
         words = shlex.join([str(names[0]) if is_run else "RUN", *how])

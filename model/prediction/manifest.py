@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -172,6 +173,26 @@ def check_target(folder: Path) -> None:
             )
 
 
+def check_sources(sources: Iterable[Path], folder: Path) -> None:
+    """Check that writing an export into a folder would not remove what is to be exported.
+
+    Args:
+        sources: run folders or exported folders.
+        folder: the folder that is to be written; the files and members of an earlier export are removed.
+
+    Raises:
+        ExportError: one of the sources is the folder itself, or a member of the ensemble in it.
+    """
+    target = folder.resolve()
+    for source in map(Path, sources):
+        if target == source.resolve() or target == source.resolve().parent and _is_member(source.resolve()):
+            raise ExportError(f"{source} would be replaced; name a folder that holds none of the members")
+
+
+def _is_member(folder: Path) -> bool:
+    return re.match(f"{MEMBER}[0-9]", folder.name) is not None
+
+
 @contextmanager
 def marked_unfinished(folder: Path) -> Iterator[None]:
     """Write an export in the block: until it is complete, its folder has a mark, and holds no earlier one.
@@ -222,13 +243,14 @@ def copy_export(source: Path, folder: Path, onnx: bool = False, licence: str | N
         onnx, licence: what the copy must have, see `check_wanted`.
 
     Raises:
-        ExportError: the new folder holds other files, or the exported folder lacks what is wanted or has a
-            file that its manifest does not record.
+        ExportError: the new folder holds other files or the exported folder itself, or the exported folder
+            lacks what is wanted or has a file that its manifest does not record.
     """
     check_wanted(source, onnx, licence)
     if folder.exists() and folder.samefile(source):
         return folder
     check_target(folder)
+    check_sources([source], folder)
     manifest = read_manifest(source)[1]
     for name in CHECKED:
         check_digest(source, manifest, name)

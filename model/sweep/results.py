@@ -20,6 +20,7 @@ from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.canonical_json import canonical_json
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
+from deiii.model.scored_weights import is_untested
 from deiii.model.sweep.space import Axis, text
 from deiii.model.training.monitor import monitored
 from deiii.model.training.run_folder import RunFolder
@@ -180,12 +181,17 @@ def best_yaml(best: Result, tried: int) -> str:
 
 def _table(order: Sequence[Result], axes: Sequence[Axis], seeds: Sequence[int]) -> str:
     keys = [axis.key for axis in axes]
+    then = "score the chosen settings once with `deiii evaluate`."
+    if any(is_untested(folder) for result in order for folder in result.trial.folders):
+        then = (
+            "the split of these runs has no test speakers, so that the figure of the chosen settings is that "
+            "of a cross-validation with another `split.protocol`."
+        )
     lines = [
         f"# Sweep: {counted(len(order), 'combination')}, {counted(len(seeds), 'seed')}",
         "",
         "Mean validation score (of the figure that `train.monitor` names) over the seeds; test speakers were "
-        "not read. The best of many scores is too high by chance: score the chosen settings once with "
-        "`deiii evaluate`.",
+        f"not read. The best of many scores is too high by chance: {then}",
         "",
         f"| {' | '.join(keys)} | validation | sd over seeds | s |",
         f"|{'---|' * (len(keys) + 3)}",

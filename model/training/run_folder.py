@@ -26,7 +26,7 @@ from deiii.data.corpora.splits import Split, SplitError
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.model.file_names import RUN, RUN_WEIGHTS
-from deiii.model.scored_weights import MEMBERS, changed_weights
+from deiii.model.scored_weights import MEMBERS, changed_weights, not_evaluated
 from deiii.model.training.monitor import TrainingState, longer, training_state
 
 RECORDED = ("keys", "classes", "attributes", "ranges")  # entries of run.json that every version writes
@@ -285,14 +285,14 @@ class RunFolder:
         Older runs name the audio stream "sound" there; it is returned as "audio".
 
         Raises:
-            RunError: the run has not been evaluated, or its training continued after the evaluation, so that
-                the figures are those of other weights.
+            RunError: the run has not been or cannot be evaluated, or its training continued after the
+                evaluation, so that the figures are those of other weights.
         """
         run = shlex.quote(str(self.path))
         metrics = self._read_json(
             self.metrics_json,
             METRICS_TYPES,
-            lambda: f"{self.path} has not been evaluated; run `deiii evaluate {run}` first",
+            lambda: not_evaluated(self.path),
             f"`deiii evaluate {run} --again` writes it again and records that",
         )
         if changed := changed_weights(self.path, metrics):

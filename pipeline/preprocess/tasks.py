@@ -6,6 +6,7 @@ large graph.
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,8 @@ from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import get_stage
-from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, packed, run_checked
+from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, checked_task
+from deiii.data.cluster.worker_checks import explained
 from deiii.data.tools.counts import examples
 from deiii.data.tools.os_errors import is_missing
 from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S, ClusterError
@@ -105,6 +107,7 @@ class TaskRunner:
 
         Raises:
             PreprocessError: a shard killed its worker again and again.
+            ClusterError: a worker lacks deiii, or does not see the files of this process.
             CommClosedError: the scheduler is gone.
         """
         self._submit()
@@ -122,6 +125,8 @@ class TaskRunner:
                     self._ready.appendleft(waiting)
             else:
                 error = future.exception() if future.status == "error" else None
+                if error is not None:
+                    error = explained(self._client, self._check, error)
                 self._ready.append(next_attempt(attempt, error))
             self._submit()
 
@@ -129,9 +134,8 @@ class TaskRunner:
         while self._ready and len(self._running) < self._limit:
             attempt = self._ready.popleft()
             future = self._client.submit(
-                run_checked,
-                self._check,
-                packed(run_shard, attempt.task),
+                pickle.loads,
+                checked_task(self._check, run_shard, attempt.task),
                 # Dask keeps an entry for every key prefix it has ever seen; this makes one a stage.
                 key=(f"{attempt.stage}-{attempt.task.recipe.key}", attempt.shard, *attempt.marks),
                 resources=share(attempt.stage, self._resources(attempt.stage)),

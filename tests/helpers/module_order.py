@@ -79,7 +79,7 @@ ORDER = {
         "identity integrity",
         "packed",
     ],
-    "data/cluster": ["first_worker on_workers whole_jobs", "worker_checks"],
+    "data/cluster": ["first_worker job_states on_workers", "whole_jobs worker_checks"],
     "data/pages": ["rendering strips"],
     "data/loader": [
         "batch mapped_files mixture prefetch sampling",

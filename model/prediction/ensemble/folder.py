@@ -26,6 +26,7 @@ from deiii.model.prediction.manifest import (
     SEVERAL,
     ExportError,
     check_member_digests,
+    check_sources,
     check_target,
     check_wanted,
     copy_export,
@@ -71,6 +72,7 @@ def export_ensemble(
         if len(inside) == len(members) and find_members([folder]) == members:
             return folder  # the export itself
         raise ExportError(f"{inside[0]} would be replaced; name a folder that holds none of the members")
+    check_sources(members, folder)
     _check(members)
     copied = _exported(names)
     if copied:

@@ -77,7 +77,7 @@ def rows_of(prediction: Prediction) -> list[Row]:
 
     Rows do not overlap. With segments, a row belongs to the segment that contains the centre of its window;
     a segment that contains no centre, because it is shorter than the hop, has one row with the prediction for
-    the segment.
+    the segment, or none if its times are equal when they are rounded.
 
     Args:
         prediction: prediction with its timeline.
@@ -99,7 +99,8 @@ def rows_of(prediction: Prediction) -> list[Row]:
         elif segment.probabilities or segment.attributes:
             outputs = np.array([*segment.probabilities.values()]), np.array([*segment.attributes.values()])
             begin_s, end_s = _rounded(edges).tolist()
-            found.append(Row(begin_s, end_s, *outputs))
+            if begin_s < end_s:  # a segment may be shorter than 1 ms: the time that speech and a face share
+                found.append(Row(begin_s, end_s, *outputs))
     return found
 
 

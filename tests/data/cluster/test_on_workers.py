@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from distributed.protocol.pickle import loads
 
-from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, packed, run_checked
+from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, checked_task, packed, run_checked
 from deiii.data.cluster.worker_checks import SAMPLE, sample_of
 from deiii.data.tools.os_errors import import_remedy, imported_package
 
@@ -56,6 +58,14 @@ def test_files_that_a_worker_sees_otherwise(tmp_path):
     assert defect("a.wav", 9) is None
     # A process looks once: a file may change during a run.
     assert defect("a.wav", 10) is None
+
+
+def test_bytes_of_a_task_make_the_call_where_they_are_unpacked():
+    """Nothing in the call itself names a module of deiii."""
+    task = checked_task(None, max, 3, 7)
+    assert loads(task) == 7 and pickle.loads.__module__ == "_pickle"
+    with pytest.raises(ZeroDivisionError):
+        loads(checked_task(None, divmod, 1, 0))
 
 
 def test_a_task_on_this_machine_is_not_checked():

@@ -153,6 +153,83 @@ def test_workers_that_return_in_time_keep_their_job(monkeypatch):
     assert list(cluster.worker_spec) == ["SLURMCluster-0"]
 
 
+def test_a_later_job_with_the_name_of_one_that_was_idle_may_wait_in_the_queue(monkeypatch):
+    """It counted as started and lost, and was cancelled and submitted again."""
+    now = [0.0]
+    monkeypatch.setattr(whole_jobs.time, "monotonic", lambda: now[0])
+    cluster = Cluster(1)
+    found = scaling(cluster)
+    cluster.connect(workers(0))
+    asyncio.run(found._forget_ended())
+    spec, job = cluster.worker_spec.pop("SLURMCluster-0"), cluster.workers.pop("SLURMCluster-0")
+    cluster.here = set()  # it was idle, and Dask has ended it
+    asyncio.run(found._forget_ended())
+    cluster.worker_spec["SLURMCluster-0"], cluster.workers["SLURMCluster-0"] = spec, job
+    for _ in range(3):
+        asyncio.run(found._forget_ended())
+        now[0] += 2 * whole_jobs.LOST_S
+    assert cluster.cancelled == [] and list(cluster.worker_spec) == ["SLURMCluster-0"]
+
+
+def test_refusals_count_looks_without_any_accepted_job():
+    """A limit on a user's jobs refuses some of them, and many are refused at once."""
+    cluster = Cluster(8)
+    found = scaling(cluster)
+    names = list(cluster.workers)
+
+    def refuse(refused: list[str]) -> int:
+        for name in refused:
+            cluster.worker_spec.setdefault(name, {"group": []})
+            cluster.workers[name] = SimpleNamespace(status=Status.failed)
+        asyncio.run(found._forget_ended())
+        return cluster.refusals
+
+    assert refuse(names[1:]) == refuse(names[1:]) == 0  # the first one waits in the queue
+    assert [refuse(names) for _ in range(3)] == [1, 2, 3]
+    cluster.workers[names[0]] = SimpleNamespace(status=Status.running)
+    assert refuse([]) == 0
+
+
+def asked(monkeypatch, cluster: Cluster, ended: list[str]):
+    """Return a function that looks at a cluster when it is time to ask SLURM, which names the ended jobs."""
+    now = [0.0]
+    monkeypatch.setattr(whole_jobs.time, "monotonic", lambda: now[0])
+
+    async def answer(jobs) -> list[str]:
+        return [name for name in ended if name in jobs]
+
+    monkeypatch.setattr(whole_jobs, "ended_jobs", answer)
+    found = scaling(cluster)
+
+    def look() -> int:
+        now[0] += whole_jobs.ASK_S
+        asyncio.run(found._forget_ended())
+        return cluster.unstarted
+
+    return look
+
+
+def test_a_job_that_ended_before_its_workers_connected_is_replaced(monkeypatch):
+    cluster = Cluster(3)
+    look = asked(monkeypatch, cluster, ["SLURMCluster-0", "SLURMCluster-1"])
+    cluster.connect(workers(0)[:1])  # its other workers start
+    assert look() == 0
+    assert list(cluster.worker_spec) == list(cluster.workers) == ["SLURMCluster-0", "SLURMCluster-2"]
+    assert cluster.cancelled == []
+
+
+def test_failures_to_start_count_until_a_worker_connects(monkeypatch):
+    cluster = Cluster(2)
+    specs, jobs = dict(cluster.worker_spec), dict(cluster.workers)
+    look = asked(monkeypatch, cluster, list(jobs))
+    for times in (1, 2):
+        assert look() == times and not cluster.worker_spec
+        cluster.worker_spec.update(specs)
+        cluster.workers.update(jobs)
+    cluster.connect(workers(1))
+    assert look() == 0 and list(cluster.workers) == ["SLURMCluster-1"]
+
+
 @pytest.mark.parametrize(
     ("name", "per_job", "job"),
     [("SLURMCluster-12-7", 8, "SLURMCluster-12"), ("SLURMCluster-3", 1, "SLURMCluster-3"), (4, 1, "4")],

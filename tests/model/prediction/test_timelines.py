@@ -112,6 +112,13 @@ def test_a_segment_without_the_centre_of_a_window_has_one_row_with_its_own_predi
     assert rows_of(unusable) == []
 
 
+def test_a_segment_without_length_has_no_row():
+    """Speech that begins when a face leaves; a subtitle must end after it begins."""
+    p = clipped([(0.3, 0.7), (1.0001, 1.0002), (2.8, 3.2)])
+    assert times_of(p) == [(0.3, 0.7), (2.8, 3.2)]
+    assert len(p.segments) == 3 and webvtt(spans(p)).count("-->") == 2
+
+
 @given(st.floats(0.002, 3), st.floats(0.5, 1), st.integers(1, 60))  # a recording ends after the last centre
 def test_a_row_begins_where_the_row_before_it_ends(hop, share, rows):
     """Rows overlapped by 1 ms: one ended at 108.002 s, the next began at 108.001 s."""

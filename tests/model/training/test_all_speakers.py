@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from deiii.__main__ import main
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_split import open_split
-from deiii.model.training.run_folder import RunFolder
+from deiii.model.evaluation.predictions import read_predictions
+from deiii.model.training.run_folder import RunError, RunFolder
 from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
 
@@ -75,6 +77,32 @@ def test_a_cross_validation_is_refused_before_a_training(made, tmp_path, capsys)
     assert main(["crossval", *words, f"train.run={tmp_path / 'cv'}"]) == 1
     assert "split.protocol=all-speakers has no test part" in capsys.readouterr().err
     assert not (tmp_path / "cv").exists()
+
+
+def test_a_sweep_needs_validation_speakers_alone(made, tmp_path, capsys):
+    """It was refused, because there was nothing to cross-validate."""
+    _, words = made
+    own = [*words, f"train.run={tmp_path / 'sweep'}", "split.val_share=0.3", "train.monitor=loss"]
+    assert main(["sweep", *own, "train.lr=[0.001,0.01]", "--quiet"]) == 0
+    table = (tmp_path / "sweep/sweep.md").read_text()
+    assert "| 0.001 |" in table and "no test speakers" in table and "deiii evaluate" not in table
+    capsys.readouterr()
+    assert main(["sweep", *words, f"train.run={tmp_path / 'other'}", "train.lr=[0.001,0.01]"]) == 1
+    assert "split.val_share=0 keeps no speaker for validation" in capsys.readouterr().err
+
+
+def test_no_message_sends_to_an_evaluation(made, tmp_path, capsys):
+    """It would be refused."""
+    base, _ = made
+    run = str(base / "run")
+    shutil.copytree(run, tmp_path / "copy")
+    assert main(["compare", run, str(tmp_path / "copy")]) == 1
+    assert main(["predict", run, str(base / "raw/s0/c0.flac"), "--calibrated", f"--out={tmp_path}"]) == 1
+    with pytest.raises(RunError, match="has no test speakers"):
+        read_predictions(base / "run/predictions.csv")
+    errors = capsys.readouterr().err
+    assert "because its split has no test speakers" in errors
+    assert "has no temperature" in errors and "deiii evaluate" not in errors
 
 
 def test_the_card_of_an_export_says_so(made, tmp_path):

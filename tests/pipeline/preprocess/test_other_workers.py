@@ -89,6 +89,32 @@ def test_a_worker_without_deiii_or_with_one_that_lacks_the_check(scheduler, tmp_
             check_workers(client, WorkerCheck("", "", ""))
 
 
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("what", ["clips", "runs"])
+def test_a_worker_without_deiii_that_connects_later(scheduler, tmp_path, monkeypatch, named, what):
+    """It ended when it unpacked its first task, and the command waited for another worker."""
+    real, checks = worker_checks.check_workers, []
+
+    def check(client, shared):
+        checks.append(shared)
+        if len(checks) > 1 and named:  # otherwise it is gone when the workers are checked again
+            real(client, shared)
+
+    monkeypatch.setattr(worker_checks, "check_workers", check)
+    cwd = without_deiii(tmp_path)
+    who = r"the worker at tcp://\S+" if named else "a worker that connected later"
+    says = f"{who} cannot import deiii .*: start workers in an environment with the same version"
+    with own_worker(scheduler, tmp_path, cwd=cwd, PYTHONPATH=str(cwd)):
+        with pytest.raises(ClusterError, match=says):
+            if what == "clips":
+                corpus = audio_corpus(tmp_path / "raw", speakers=1)
+                preprocess(settings(tmp_path / "cache", scheduler), corpus, lambda line: None)
+            else:
+                configs = runs(tmp_path / "cache", scheduler, tmp_path / "runs")
+                list(run_all(configs, work=sleep_briefly, is_finished=lambda *_: False))
+    assert len(checks) == 2
+
+
 def test_a_scheduler_without_deiii(tmp_path):
     """It unpacks every task. Before, this was reported as a defect of deiii."""
     corpus = audio_corpus(tmp_path / "raw", speakers=1)

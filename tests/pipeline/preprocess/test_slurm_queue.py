@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client
+from distributed.core import Status
 
 from deiii.data.cluster import first_worker, whole_jobs
 from deiii.data.cluster.whole_jobs import WholeJobs, job_of
@@ -39,6 +40,14 @@ import os, signal, sys
 for job in sys.argv[1:]:
     os.killpg(int(job), signal.SIGTERM)
 """
+SQUEUE = """#!{python}
+for job in open({folder!r} + "/sbatch.txt").read().split():
+    try:
+        ended = " Z " in open(f"/proc/{{job}}/stat").read()
+    except OSError:
+        ended = True
+    print(job, "FAILED" if ended else "RUNNING")
+"""
 
 
 def make_queue(folder: Path, monkeypatch, wait: float = 0, refuse: str = "") -> None:
@@ -51,7 +60,7 @@ def make_queue(folder: Path, monkeypatch, wait: float = 0, refuse: str = "") -> 
     """
     skip_without_jobqueue()
     (folder / "bin").mkdir()
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL), ("squeue", SQUEUE)):
         words = {"python": sys.executable, "folder": str(folder), "refuse": refuse}
         (folder / "bin" / name).write_text(text.format(**words, wait=wait))
         (folder / "bin" / name).chmod(0o755)
@@ -60,7 +69,8 @@ def make_queue(folder: Path, monkeypatch, wait: float = 0, refuse: str = "") -> 
 
 
 def submitted(folder: Path) -> int:
-    return len((folder / "sbatch.txt").read_text().split())
+    jobs = folder / "sbatch.txt"
+    return len(jobs.read_text().split()) if jobs.exists() else 0
 
 
 def far(folder: Path, *words: str):
@@ -131,6 +141,42 @@ def test_a_queue_that_refuses_jobs_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(first_worker, "LOOK_S", 0.1)
     with pytest.raises(ClusterError, match="slurm does not accept the jobs: .*invalid partition"):
         preprocess(far(tmp_path), audio_corpus(tmp_path / "raw", speakers=1), lambda line: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adaptive", ["true", "false"])
+def test_jobs_that_end_before_a_worker_connects_are_an_error(tmp_path, monkeypatch, adaptive):
+    """The command waited for an hour, as for jobs in the queue."""
+    make_queue(tmp_path, monkeypatch)
+    monkeypatch.setattr(first_worker, "FAILURES", 2)
+    monkeypatch.setattr(first_worker, "LOOK_S", 0.1)
+    monkeypatch.setattr(whole_jobs, "ASK_S", 0.5)
+    config = far(tmp_path, f"cluster.adaptive={adaptive}", "cluster.prologue=[exit 3]")
+    corpus = audio_corpus(tmp_path / "raw", speakers=1)
+    with pytest.raises(
+        ClusterError, match="2 times in a row, all jobs of slurm ended before any .*logs says"
+    ):
+        preprocess(config, corpus, lambda line: None)
+    assert submitted(tmp_path) >= 2
+
+
+def test_a_cluster_closes_although_some_of_its_jobs_were_refused(tmp_path, monkeypatch):
+    """Dask kept the record of the accepted job, and raised an AssertionError."""
+    refuse = (
+        f"import os; os.path.exists({str(tmp_path / 'sbatch.txt')!r}) and sys.exit('sbatch: error: limit')"
+    )
+    make_queue(tmp_path, monkeypatch, wait=30, refuse=refuse)
+    with slurm_cluster(far(tmp_path, "dashboard=127.0.0.1:0")) as cluster:
+        cluster.scale(jobs=1)
+        end = time.monotonic() + 20
+        while not cluster.workers and time.monotonic() < end:
+            time.sleep(0.05)
+        job = next(iter(cluster.workers.values()))  # kept, as by the traceback of an error
+        cluster.scale(jobs=3)
+        while not cluster.refused and time.monotonic() < end:
+            time.sleep(0.05)
+        assert submitted(tmp_path) == 1 and cluster.refused
+    assert job.status == Status.closed
 
 
 def test_an_adaptive_cluster_waits_no_longer_than_its_patience(tmp_path, monkeypatch):

@@ -63,6 +63,7 @@ def test_a_missing_entry_is_named(name):
         (("preparation", "db_scale"), 0),
         (("training", "finished"), "yes"),
         (("temperature",), 0),
+        pytest.param(("temperature",), 10**400, id="an integer that no float can hold"),
         (("sha256", "model.onnx"), None),
     ],
 )
