@@ -62,9 +62,10 @@ def check_parts(
             count = len(getattr(split, part))
             none = "its only clip is not" if count == 1 else f"none of its {counted(count, 'clip')} is"
             why = f"{none} usable; {FAILED}" if count else "it has no clips"
+            cure = CURES[part] if split.test else CURES[part].replace("three", "two")
             raise ConfigError(
                 f"the {WORDS[part]} part of fold {split.fold} of {split.protocol} is empty: {why}. "
-                f"To go on, {CURES[part]}"
+                f"To go on, {cure}"
             )
     if not split.leaks:
         _check_speakers(features, rows)

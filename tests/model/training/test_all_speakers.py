@@ -121,9 +121,23 @@ def test_an_audit_says_that_nothing_is_scored(made, capsys):
     assert "no leak found" in out and "no test part: nothing is scored" in out
 
 
-def test_one_speaker_is_enough(tmp_path):
+def test_one_speaker_is_enough(tmp_path, capsys):
     write_rows(tmp_path / "raw", tone_rows(tmp_path / "raw", speakers=1))
     words = (*words_for(tmp_path / "raw", tmp_path / "cache", tmp_path / "run"), *FINAL)
     assert preprocess(*words) == 0
     assert read_settings(words).split.protocol == "all-speakers"
     assert open_split(*words).speakers("train") == ("s0",)
+    few = [word for word in words if not word.startswith(("split.val_share", "train.monitor"))]
+    assert main(["train", *few]) == 1
+    assert "validation part of fold 0 of all-speakers is empty" in (told := capsys.readouterr().err)
+    assert "two or more are needed" in told
+
+
+def test_the_card_names_speakers_that_were_kept_for_validation(made, tmp_path):
+    _, words = made
+    kept = [word for word in words if not word.startswith(("split.val_share", "train.monitor", "train.run"))]
+    kept += ["split.val_share=0.3", f"train.run={tmp_path / 'run'}"]
+    assert main(["train", *kept, "--quiet"]) == 0
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "final"), "--no-program"]) == 0
+    card = " ".join((tmp_path / "final/README.md").read_text().split())
+    assert "on all speakers but those that were kept for validation and has no test speakers" in card
