@@ -22,7 +22,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.ablation_tasks import FILES, SETTINGS, TASKS
-from benchmarks.run_tables import arguments, origin, pack_predictions
+from benchmarks.run_tables import (
+    arguments,
+    column_kind,
+    fewer_seeds,
+    origin,
+    pack_predictions,
+    seeds_of,
+)
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
@@ -39,7 +46,7 @@ from deiii.pipeline.preprocess.graph import preprocess
 
 HEAD = (
     "| variant | accuracy | sd over seeds | ceiling | against full | sd over seeds | "
-    "95 % t over seeds and speakers | p, Holm | with a stream hidden at test |"
+    "{kind} | p, Holm | with a stream hidden at test |"
 )
 Key = tuple[str, str, int]  # task, variant, seed
 
@@ -119,7 +126,11 @@ def markdown(tables: Mapping[str, Any], notes: str) -> str:
     """Return the tables of all tasks as Markdown."""
     lines = ["# Ablation", "", notes, ""]
     for task, rows in tables.items():
-        lines += [f"## {task}", "", HEAD, "|---" * HEAD.count(" | ") + "|---|"]
+        lines += [f"## {task}", ""]
+        if fewer := fewer_seeds(rows):
+            lines += [fewer.strip(), ""]
+        head = HEAD.format(kind=column_kind(len(seeds_of(rows))))
+        lines += [head, "|---" * HEAD.count(" | ") + "|---|"]
         for variant, row in rows.items():
             interval = span(row.get("against_full_ci"), sign="+")
             gap = number(row["against_full"], "+") if "against_full" in row else ""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation_tasks import AUDIO_ONLY, FILES, FRAMES_ONLY, SETTINGS
-from benchmarks.run_tables import arguments, origin, pack_predictions
+from benchmarks.run_tables import arguments, column_kind, origin, pack_predictions
 from deiii.data.command_line.entry import Command, run
 from deiii.data.config.schema import Config
 from deiii.data.config.words import read_settings
@@ -101,9 +101,8 @@ def _each(truth_SN: np.ndarray, guess_SN: np.ndarray) -> np.ndarray:
 
 def markdown(rows: dict[str, Any], notes: str) -> str:
     """Return the table as Markdown."""
-    head = (
-        "| input | CCC valence | sd over seeds | 95 % t over seeds and speakers | CCC arousal | sd | 95 % |"
-    )
+    seeds = max(len(row[name]["by_seed"]) for row in rows.values() for name in NAMES if name in row)
+    head = f"| input | CCC valence | sd over seeds | {column_kind(seeds)} | CCC arousal | sd | 95 % |"
     lines = ["# Valence and arousal of the synthetic corpus", "", notes, "", head, "|---" * 7 + "|"]
     for row in rows.values():
         cells = [row["about"]]

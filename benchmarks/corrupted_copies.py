@@ -17,7 +17,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from deiii.data.tools.text.figure_text import number, span
 from deiii.model.evaluation.crossval import FoldSeed, crossval
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.intervals import estimate
-from deiii.model.metrics import class_figures
+from deiii.model.metrics import uar
 from deiii.model.robustness.corrupted import evaluate_corrupted
 from deiii.model.training.run_folder import RunFolder
 from deiii.pipeline.corrupt.kinds import parse_corruptions
@@ -57,9 +57,9 @@ class Answers:
     classes: Sequence[str]
 
     def numbers(self, column: int) -> np.ndarray:
-        """Return the numbers of the classes of a column, int64 [N]."""
+        """Return the numbers of the classes of a column, int64 [N]; -1 without a class or a prediction."""
         number = {name: n for n, name in enumerate(self.classes)}
-        return np.array([number[name] for name in self.names[:, column]])
+        return np.array([number.get(name, -1) for name in self.names[:, column]])
 
 
 Tables = Mapping[str, Sequence[Answers]]  # key: corruption; one entry for each seed
@@ -116,8 +116,36 @@ def joined(tables: Sequence[PredictionTable]) -> Answers:
 
 
 def recalls(answers: Sequence[Answers], rows: np.ndarray) -> list[float]:
-    """Return the UAR of some clips, for each seed."""
-    return [class_figures(own.numbers(2)[rows], own.numbers(3)[rows])["uar"] for own in answers]
+    """Return the UAR of some clips, for each seed; a clip without a prediction counts as wrong."""
+    found = [uar(own.numbers(2)[rows], own.numbers(3)[rows]) for own in answers]
+    return [value for value in found if value is not None]
+
+
+def estimated(
+    answers: Sequence[Answers],
+    figures: Callable[[np.ndarray], list[float]],
+    limits: tuple[float, float] | None = None,
+) -> tuple[float, list[float] | None]:
+    """Return the mean over seeds of a figure of the clips with a class, and its 95 % interval, if any.
+
+    Args:
+        answers: predictions for the same clips.
+        figures: maps row numbers to the figure of each seed.
+        limits: limits of the figure.
+
+    Raises:
+        ValueError: the predictions are for different clips.
+    """
+    first = answers[0].names[:, :3]
+    if any(not np.array_equal(own.names[:, :3], first) for own in answers):
+        raise ValueError(
+            "the predictions to be paired are for different clips or other labels; remove the runs that were "
+            "scored before the corpus or its features changed, and run the command again"
+        )
+    known = answers[0].numbers(2) >= 0
+    found = estimate(first[:, 1], figures, limits, known=known)
+    value = float(np.mean(figures(np.flatnonzero(known))))
+    return round(value, 4), rounded((found.low, found.high)) if found else None
 
 
 def collect(found: Mapping[str, Tables]) -> dict[str, Any]:
@@ -135,9 +163,8 @@ def collect(found: Mapping[str, Tables]) -> dict[str, Any]:
 
 def own_recall(answers: Sequence[Answers]) -> dict[str, Any]:
     """Return the UAR of all clips, mean over seeds, and its 95 % interval over seeds and speakers."""
-    found = estimate(answers[0].names[:, 1], partial(recalls, answers), (0.0, 1.0))
-    assert found is not None
-    return {"uar": round(found.value, 4), "ci": rounded((found.low, found.high))}
+    value, interval = estimated(answers, partial(recalls, answers), (0.0, 1.0))
+    return {"uar": value, "ci": interval}
 
 
 def difference(one: Sequence[Answers], other: Sequence[Answers]) -> dict[str, Any]:
@@ -146,9 +173,8 @@ def difference(one: Sequence[Answers], other: Sequence[Answers]) -> dict[str, An
     def gaps(rows: np.ndarray) -> list[float]:
         return np.subtract(recalls(one, rows), recalls(other, rows)).tolist()
 
-    found = estimate(one[0].names[:, 1], gaps)
-    assert found is not None
-    return {"gap": round(found.value, 4), "ci": rounded((found.low, found.high))}
+    value, interval = estimated([*one, *other], gaps)
+    return {"gap": value, "ci": interval}
 
 
 def rounded(interval: Sequence[float]) -> list[float]:

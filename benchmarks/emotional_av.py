@@ -58,7 +58,7 @@ class Hits:
             # Not the largest of the stored probabilities: their four decimals may be equal.
             rows = zip(*own, table.truth, table.predicted, strict=True)
             of_seed = found.setdefault(path.parent.name.split("seed")[1], {})
-            of_seed |= {clip: (speaker, truth, truth == name) for clip, speaker, truth, name in rows}
+            of_seed |= {clip: (speaker, truth, truth == name) for clip, speaker, truth, name in rows if truth}
         if missing := [seed for seed in seeds if seed not in found]:
             raise ValueError(
                 f"{folder} lacks the seeds {', '.join(missing)}: train them, or name others with --seeds"
@@ -98,6 +98,8 @@ def gap(one: Hits, other: Hits) -> dict[str, Any]:
     """Return the mean difference of UAR, paired by seed and clip, and its interval."""
     if one.clips != other.clips or len(one.hits) != len(other.hits):
         raise ValueError("the two have other clips or another number of seeds; train both with the same")
+    if not np.array_equal(one.truth, other.truth):
+        raise ValueError("the two have other labels of the same clips; train both with the same")
 
     def gaps(some: np.ndarray) -> list[float]:
         return [a - b for a, b in zip(one.recall(some), other.recall(some), strict=True)]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.peers_variants import BATCH_AXIS, CORRECTED, FIRST_NETWORK, Variant
-from benchmarks.run_tables import add_file, origin
+from benchmarks.run_tables import add_file, fewer_seeds, origin, seeds_of
 from deiii.data.config.load import load_stored, result_settings
 from deiii.data.corpora.splits import Split
 from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
@@ -190,12 +190,21 @@ def draw_figure(rows: Mapping[str, Mapping[str, Any]], chance: float) -> Figure:
     return figure
 
 
-def keep_predictions(found: Sequence[Variant], folder: Path) -> None:
-    """Write all predictions, splits and the settings of each variant into ``peers.tar.xz``."""
+def keep_predictions(found: Sequence[Variant], pairs: Sequence[FoldSeed], folder: Path) -> None:
+    """Write the predictions of the table, splits and the settings of each variant into ``peers.tar.xz``.
+
+    Args:
+        found: the rows of the table.
+        pairs: its folds and seeds; the folder may hold runs of others.
+        folder: receives the archive.
+    """
+    names = sorted(pair.name for pair in pairs)
     with atomic_path(folder / "peers.tar.xz") as temporary, tarfile.open(temporary, "w:xz") as tar:
         for variant in found:
             base = Path(variant.config.train.run)
-            for path in sorted(base.glob(f"fold*-seed*/{variant.file}")):
+            for path in (base / name / variant.file for name in names):
+                if not path.exists():
+                    continue
                 add_file(tar, f"{variant.name}/{path.parent.name}.csv", path.read_bytes())
             if variant.trained and (some := sorted(base.glob("fold*-seed*/config.yaml"))):
                 settings = result_settings(load_stored(some[0]))  # without the folders of this machine
@@ -225,7 +234,7 @@ def write_tables(
     pairs = [FoldSeed(fold, seed) for seed in seeds for fold in folds]
     runs = [Path(v.config.train.run) / pair.name for v in found if v.trained for pair in pairs]
     runs = [path for path in runs if RunFolder(path).metrics_json.exists()]
-    about, notes = origin(runs, seeds)
+    about, notes = origin(runs, seeds_of(rows))
     about["runs"] = {f"{p.parent.name}/{p.name}": RunFolder(p).read_info().get("revision") for p in runs}
     info = RunFolder(first / pairs[0].name).read_info()
     splits = {f: Split.load(RunFolder(first / FoldSeed(f, seeds[0]).name).split) for f in folds}
@@ -237,10 +246,11 @@ def write_tables(
     counts = f"{rows[FIRST_NETWORK]['clips']} test clips of {rows[FIRST_NETWORK]['speakers']} speakers"
     read_as = READ_AS.format(kind=about["interval"])
     notes = f"Corpus {info['corpus']}, {len(folds)} folds, {counts}. {notes} {read_as}"
+    notes += fewer_seeds(rows)
     notes += "".join(f" `{name}` {words}." for name, _, words in (text.partition(" ") for text in missing))
     text = markdown(rows, " ".join(notes.split()))
     write_json(folder / "table.json", about | {"networks": rows, "left_out": list(missing)})
     write_text(folder / "table.md", text)
     save_png(draw_figure(rows, 1 / len(task.classes)), folder / "peers.png")
-    keep_predictions(found, folder)
+    keep_predictions(found, pairs, folder)
     return text

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from tqdm import tqdm
@@ -31,6 +30,7 @@ from deiii.data.corpora.clips import Clip
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.tools.atomic_files import atomic_path, write_json
+from deiii.model import metrics
 from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.intervals import estimate
 from deiii.pipeline.media.audio import read_audio
@@ -93,7 +93,11 @@ def by_speaker(x: np.ndarray, speakers: np.ndarray) -> np.ndarray:
 
 
 def uar(truth: np.ndarray, guess: np.ndarray) -> float:
-    return float(recall_score(truth, guess, average="macro", zero_division=0))
+    """UAR over the classes that occur in ``truth``, as deiii computes it; of no clips, an error."""
+    found = metrics.uar(truth, guess)
+    if found is None:
+        raise ValueError("there is no clip to score")
+    return found
 
 
 def run_fold(x: np.ndarray, y: np.ndarray, rows: dict[str, np.ndarray]) -> dict:
@@ -132,7 +136,7 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
     if not rows or any(c.id not in found for found in rows.values() for c in clips):
         raise ValueError(f"{folder} lacks folds of some seed: finish `deiii crossval` first")
     labels = np.array([c.label for c in clips])
-    classes = np.unique(labels)
+    classes = np.array(sorted(table.classes))  # those that no clip has can be predicted, too
     probabilities = np.array([[[r[c.id][k] for k in classes] for c in clips] for r in rows.values()])
 
     def hits(p):
@@ -141,7 +145,8 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
     network = {"seeds": hits(probabilities), "ensemble": hits(probabilities.mean(0, keepdims=True))}
 
     def recall(found: np.ndarray, some: np.ndarray) -> float:
-        return float(np.mean([found[..., some[labels[some] == name]].mean() for name in classes]))
+        present = np.unique(labels[some])  # a class may be that of a single speaker
+        return float(np.mean([found[..., some[labels[some] == name]].mean() for name in present]))
 
     result = {}
     for kind, svm in right.items():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.crossval_report import shared_settings
 from deiii.model.intervals import interval_kind
@@ -50,6 +51,35 @@ def origin(runs: Sequence[Path], seeds: Sequence[int]) -> tuple[dict[str, Any], 
     about["runs"] = {run.name: RunFolder(run).read_info().get("revision") for run in runs}
     words = f"Seeds {', '.join(map(str, seeds))}; revisions {', '.join(found)}; {machine()}; "
     return about, words + f"torch {versions['torch']}."
+
+
+def column_kind(seeds: int) -> str:
+    """Return the kind of the intervals in a column, for its head.
+
+    >>> column_kind(5), column_kind(1)
+    ('95 % t over seeds and speakers', '95 % t over speakers')
+    """
+    return f"95 % {interval_kind(seeds)}".replace("t interval", "t")
+
+
+def seeds_of(rows: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    """Return the seeds that some row of a table has, ``by_seed``, in order."""
+    return sorted({seed for row in rows.values() for seed in row["by_seed"]})
+
+
+def fewer_seeds(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a sentence on each row without some of the seeds, whose intervals may be of another kind.
+
+    >>> fewer_seeds({"a": {"by_seed": {0: 0.5, 1: 0.5, 2: 0.5}}, "b": {"by_seed": {1: 0.5}}})
+    ' `b` has 1 seed only (1); the intervals of this row are t intervals over speakers.'
+    """
+    every = len(seeds_of(rows))
+    return "".join(
+        f" `{name}` has {counted(len(own), 'seed')} only ({', '.join(map(str, own))}); the intervals of this "
+        f"row are {interval_kind(len(own)).replace('interval', 'intervals', 1)}."
+        for name, own in ((name, row["by_seed"]) for name, row in rows.items())
+        if len(own) < every
+    )
 
 
 def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:

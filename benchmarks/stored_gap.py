@@ -32,7 +32,7 @@ class Stored:
     """Predictions of a cross-validation.
 
     Attributes:
-        clips, speakers, truth: names, speakers and true classes of the N clips, sorted by name.
+        clips, speakers, truth: names, speakers and true classes of the N clips with a class, sorted by name.
         classes: names of the C classes.
         seeds: seeds of the S networks of each fold.
         predicted: names of the predicted classes, [S,N].
@@ -63,7 +63,8 @@ def read(folder: Path) -> Stored:
             stream = tar.extractfile(entry) if name else None
             if name and stream:
                 text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-                rows.setdefault(name[1], {}).update({row["clip"]: row for row in csv.DictReader(text)})
+                own = {row["clip"]: row for row in csv.DictReader(text) if row["truth"]}
+                rows.setdefault(name[1], {}).update(own)
     seeds = sorted(rows)
     if not seeds:
         raise ValueError(f"{archive} has no file predictions-fold<F>-seed<S>.csv")
@@ -104,17 +105,24 @@ def gaps(one: Stored, other: Stored) -> dict[str, Any]:
     """Return the UAR of the first minus that of the second: mean over seeds, and averaged networks.
 
     Raises:
-        ValueError: their clips, classes or seeds differ.
+        ValueError: their clips, classes, seeds, speakers or true classes differ.
     """
     if (one.clips, one.classes, one.seeds) != (other.clips, other.classes, other.seeds):
         raise ValueError("both must have the same clips, classes and seeds to be paired")
+    for what, mine, theirs in (
+        ("speaker", one.speakers, other.speakers), ("true class", one.truth, other.truth)
+    ):  # fmt: skip
+        if len(odd := np.flatnonzero(mine != theirs)):
+            raise ValueError(f"the two differ in the {what} of {one.clips[odd[0]]}, so they cannot be paired")
     names = np.array(one.classes)
 
     def averaged(stored: Stored) -> np.ndarray:
         return names[stored.probabilities.mean(axis=0, keepdims=True).argmax(axis=-1)]
 
     def recall(hits: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        of_class = [hits[:, rows[one.truth[rows] == name]].mean(axis=1) for name in names]
+        of_class = [
+            hits[:, rows[one.truth[rows] == name]].mean(axis=1) for name in np.unique(one.truth[rows])
+        ]
         return np.mean(of_class, axis=0)
 
     result: dict[str, Any] = {"clips": len(one.clips), "seeds": one.seeds}

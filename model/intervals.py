@@ -41,6 +41,7 @@ OVER_SPEAKERS = "t interval over speakers"
 OVER_SEEDS_AND_SPEAKERS = "t interval over seeds and speakers"
 ROUNDING = 1e-9  # standard error below which a figure does not differ between speakers
 FEW_HOLD_MOST = 0.5  # share of the speakers that their effective number has to reach; see `unequal_counts`
+NARROW = "may be too narrow: "
 # Kind of interval in results that were stored before t intervals were introduced.
 BOOTSTRAP = "percentile bootstrap over speakers"
 
@@ -174,17 +175,25 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> list[float] | None:
     return [mean - half, mean + half]
 
 
-def interval_kind(seeds: int) -> str:
+def interval_kind(seeds: int, clips: Sequence[int] = ()) -> str:
     """Return the kind of an interval over this many seeds, with a note where it may be too narrow.
+
+    Args:
+        seeds: their number.
+        clips: number of test clips of each speaker, where it is known.
 
     >>> interval_kind(1)
     't interval over speakers'
     >>> interval_kind(2)
     't interval over seeds and speakers (may be too narrow: only two seeds)'
+    >>> interval_kind(3, [90, 2, 2, 2])
+    't interval over seeds and speakers (may be too narrow: a few of the 4 speakers have most of the clips)'
     """
-    if seeds == 1:
-        return OVER_SPEAKERS
-    return OVER_SEEDS_AND_SPEAKERS + (" (may be too narrow: only two seeds)" if seeds == 2 else "")
+    kind = OVER_SPEAKERS if seeds == 1 else OVER_SEEDS_AND_SPEAKERS
+    reasons = ["only two seeds"] if seeds == 2 else []
+    if note := unequal_counts(clips):
+        reasons.append(note.removeprefix(NARROW))
+    return f"{kind} ({NARROW}{'; '.join(reasons)})" if reasons else kind
 
 
 def no_intervals(speakers: int) -> str:
@@ -229,7 +238,7 @@ def unequal_counts(clips: Sequence[int]) -> str:
     squares = sum(count**2 for count in clips)
     if len(clips) < FEWEST or not squares or sum(clips) ** 2 / squares >= FEW_HOLD_MOST * len(clips):
         return ""
-    return f"may be too narrow: a few of the {counted(len(clips), 'speaker')} have most of the clips"
+    return f"{NARROW}a few of the {counted(len(clips), 'speaker')} have most of the clips"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

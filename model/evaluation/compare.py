@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from deiii.data.corpora.splits import LEAKS
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.pictures import figure_text
@@ -26,7 +27,14 @@ from deiii.model.evaluation.comparison_table import Row, as_csv, as_latex, as_te
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.results import unfinished_training
-from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, holm, speaker_interval
+from deiii.model.intervals import (
+    CCC_LIMITS,
+    estimate,
+    holm,
+    interval_kind,
+    no_intervals,
+    speaker_interval,
+)
 from deiii.model.metrics import CLASS_FIGURES, ccc, figure_names, figure_of_rows
 from deiii.model.training.origin import other_recordings
 from deiii.model.training.run_folder import RunError, RunFolder
@@ -45,12 +53,14 @@ class EvaluatedRun:
         classes: class names, in the order that training numbered them.
         table: the predictions.
         unfinished: a sentence on a run that was scored before the end of its training, else empty.
+        leaks: a sentence on a run whose test speakers may have been in training, else empty.
     """
 
     name: str
     classes: tuple[str, ...]
     table: PredictionTable
     unfinished: str = ""
+    leaks: str = ""
 
     @classmethod
     def read(cls, path: str | Path) -> EvaluatedRun:
@@ -63,7 +73,8 @@ class EvaluatedRun:
         classes = tuple(run.read_info(whole=True)["classes"])
         metrics = run.read_metrics()
         table = read_predictions(run.predictions, metrics)
-        return cls(str(path), classes, table, unfinished_training(metrics))
+        leaks = f"{LEAKS}, so its figures may be too high" if metrics.get("leaks") else ""
+        return cls(str(path), classes, table, unfinished_training(metrics), leaks)
 
     def select(self, clips: Sequence[str]) -> EvaluatedRun:
         """Return the run with some of its clips, in the given order."""
@@ -169,7 +180,7 @@ def tabulate(runs: Sequence[EvaluatedRun]) -> tuple[list[Row], str]:
             for n, (run, found) in enumerate(zip(same, figures, strict=True))
         ]
         rows += corrected(of_figure)
-    note = _describe_clips(runs, same[0].table)
+    note = _describe_clips(runs, same[0].table, any(row.interval for row in rows))
     if len(runs) > 2:
         note += f"; p corrected for {len(runs) - 1} comparisons (Holm)"
     return rows, note
@@ -242,14 +253,17 @@ def known_clips(table: PredictionTable, figure: str) -> np.ndarray:
     return np.array([label != "" for label in table.truth], bool)
 
 
-def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable) -> str:
+def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable, with_intervals: bool) -> str:
     speakers = len(set(shared.speakers))
     clips, people = counted(len(shared), "test clip"), counted(speakers, "speaker")
-    note = f"{clips} of {people} that all runs scored; 95 % {OVER_SPEAKERS}"
+    kind = interval_kind(1, list(shared.clips_of_speakers().values()))
+    about = f"95 % {kind}" if with_intervals else no_intervals(speakers)
+    note = f"{clips} of {people} that all runs scored; {about}"
     left_out = [(len(run.table) - len(shared), run.name) for run in runs if len(run.table) > len(shared)]
     if left_out:
         note += "; left out: " + ", ".join(f"{counted(n, 'clip')} of {name}" for n, name in left_out)
-    return "\n".join([note, *(f"{run.name}: {run.unfinished}" for run in runs if run.unfinished)])
+    about_runs = [f"{run.name}: {words}" for run in runs for words in (run.unfinished, run.leaks) if words]
+    return "\n".join([note, *about_runs])
 
 
 def draw(rows: Sequence[Row]) -> Figure:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from deiii.data.corpora.splits import LEAKS
 from deiii.data.tools.atomic_files import writable_folder
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.compare import (
@@ -46,12 +47,14 @@ class CrossValidation:
         run: the folder of one of its runs.
         folds: names of the test and of the validation speakers, keyed by fold.
         seeds: predictions of all folds, joined as those of one run, keyed by seed.
+        leaks: whether test speakers may have been in training (``split.leaks=allow``).
     """
 
     name: str
     run: Path
     folds: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
     seeds: Mapping[int, EvaluatedRun]
+    leaks: bool = False
 
     @classmethod
     def read(cls, path: str | Path) -> CrossValidation:
@@ -82,7 +85,7 @@ class CrossValidation:
         for seed in sorted({seed for _, seed, _ in runs}):
             own = [(fold, _predictions(RunFolder(run))) for fold, s, run in runs if s == seed]
             seeds[seed] = EvaluatedRun(str(path), classes, _joined(sorted(own, key=lambda pair: pair[0])))
-        return cls(str(path), runs[0][2], folds, seeds)
+        return cls(str(path), runs[0][2], folds, seeds, bool(report.get("leaks")))
 
 
 def is_crossval(path: str | Path) -> bool:
@@ -228,11 +231,13 @@ def _note(
 ) -> str:
     speakers = len(set(table.speakers))
     people = counted(speakers, "speaker")
+    counts = list(table.clips_of_speakers().values())
     words = [
         f"{counted(len(table), 'test clip')} of {people} in {counted(len(found[0].folds), 'fold')}, "
         f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); "
-        + (f"95 % {interval_kind(len(seeds))}" if with_intervals else no_intervals(speakers))
+        + (f"95 % {interval_kind(len(seeds), counts)}" if with_intervals else no_intervals(speakers))
     ]
+    words += [f"{cv.name}: {LEAKS}, so its figures may be too high" for cv in found if cv.leaks]
     for cv in found:
         others = sorted(set(cv.seeds) - set(seeds))
         if others:

@@ -5,14 +5,15 @@ Everything is read from the finished run folders, so the report can be written a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deiii.data.config.load import result_settings
+from deiii.data.corpora.splits import LEAKS
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
@@ -28,7 +29,7 @@ from deiii.model.metrics import (
     class_figures,
     class_intervals,
     class_report,
-    matrix_figures,
+    figure_of_rows,
 )
 from deiii.model.training.run_folder import RunFolder, revisions
 
@@ -52,12 +53,13 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     classes, attributes = info["classes"], info["attributes"]
     figures = [k for k in CLASS_FIGURES if classes] + [f"ccc_{a}" for a in attributes]
     folds, seeds = sorted({f for f, _, _ in runs}), sorted({s for _, s, _ in runs})
+    counts = sum((tables[f, seeds[0]].clips_of_speakers() for f in folds), Counter[str]())
     result: dict[str, Any] = {
         "corpus": info["corpus"], "classes": classes, "attributes": attributes, "folds": len(folds),
         "seeds": seeds, "figures": {k: _over_folds(metrics, folds, seeds, "test", k) for k in figures},
         "validation": {k: _over_folds(metrics, folds, seeds, "val", k) for k in figures},
         "pooled": _pooled([tables[f, s] for s in seeds for f in folds], classes, attributes, len(seeds)),
-        "interval": interval_kind(len(seeds)),
+        "interval": interval_kind(len(seeds), list(counts.values())),
         "without": _without(metrics, figures),
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": machine(), "versions": info["versions"],
@@ -67,6 +69,8 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     if layers := mean_weights(metrics.values()):
         result["layers"] = layers
         save_png(layer_bars(layers), base / "layers.png")
+    if any(own.get("leaks") for own in metrics.values()):
+        result["leaks"] = True
     again = [RunFolder(p).path.name for f, s, p in runs if metrics[f, s].get("evaluations", 1) > 1]
     if again:
         result["scored_again"] = again
@@ -114,6 +118,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "seed_ensemble": result.get("seed_ensemble"),
         "calibration": result.get("calibration"),
         "scored_again": result.get("scored_again", []),
+        "leaks": LEAKS if result.get("leaks") else "",
         "layers": result.get("layers", {}),
         "chosen": result.get("monitor") != "last",
         "interval": kind_of_interval(result),
@@ -156,6 +161,8 @@ def _pooled(
 ) -> dict[str, Any]:
     """Return the figures of all predictions together, with intervals over speakers and seeds.
 
+    A CCC is the mean over the seeds of the CCC of all folds.
+
     Args:
         tables: prediction tables of every run, all folds of the first seed first.
         classes, attributes: what was predicted.
@@ -163,26 +170,22 @@ def _pooled(
     """
     speakers = [speaker for table in tables for speaker in table.speakers]
     found: dict[str, Any] = {"clips": len(speakers), "speakers": len(set(speakers))}
+    folds = len(tables) // seeds
     if classes:
         pairs = [table.class_numbers(classes) for table in tables]
         truth, predicted = (np.concatenate(column) for column in zip(*pairs, strict=True))
         known = truth >= 0
         found |= class_report(truth[known], predicted[known], classes)
-        n = len(classes)
-
-        def matrices(rows: np.ndarray, name: str) -> float | None:
-            if not len(rows):
-                return None
-            pairs = np.bincount(truth[rows] * n + predicted[rows], minlength=n**2)
-            return matrix_figures(pairs.reshape(n, n))[name]
-
         for name in CLASS_FIGURES:
-            found[f"{name}_ci"] = _interval(tables, known, seeds, partial(matrices, name=name), (0.0, 1.0))
+            figure = figure_of_rows(name, truth, predicted, len(classes))
+            found[f"{name}_ci"] = _interval(tables, known, seeds, figure, (0.0, 1.0))
     for name in attributes:
         pairs = [table.attribute_pair(name) for table in tables]
         truth, predicted = (np.concatenate(column) for column in zip(*pairs, strict=True))
         known = ~np.isnan(truth)
-        found[f"ccc_{name}"] = ccc(truth[known], predicted[known])
+        of_seeds = [pairs[s * folds : (s + 1) * folds] for s in range(seeds)]
+        # The interval is of the mean over seeds; all seeds together have another CCC.
+        found[f"ccc_{name}"] = _mean(ccc(*map(np.concatenate, zip(*own, strict=True))) for own in of_seeds)
 
         def agreement(
             rows: np.ndarray, truth: np.ndarray = truth, predicted: np.ndarray = predicted

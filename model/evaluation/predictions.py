@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,13 @@ class PredictionTable:
         truth = [number.get(name, -1) for name in self.truth]
         predicted = [number.get(name, -1) for name in self.predicted]
         return np.array(truth, np.int64), np.array(predicted, np.int64)
+
+    def clips_of_speakers(self) -> Counter[str]:
+        """Return how many clips of each speaker have a class or a rating, of those who have any."""
+        known = ~np.isnan(self.attribute_truth).all(axis=1) if self.attributes else np.zeros(len(self), bool)
+        if self.truth:
+            known = known | np.array([label != "" for label in self.truth], bool)
+        return Counter(self.speakers[row] for row in np.flatnonzero(known))
 
     def attribute_pair(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return truth (NaN where unknown) and prediction of one attribute, float64 [N] each."""

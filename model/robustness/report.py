@@ -20,7 +20,7 @@ from deiii.data.tools.text.csv_text import csv_text
 from deiii.data.tools.text.figure_text import bracketed, number
 from deiii.model.evaluation.figures import FIRST, GRID, INK, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable
-from deiii.model.intervals import CCC_LIMITS, OVER_SPEAKERS, estimate, speaker_interval
+from deiii.model.intervals import CCC_LIMITS, FEWEST, estimate, interval_kind, no_intervals, speaker_interval
 from deiii.model.metrics import ccc, figure_names, uar
 from deiii.pipeline.corrupt.kinds import KINDS, Corruption
 
@@ -108,7 +108,7 @@ def figures_of(table: PredictionTable, among: PredictionTable | None = None) -> 
 
 def write_report(folder: Path, result: dict[str, Any], clean: PredictionTable) -> None:
     """Complete the result with the clean figures, and write ``robustness.csv`` and ``robustness.png``."""
-    result["interval"] = OVER_SPEAKERS
+    result["interval"] = interval_kind(1, list(clean.clips_of_speakers().values()))
     result["clean"] = {}
     for name, figure in figures_of(clean).items():
         result["clean"] |= with_interval(name, figure, clean)
@@ -133,9 +133,10 @@ def summary(result: Mapping[str, Any]) -> str:
             line += f"   {row['lost']}" if row.get("lost") else ""
             lines.append(line.rstrip())
     clips = counted(max((c["clips"] for c in result["conditions"].values()), default=0), "test clip")
+    some = any(value for row in rows.values() for key, value in row.items() if key.endswith("_ci"))
+    about = f"95 % {result['interval']}" if some else no_intervals(FEWEST)
     lines.append(
-        f"{clips}; 95 % {result['interval']}; a lost clip has no prediction and counts as wrong; "
-        "a CCC is over the other clips"
+        f"{clips}; {about}; a lost clip has no prediction and counts as wrong; a CCC is over the other clips"
     )
     return "\n".join([*lines, *(f"note: {note}" for note in result.get("notes", ()))])
 

@@ -48,12 +48,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """The validation scores of a combination, one for each seed; ``problem`` says why there are none."""
+    """The validation scores of a combination, one for each seed; ``problem`` says why there are none.
+
+    ``clips`` is the number of validation clips of each run that recorded it.
+    """
 
     trial: Trial
     scores: tuple[float, ...] = ()
     seconds: float = 0.0
     problem: str = ""
+    clips: tuple[int, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -69,6 +73,7 @@ class Result:
 def read_result(trial: Trial) -> Result:
     """Return the score of each run of a combination: of the best epoch, or the last with ``monitor=last``."""
     scores: list[float] = []
+    clips: list[int] = []
     seconds = 0.0
     for folder in trial.folders:
         if failure := read_failure(folder):
@@ -81,7 +86,8 @@ def read_result(trial: Trial) -> Result:
         else:
             scores.append(max(row["val_monitor"] for row in rows if row["val_monitor"] is not None))
         seconds += sum(row["seconds"] or 0.0 for row in rows)
-    return Result(trial, tuple(scores), seconds)
+        clips += [count for part, count in run.read_info().get("clips", {}).items() if part == "val"]
+    return Result(trial, tuple(scores), seconds, clips=tuple(clips))
 
 
 def settings_digest(config: Config) -> str:
@@ -122,6 +128,21 @@ def read_failure(folder: Path, config: Config | None = None) -> dict[str, Any]:
     return tree if same else {}
 
 
+def other_clips(results: Sequence[Result]) -> str:
+    """Return a sentence if the combinations were validated on unequal numbers of clips; empty otherwise.
+
+    A clip is validated if any stage that the network reads has features of it, and the stages, their settings
+    and the inputs of the network may be varied.
+    """
+    counts = sorted({count for result in results for count in result.clips})
+    if len(counts) < 2:
+        return ""
+    return (
+        f"The combinations were validated on {counts[0]} to {counted(counts[-1], 'clip')}, because not every "
+        "clip has features with every setting: differences between their scores may be due to that."
+    )
+
+
 def ranked(results: Sequence[Result]) -> list[Result]:
     """Return the results by their mean score, the best first; equal ones in the order of their settings."""
     return sorted(results, key=lambda result: (-result.mean, result.trial.words))
@@ -156,12 +177,12 @@ def write_results(
             (base / name).unlink(missing_ok=True)
         return None
     save_png(draw(axes, order), base / "sweep.png")
-    write_text(base / "best.yaml", best_yaml(best, len(order)))
+    write_text(base / "best.yaml", best_yaml(best, len(order), other_clips(order)))
     return best
 
 
-def best_yaml(best: Result, tried: int) -> str:
-    """Return the settings of a result as a config."""
+def best_yaml(best: Result, tried: int, note: str = "") -> str:
+    """Return the settings of a result as a config, with a note as a comment."""
     tree: dict[str, dict[str, str]] = {}
     for key, value in best.trial.settings.items():
         section, _, name = key.rpartition(".")
@@ -169,6 +190,7 @@ def best_yaml(best: Result, tried: int) -> str:
     lines = [
         f"# The best of {counted(tried, 'combination')} by the mean validation score, {best.mean:.4f}.",
         "# The best of many validation scores is too high by chance; score the settings on test speakers.",
+        *([f"# {note}"] if note else []),
     ]
     for section, values in tree.items():
         indent = ""
@@ -192,6 +214,7 @@ def _table(order: Sequence[Result], axes: Sequence[Axis], seeds: Sequence[int]) 
         "",
         "Mean validation score (of the figure that `train.monitor` names) over the seeds; test speakers were "
         f"not read. The best of many scores is too high by chance: {then}",
+        *(["", note] if (note := other_clips(order)) else []),
         "",
         f"| {' | '.join(keys)} | validation | sd over seeds | s |",
         f"|{'---|' * (len(keys) + 3)}",

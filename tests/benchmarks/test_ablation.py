@@ -101,3 +101,17 @@ def test_every_variant_has_settings_and_another_run_folder(tmp_path):
                 assert what.ceiling == 2.0 ** (streams - 3)
             seen.add(config.train.run)
     assert len(seen) == sum(map(len, TASKS.values()))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "head"),
+    [
+        ((0,), "| 95 % t over speakers |"),
+        ((0, 1), "| 95 % t over seeds and speakers (may be too narrow: only two seeds) |"),
+    ],
+)
+def test_the_table_names_the_interval_that_was_computed(runs, seeds, head):
+    text = markdown({"cues": collect(runs[0], "cues", seeds)}, "")
+    assert head in text
+    fewer = "`no_ife` has 1 seed only (0); the intervals of this row are t intervals over speakers."
+    assert (fewer in text) == (len(seeds) == 2)

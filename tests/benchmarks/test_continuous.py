@@ -75,3 +75,14 @@ def test_an_attribute_that_a_variant_was_not_asked_for_is_left_empty(tmp_path):
     found = figures(tmp_path, "full", [0])
     assert found["valence"]["ccc"] == pytest.approx(1) and "arousal" not in found
     assert markdown({"full": found}, "").splitlines()[-1].endswith("|  |  |  |")
+
+
+@pytest.mark.parametrize(
+    ("seeds", "head"), [([0], "over speakers"), ([0, 1], "(may be too narrow: only two")]
+)
+def test_the_table_names_the_interval_that_was_computed(tmp_path, seeds, head):
+    valence = np.linspace(-1, 1, len(SPEAKERS))
+    for seed in seeds:
+        make_run(tmp_path, seed, valence, valence, (valence, valence))
+    line = markdown({"full": figures(tmp_path, "full", seeds)}, "").splitlines()[4]
+    assert f"| 95 % t {head}" in line or f"| 95 % t over seeds and speakers {head}" in line

@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import pytest
 
-from benchmarks.corrupted_copies import CLEAN, keep_predictions
+from benchmarks.corrupted_copies import CLEAN, Answers, keep_predictions
 from benchmarks.corrupted_runs import collect, markdown, runs_of
 from deiii.model.training.run_folder import RunError
 from tests.benchmarks.test_corrupted_copies import answers
@@ -76,3 +76,33 @@ def test_stored_predictions_give_the_reported_figures():
         assert f"{stored['uar']:.3f} | {stored['gap']:+.3f} ({low:+.3f} to {high:+.3f})" in page
     for corruption in set(found) - {CLEAN}:
         assert report[corruption]["gap"] == pytest.approx(right[corruption] - right[CLEAN], abs=1e-4)
+
+
+def changed(column, value, clip="w0"):
+    found = answers(1)
+    names = found.names.copy()
+    names[names[:, 0] == clip, column] = value
+    return Answers(names, found.classes)
+
+
+def test_a_clip_without_a_prediction_counts_as_wrong_and_one_without_a_class_not_at_all():
+    """Of 32 clips, 16 of each class, 4 of each class are wrong; w6 is a right one of the class a."""
+    lost = collect({CLEAN: [answers(1)], "noise=0": [changed(3, "", "w6")]})["noise=0"]
+    assert lost["uar"] == pytest.approx((11 / 16 + 12 / 16) / 2, abs=1e-4)
+    unlabelled = [changed(2, "", "w6")]
+    rows = collect({CLEAN: unlabelled, "noise=0": unlabelled})
+    assert rows[CLEAN]["uar"] == pytest.approx((11 / 15 + 12 / 16) / 2, abs=1e-4)
+    assert rows["noise=0"]["gap"] == 0 and rows["noise=0"]["gap_ci"][0] < 0
+
+
+def test_predictions_for_other_clips_or_labels_are_not_paired():
+    for column, value in ((0, "other"), (1, "x"), (2, "b")):
+        with pytest.raises(ValueError, match="different clips or other labels"):
+            collect({CLEAN: [answers(1)], "noise=0": [changed(column, value)]})
+
+
+def test_two_speakers_have_a_recall_and_no_interval():
+    few = Answers(answers(1).names[:16], ("a", "b"))
+    result = collect({CLEAN: [few], "noise=0": [few]})
+    assert result["noise=0"] == {"uar": 0.75, "ci": None, "gap": 0.0, "gap_ci": None}
+    assert "| noise=0 | 0.750 |  | 0.000 |  |" in markdown(result, "notes")

@@ -53,3 +53,15 @@ def test_the_predicted_class_counts_where_rounded_probabilities_are_equal(tmp_pa
     path.write_text(path.read_text().replace("0.0000", "0.5000").replace("1.0000", "0.5000"))
     assert set(read_predictions(path).probabilities.ravel()) == {0.5}
     assert Hits(tmp_path, ["0"]).hits.all()
+
+
+def test_clips_without_a_label_do_not_count_and_other_labels_are_refused(tmp_path):
+    write(tmp_path / "one", 0, [True] * 6 + [False] * 6)
+    write(tmp_path / "two", 0, [True] * 12)
+    path = tmp_path / "two/fold0-seed0/predictions.csv"
+    path.write_text(path.read_text().replace("x0,x,a,a", "x0,x,b,a"))
+    with pytest.raises(ValueError, match="other labels of the same clips"):
+        gap(Hits(tmp_path / "two", ["0"]), Hits(tmp_path / "one", ["0"]))
+    path.write_text(path.read_text().replace("x0,x,b,a", "x0,x,,a"))
+    found = Hits(tmp_path / "two", ["0"])
+    assert found.recall(np.arange(len(found.clips))) == [1.0] and len(found.clips) == 11

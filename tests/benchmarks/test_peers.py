@@ -147,6 +147,8 @@ def test_tables_picture_and_every_prediction_are_written(made):
                 for row in csv.DictReader(stored):
                     seen[variant, int(run[-5]), row["clip"]] = row["predicted"]
     assert seen == guesses and "late/settings.json" in names
+    fewer = "`mbt` has 1 seed only (0); the intervals of this row are t intervals over speakers."
+    assert fewer in text and "each interval is a t interval over seeds and speakers (may be" in text
     before = (folder / "peers.tar.xz").read_bytes()
     write_tables(found, collect(found, FOLDS, SEEDS, TASK), FOLDS, SEEDS, TASK)
     assert (folder / "peers.tar.xz").read_bytes() == before
@@ -267,3 +269,15 @@ def test_a_task_brings_the_settings_of_the_ablation(tmp_path, monkeypatch):
     expected = read_settings([*FILES, *SETTINGS["binding"], *words[2:]])
     assert seen["config"] == expected and expected.corpus.synthetic.task == "binding"
     assert read_settings([*FILES, *SETTINGS["binding"]]).corpus.synthetic.speakers == 24
+
+
+def test_one_finished_seed_has_intervals_over_speakers_and_its_predictions_alone_are_kept(made):
+    """Two seeds were asked for, or trained before; the table has one of them."""
+    folder, found, guesses = made
+    some = [variant for variant in found if variant.name in ("deiii", "late")]
+    text = write_tables(some, collect(some, FOLDS, [0], TASK), FOLDS, [0, 7], TASK)
+    assert "each interval is a t interval over speakers," in text and "Seeds 0;" in text
+    write_tables(some, collect(some, FOLDS, [0], TASK), FOLDS, [0], TASK)
+    with tarfile.open(folder / "peers.tar.xz") as tar:
+        kept = {name for name in tar.getnames() if name.endswith(".csv")}
+    assert kept == {f"{name}/fold{fold}-seed0.csv" for name in ("deiii", "late") for fold in FOLDS}

@@ -7,8 +7,9 @@ import csv
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import recall_score
 
-from benchmarks.ravdess_svm import against
+from benchmarks.ravdess_svm import against, uar
 from deiii.data.corpora.clips import Clip
 
 CLIPS = [
@@ -70,3 +71,28 @@ def test_an_unfinished_crossval_is_refused(tmp_path):
             (tmp_path / "fold1-seed0/predictions.csv").unlink()
         with pytest.raises(ValueError, match="finish `deiii crossval` first"):
             against(tmp_path, CLIPS, {})
+
+
+def test_a_class_of_one_speaker_or_of_none_has_an_interval_and_can_be_predicted(tmp_path):
+    """Only s0 is sad; the network says sad for half of the calm clips, also where nobody is sad."""
+    clips = [c for c in CLIPS if c.label == "calm" or c.speaker == "s0"]
+    right = [c.label == "sad" or c.id.endswith(("-0", "-1")) for c in CLIPS]
+    write_folds(tmp_path, 0, right)
+    found = against(tmp_path, clips, {"plain": np.ones(len(clips), bool)})["seeds - plain"]
+    assert found["gap"] == pytest.approx((0.5 + 1) / 2 - 1)
+    assert np.isfinite(found["ci"]).all()
+    calm = [c for c in clips if c.label == "calm"]
+    found = against(tmp_path, calm, {"plain": np.ones(len(calm), bool)})["seeds - plain"]
+    assert found["gap"] == pytest.approx(-0.5)
+
+
+def test_a_class_that_is_predicted_and_never_true_is_not_in_the_recall():
+    """scikit-learn's macro average counts it as a recall of 0."""
+    truth, guess = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
+    assert uar(truth, guess) == 0.75
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        truth, guess = rng.permutation(np.arange(48) % 6), rng.integers(0, 6, 48)
+        assert uar(truth, guess) == recall_score(truth, guess, average="macro")
+    with pytest.raises(ValueError, match="no clip to score"):
+        uar(truth[:0], guess[:0])

@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn.metrics import recall_score
 
 from benchmarks.stored_gap import gaps, read
+from deiii.model.intervals import estimate
 
 CLASSES = ("calm", "glad")
 
@@ -114,3 +115,43 @@ def test_the_name_that_a_mixture_writes_before_clips_does_not_count(tmp_path):
     }
     with pytest.raises(ValueError, match="same clips"):
         gaps(read(store(tmp_path / "d", two)), read(tmp_path / "b"))
+
+
+def test_a_class_of_one_speaker_or_of_none_does_not_break_the_interval(tmp_path):
+    """Without the speaker, UAR is over the other class, as `deiii compare` computes it."""
+    rows = [
+        (f"s{p}-{k}", f"s{p}", "glad" if p == 0 and k < 5 else "calm", "calm" if k % 3 else "glad", 0.9)
+        for p in range(4)
+        for k in range(10)
+    ]
+    better = [(c, s, t, t, p) for c, s, t, _, p in rows]
+    found = gaps(read(store(tmp_path / "a", {(0, 0): better})), read(store(tmp_path / "b", {(0, 0): rows})))
+    known = estimate([r[1] for r in rows], lambda some: [1 - uar_of([rows[i] for i in some])])
+    assert found["mean"]["ci"] == pytest.approx(known.interval, abs=1e-4)
+    calm = [row for row in rows if row[2] == "calm"]
+    one = read(store(tmp_path / "c", {(0, 0): calm}))  # nobody is glad
+    assert gaps(one, one)["mean"]["uar"] == [pytest.approx(uar_of(calm), abs=1e-4)] * 2
+
+
+def uar_of(rows):
+    present = sorted({r[2] for r in rows})
+    return recall_score([r[2] for r in rows], [r[3] for r in rows], labels=present, average="macro")
+
+
+def test_clips_without_a_class_and_their_speakers_do_not_count(tmp_path):
+    a, b = drawn(1, 0.9), drawn(2, 0.7)
+    plain = gaps(read(store(tmp_path / "a", a)), read(store(tmp_path / "b", b)))
+    more = [(f"x{n}", f"x{n % 2}", "", "calm", 0.9) for n in range(6)]
+    for name, runs in (("c", a), ("d", b)):
+        store(tmp_path / name, {run: rows + (more if run[0] else []) for run, rows in runs.items()})
+    assert gaps(read(tmp_path / "c"), read(tmp_path / "d")) == plain
+
+
+def test_other_labels_of_a_clip_are_refused(tmp_path):
+    a = drawn(1, 0.9)
+    first = a[0, 0][0]
+    for name, other in (("true class", ("s0-0", "s0", "glad")), ("speaker", ("s0-0", "s9", first[2]))):
+        changed = {**a, (0, 0): [(*other, *first[3:]), *a[0, 0][1:]]}
+        one, two = read(store(tmp_path / name[0], a)), read(store(tmp_path / name[:2], changed))
+        with pytest.raises(ValueError, match=f"differ in the {name} of s0-0"):
+            gaps(one, two)

@@ -195,3 +195,30 @@ def test_all_forms_agree_on_small_p_values_and_small_differences():
     same = [Row("b", "uar", 0.5, None, -1e-17, [-0.02, 0.02], 0.9997)]
     assert "  0.000  [-0.020, +0.020]" in as_text(same) and as_text(same).endswith("> 0.999")
     assert r"$0.000$ [$-0.020$, $+0.020$] & $>0.999$ \\" in as_latex(same, "")
+
+
+@pytest.mark.parametrize(
+    ("speakers", "drop", "said"),
+    [
+        (2, (), "2 speakers that all runs scored; no intervals: they need 3 speakers"),
+        (6, (), "6 speakers that all runs scored; 95 % t interval over speakers\n"),
+        (6, range(1, 6), "t interval over speakers (may be too narrow: a few of the 6 speakers have most"),
+    ],
+)
+def test_the_note_names_the_intervals_that_were_computed(tmp_path, speakers, drop, said):
+    lost = [f"s{s}/{c}" for s in drop for c in range(1, 12)]
+    for name in ("one", "two"):
+        run_folder(tmp_path / name, len(name), 0.2, speakers, clips=12, drop=lost)
+    assert said in compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    low = read(tmp_path / "out/compare.csv")["uar", str(tmp_path / "one")]["low"]
+    assert (low == "") == (speakers == 2)
+
+
+def test_a_run_whose_test_speakers_may_have_been_in_training_is_named(tmp_path):
+    for name in ("one", "two"):
+        run_folder(tmp_path / name, 1, 0.2)
+    assert "training" not in compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    (tmp_path / "two/metrics.json").write_text('{"leaks": true}')
+    text = compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    (line,) = (line for line in text.splitlines() if "split.leaks=allow" in line)
+    assert line.startswith(f"{tmp_path / 'two'}: ") and line.endswith("so its figures may be too high")

@@ -176,3 +176,17 @@ def test_other_recordings_of_the_same_names_are_refused(tmp_path):
     compare_crossvals([tmp_path / "one", tmp_path / "same"], tmp_path / "out")
     with pytest.raises(RunError, match=r"one and .*two are of different recordings: 1 media .*s0/0\.wav"):
         compare_crossvals([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+
+
+def test_the_note_names_unequal_counts_and_test_speakers_of_the_training(tmp_path):
+    for name in ("one", "two"):
+        crossed(tmp_path / name, 0.3, seeds=(0, 1, 2), change=lambda report: report.update(leaks=True))
+    names = [tmp_path / "one", tmp_path / "two"]
+    text = compare_crossvals(names, tmp_path / "out")
+    assert text.count("(split.leaks=allow), so its figures may be too high") == 2
+    assert "too narrow" not in text
+    for path in tmp_path.glob("*/fold*/predictions.csv"):  # one speaker keeps all clips, the others keep two
+        rows = path.read_text().splitlines(keepends=True)
+        kept = [row for row in rows[1:] if row.startswith("s0/") or row.split(",")[0][2:] in ("/0", "/1")]
+        path.write_text("".join([rows[0], *kept]))
+    assert "(may be too narrow: a few of the 9 speakers" in compare_crossvals(names, tmp_path / "out")

@@ -209,3 +209,19 @@ def test_clips_without_a_label_change_no_interval():
     ]
     for name in ("uar", "uar_ci", "war_ci", "uar_difference_ci", "war_difference_ci"):
         assert found[0][name] == found[1][name], name
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (range(60), "; 95 % t interval over speakers; a lost clip"),
+        ([*range(11), 20, 30, 40, 50], "(may be too narrow: a few of the 6 speakers have most of the clips)"),
+        (range(20), "; no intervals: they need 3 speakers"),
+    ],
+)
+def test_the_summary_names_the_intervals_that_were_computed(tmp_path, rows, said):
+    clean, table = drawn(0.1).select(rows), drawn(0.3, seed=1).select(rows)
+    found = condition_figures(Corruption("noise", 0.0), table, clean)
+    result = {"conditions": {"noise=0": found}}
+    write_report(tmp_path, result, clean)
+    assert said in summary(result)

@@ -215,3 +215,21 @@ def test_a_sweep_needs_validation_speakers(words, tmp_path, capsys, varied):
     assert main(["sweep", *own]) == 1
     assert "a sweep ranks settings by validation scores" in capsys.readouterr().err
     assert not (tmp_path / "sweep").exists()
+
+
+def test_the_results_say_where_combinations_were_validated_on_other_clips(swept, tmp_path):
+    """The inputs are varied, and some clips have features of one input only."""
+    axes, results = [Axis("model.audio", (True, False))], []
+    for value, clips in ((True, (10, 10)), (False, (9, 9))):
+        trial = Trial({"model.audio": value}, (tmp_path / str(value),))
+        results.append(Result(trial, (0.5, 0.6), clips=clips))
+    said = "The combinations were validated on 9 to 10 clips"
+    for some, told in ((results, True), (results[:1], False)):
+        write_results(tmp_path, axes, some, (0, 1))
+        assert (said in (tmp_path / "sweep.md").read_text()) == told
+        assert (f"# {said}" in (tmp_path / "best.yaml").read_text()) == told
+    load_config(tmp_path / "best.yaml")
+    best = json.loads((swept[0] / "sweep.json").read_text())["results"][0]
+    folders = tuple(swept[0] / name for name in best["runs"])
+    validated = {RunFolder(folder).read_info()["clips"]["val"] for folder in folders}
+    assert set(read_result(Trial({}, folders)).clips) == validated and len(validated) == 1
