@@ -105,7 +105,9 @@ def _pack(args: argparse.Namespace) -> int:
 
 def _unpack(args: argparse.Namespace) -> int:
     from deiii.data.cache.packed import unpack
+    from deiii.data.sharing.archive import check_complete
 
+    check_complete(args.archive)
     print(f"{args.cache}: {unpack(args.archive, args.cache) / 1e6:.1f} MB, checked against their digests")
     return 0
 

@@ -176,7 +176,8 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
 
     Args:
         parts: the clips of ``train``, ``test`` and optionally ``val``.
-        prints: fingerprints of some of these clips; without them, recordings are compared by name only.
+        prints: fingerprints of some of these clips, and of others, which are ignored; without them,
+            recordings are compared by name only.
     """
     findings: list[Finding] = []
     for one, other in PAIRS:
@@ -194,9 +195,10 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
             "preprocess first"
         )
     else:
+        held = {facts.id for clips in parts.values() for facts in clips}
         looked.append(
-            f"compared by audio: {counted(len(prints.audio), 'clip')}; "
-            f"by the face's movement: {len(prints.face)}"
+            f"compared by audio: {counted(len(held & prints.audio.keys()), 'clip')}; "
+            f"by the face's movement: {len(held & prints.face.keys())}"
         )
     return Audit(tuple(findings), tuple(looked))
 
@@ -281,17 +283,20 @@ def _balance(parts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
             )
             found.append(Finding("classes", len(names), text, False))
     women = {}
+    known = ""  # tells that figures are of some of the test speakers
     for part, clips in (("train", train), ("test", test)):
         sexes = dict({f.speaker: f.sex for f in clips if f.sex})
         if sexes:
             women[part] = sum(sex == "female" for sex in sexes.values()) / len(sexes)
+            known = " whose sex is known" if {f.speaker for f in clips} - sexes.keys() else ""
     if len(women) == 2:
         if women["test"] in (0, 1):
-            text = f"all test speakers are {'women' if women['test'] else 'men'}"
+            text = f"all test speakers{known} are {'women' if women['test'] else 'men'}"
             found.append(Finding("one sex", 1, text, False))
         elif abs(women["test"] - women["train"]) > UNLIKE:
             text = (
-                f"{women['test']:.0%} of the test speakers are women, {women['train']:.0%} of those of train"
+                f"{women['test']:.0%} of the test speakers{known} are women, "
+                f"{women['train']:.0%} of those of train"
             )
             found.append(Finding("sex", 1, text, False))
     return found

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +52,7 @@ def list_rows(text: str, suffix: str) -> list[ListRow]:
         suffix: suffix of its name, in small letters.
 
     Raises:
-        ValueError: the text is not such a list.
+        ValueError: the text is not such a list, or a quotation mark in it is not closed.
         csv.Error: a cell is too long.
     """
     if suffix == ".jsonl":
@@ -65,17 +65,22 @@ def list_rows(text: str, suffix: str) -> list[ListRow]:
 
 
 def table_rows(text: str) -> list[ListRow]:
-    """Return the rows of a CSV with any separator or of plain text, with or without a header."""
+    """Return the rows of a CSV with any separator or of plain text, with or without a header.
+
+    Raises:
+        ValueError: a quotation mark opens a cell and is not closed, so that the cell would hold other rows.
+        csv.Error: a cell is too long.
+    """
     lines = _lines(text)
     if not lines:
         return []
-    separator = next((s for s in "\t;," if s in lines[0]), None)
+    separator = _separator(lines)
     if separator is None:
         cells = [line.split() for line in lines]
     else:
         cells = [
             [cell.strip() for cell in row]
-            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            for row in _csv_rows(text, separator)
             if any(cell.strip() for cell in row)
         ]
     if not cells:  # rows of empty cells
@@ -99,6 +104,30 @@ def table_rows(text: str) -> list[ListRow]:
         ListRow(*(row[i] if i is not None and i < len(row) else "" for i in columns.values()))
         for row in cells
     ]
+
+
+def _separator(lines: Sequence[str]) -> str | None:
+    """Return the sign between the cells of lines; ``None`` for blanks, or lines of one cell."""
+    bars = {line.count("|") for line in lines}
+    if len(bars) == 1 and 0 not in bars and not lines[0].rstrip().endswith("|"):  # it ends a command of Kaldi
+        return "|"
+    return next((s for s in "\t;," if s in lines[0]), None)
+
+
+def _csv_rows(text: str, separator: str) -> list[list[str]]:
+    """Return the cells of a CSV; raises ValueError where a quotation mark that is not closed hides rows."""
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    if any(end in cell for row in rows for cell in row for end in "\r\n"):
+        strict = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        try:
+            for _ in strict:
+                pass
+        except csv.Error:
+            raise ValueError(
+                f"a cell before the end of line {strict.line_num} begins with a quotation mark that is not "
+                "closed, so that other rows would be part of it; remove or double the mark"
+            ) from None
+    return rows
 
 
 def _column_of_parts(cells: list[list[str]]) -> int | None:

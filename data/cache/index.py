@@ -218,9 +218,13 @@ def read_packed(folder: str | Path) -> StageIndex:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         names = [(Path(s["name"]).name, s["digest"]) for s in tree["shards"]]
+        if not names or not all(name for name, _ in names):
+            raise ValueError("it lists no shards, or one without a name")
+        if not isinstance(tree["provenance"], dict):
+            raise ValueError("its provenance is not a JSON object")
         shards = [ShardRecord(name, "", 0, digest, {}, ()) for name, digest in names]
         return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CacheError(f"{path} is damaged ({error}); pack the cache again") from None
 
 

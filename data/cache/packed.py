@@ -36,7 +36,7 @@ from deiii.data.cache.index import (
 )
 from deiii.data.cache.outcomes import Outcome, Status, is_machine_trouble
 from deiii.data.cache.shard_writer import ShardWriter
-from deiii.data.cache.shards import COLUMNS, ShardError, open_shard
+from deiii.data.cache.shards import COLUMNS, ShardError, content_digest, read_info
 from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
 from deiii.data.tools.counts import counted
 from deiii.data.tools.processes.made_folders import make_folder
@@ -54,15 +54,16 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
         The size of the shards in bytes, before and after.
 
     Raises:
-        CacheError: if there is nothing to pack, hdf5plugin is not installed, or the archive holds what the
-            cache does not.
-        ShardError: for a shard that its index does not list.
+        CacheError: if there is nothing to pack, hdf5plugin is not installed, the archive holds what the
+            cache does not, or both are one folder.
+        ShardError: for a shard that has changed since it was written, or that its index does not list.
     """
     _plugin()
     cache, archive = Path(cache), Path(archive)
     stages = [p.parent for p in sorted(cache.glob(f"*/*/{INDEX}"))]
     if not stages:
         raise CacheError(f"{cache} holds no finished stage to pack; run `deiii preprocess` first")
+    _refuse_one_folder(cache, archive, stages)
     with writer_lock(archive, say):
         _refuse_others(archive, cache, stages)
         return _pack(cache, archive, stages, progress)
@@ -91,13 +92,13 @@ def _pack(cache: Path, archive: Path, stages: list[Path], progress: bool) -> tup
 
 
 def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int:
-    """Restore every stage of ``archive`` into ``cache``; shards of the same content are kept.
+    """Restore every stage of ``archive`` into ``cache``; shards of the same content are read and kept.
 
     Returns:
         The size of the restored shards in bytes.
 
     Raises:
-        CacheError: if there is no archive, or hdf5plugin is not installed.
+        CacheError: if there is no archive, hdf5plugin is not installed, or both are one folder.
         ShardError: for a shard that is damaged, or has another content than was packed.
     """
     _plugin()
@@ -105,6 +106,7 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
     stages = [p.parent for p in sorted(archive.glob(f"*/*/{PACKED}"))]
     if not stages:
         raise CacheError(f"{archive} holds no packed cache; `deiii pack` writes one")
+    _refuse_one_folder(archive, cache, stages)
     with ExitStack() as held:
         for corpus in sorted({folder.parent.name for folder in stages}):
             held.enter_context(writer_lock(cache / corpus, say))  # `deiii preprocess` takes the same lock
@@ -117,7 +119,7 @@ def _unpack(archive: Path, cache: Path, stages: list[Path], progress: bool) -> i
     records: list[ShardRecord] = []
     for folder, index, shard, bar in _each(stages, read_packed, progress, "unpack"):
         target = cache / folder.relative_to(archive) / f"{shard.name}.h5"
-        if _digest_in(target) != shard.digest:
+        if not _holds(target, shard.digest):
             _unpack_shard(folder / f"{shard.name}.h5", shard.digest, target)
         records.append(record_shard(target))
         total += records[-1].bytes
@@ -129,13 +131,32 @@ def _unpack(archive: Path, cache: Path, stages: list[Path], progress: bool) -> i
     return total
 
 
+def _holds(path: Path, digest: str) -> bool:
+    """Return whether a shard of a cache has the content of a digest; every byte is read."""
+    try:
+        info = read_info(path)
+        return info.digest == digest and content_digest(path, info) == digest
+    except (OSError, ShardError):  # there is none, or it is damaged
+        return False
+
+
 def _digest_in(path: Path) -> str:
-    """Return the digest that a shard file, packed or not, states; empty if there is no such file."""
+    """Return the digest that a packed shard states; empty if there is no such file."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return str(file.attrs["digest"])
     except (OSError, KeyError):
         return ""
+
+
+def _refuse_one_folder(source: Path, target: Path, stages: list[Path]) -> None:
+    """Raise CacheError where a stage would be written into the folder that it is read from."""
+    for folder in stages:
+        written = target / folder.relative_to(source)
+        if written.exists() and written.samefile(folder):
+            raise CacheError(
+                f"{folder} would be read and written at once; name another folder than {source} to write"
+            )
 
 
 def _refuse_others(archive: Path, cache: Path, stages: list[Path]) -> None:
@@ -176,9 +197,16 @@ def _each(
 
 def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
     packer = _plugin().Blosc2(cname="zstd", clevel=5, filters=_plugin().Blosc2.BITSHUFFLE)
-    whole = open_shard(source)
-    if whole.info.digest != shard.digest:
+    info = read_info(source)
+    if info.digest != shard.digest:
         raise ShardError(f"{source}: it is not the shard that the index lists; run `deiii verify`")
+    if (
+        content_digest(source, info) != shard.digest
+    ):  # `unpack` would refuse it, and the cache may be gone then
+        raise ShardError(
+            f"{source}: its bytes have changed since it was written; run `deiii preprocess` with the same "
+            "settings, which computes damaged shards again, then pack"
+        )
     make_folder(target.parent)
     remove_temporary(target.parent)
     # In memory: HDF5 crashes the process if it cannot flush a file because the disk is full.
@@ -204,6 +232,8 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
 
 
 def _unpack_shard(source: Path, digest: str, target: Path) -> None:
+    if not source.exists():
+        raise ShardError(f"{source} is missing; copy or fetch the archive again")
     make_folder(target.parent)
     remove_temporary(target.parent)
     try:
@@ -213,12 +243,14 @@ def _unpack_shard(source: Path, digest: str, target: Path) -> None:
             if file.attrs["digest"] != digest:
                 raise ShardError(f"{source}: it is not the shard that {PACKED} lists")
             fields = sorted(n for n in file if n not in COLUMNS)
-            for name in fields:
+            for name in file:
                 data = file[name]
+                if not isinstance(data, h5py.Dataset):
+                    raise ShardError(f"{source}: {name!r} is not an array")
                 if data.external or data.is_virtual or data.nbytes > MOST_RATIO * data.id.get_storage_size():
                     raise ShardError(f"{source}: {name!r} claims {data.nbytes} bytes that are not there")
             _rewrite(file, fields, digest, target)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         if isinstance(error, ShardError) or _is_write_error(error, target):
             raise
         raise ShardError(f"{source}: not a readable packed shard ({error}); pack the cache again") from None

@@ -61,10 +61,10 @@ def _describe(modality: Modality, path: str, outputs: tuple[str, ...], size: int
             f"({str(error).splitlines()[0]:.200}); an encoder takes one input, samples or images"
         ) from None
     shapes = [value.shape for value in found]
-    if not shapes or any(len(shape) != rank or shape[-1] != shapes[0][-1] for shape in shapes):
-        axes = "[B,rows,D]" if modality == "speech" else "[B,D]"
+    if not shapes or any(len(shape) != rank or shape[1:] != shapes[0][1:] for shape in shapes):
+        axes = "[B,rows,D] of as many rows and one width" if modality == "speech" else "[B,D] of one width"
         raise WeightsError(
-            f"{path}: layers are outputs {axes} of one width, but {', '.join(network.outputs)} are "
+            f"{path}: layers are outputs {axes}, but {', '.join(network.outputs)} are "
             f"{', '.join(str(list(s)) for s in shapes)}; name others with {modality}.outputs=[...]"
         )
     return Encoder(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from functools import lru_cache
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
 from deiii.data.tools.weights import WeightsError, weights_folder
 
 WHISPER_HOP = 320  # samples between two states of its encoder
+INPUT_SETTINGS = "preprocessor_config.json"
+_log = logging.getLogger(__name__)
 
 
 def describe_folder(modality: Modality, folder: str, name: str = "") -> Encoder:
@@ -43,6 +47,8 @@ def _describe(modality: Modality, folder: str, name: str, size: int, mtime_ns: i
             f"{folder} holds a network of the kind {kind}, which is not an encoder of {modality} with layers "
             "of one width; write a load function for it"
         )
+    if not (Path(folder) / INPUT_SETTINGS).is_file() and parent_process() is None:  # not in every worker
+        _log_usual_input(modality, folder, config)
     told = KNOWN.get(name, {})
     rows: dict[str, Any] = {}
     if modality == "speech":
@@ -58,6 +64,29 @@ def _describe(modality: Modality, folder: str, name: str, size: int, mtime_ns: i
         input="16 kHz audio" if modality == "speech" else "RGB crop",
         **rows,
         **told,
+    )
+
+
+def _log_usual_input(modality: Modality, folder: str, config: Any) -> None:
+    """Warn that a folder does not state its network's input, which may then be another one than in training.
+
+    The Hub's client keeps such folders where only ``AutoModel`` was loaded, and processors of several inputs
+    save their settings in ``processor_config.json``, which is not read.
+    """
+    if modality == "appearance":
+        usual, preparer = "with the mean and deviation of ImageNet", "AutoImageProcessor"
+    else:
+        whisper = not hasattr(config, "conv_stride")
+        usual = "as Whisper's log-mel" if whisper else "with mean 0 and variance 1 in each window"
+        preparer = "AutoFeatureExtractor"
+    _log.warning(
+        "%s has no %s, so its input is prepared %s; if it was trained on another input, write that file: "
+        "%s.from_pretrained(ITS_NAME).save_pretrained(%r) of transformers",
+        folder,
+        INPUT_SETTINGS,
+        usual,
+        preparer,
+        folder,
     )
 
 

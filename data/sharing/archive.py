@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from deiii.data.cache.identity import read_identity
-from deiii.data.cache.index import INDEX, read_index, read_table
+from deiii.data.cache.index import INDEX, PACKED, CacheError, read_index, read_table
 from deiii.data.corpora.clips import readable_name
 from deiii.data.sharing.card import CARD, card_text, corpus_facts
 from deiii.data.sharing.formats import megabytes
@@ -95,6 +96,48 @@ def describe_archive(cache: str | Path, archive: str | Path) -> str:
     return file_sha256(archive / LIST)
 
 
+def check_complete(archive: str | Path) -> None:
+    """Refuse an archive of which files are missing: `unpack` would restore the others without a word.
+
+    The contents of the files are not read. An archive without ``archive.json``, of a stopped `pack` or of
+    `deiii.data.cache.packed.pack` alone, is accepted with a note.
+
+    Raises:
+        CacheError: its download was stopped, or it lacks files that its list names; says what to do.
+    """
+    archive = Path(archive)
+    if _unfinished_list(archive).exists():
+        raise CacheError(f"the download into {archive} was stopped; run the same fetch-cache command again")
+    path = archive / LIST
+    if not path.is_file():
+        if any(archive.glob(f"*/*/{PACKED}")):
+            print(
+                f"note: {archive} has no {LIST}, so it is not known whether it is complete", file=sys.stderr
+            )
+        return
+    try:
+        listed = _files_of(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise CacheError(f"{path} is damaged ({error}); copy or fetch the archive again") from None
+    listed.pop(CARD, None)  # publishers add to it, and nothing is restored from it
+    lacking = [name for name, wanted in listed.items() if not _has_size(archive / name, wanted["bytes"])]
+    if lacking:
+        raise CacheError(
+            f"{archive} lacks {len(lacking)} of {counted(len(listed), 'file')} that {LIST} names, or they "
+            f"have another size, such as {lacking[0]}; copy or fetch it again (without {LIST}, what is there "
+            "is restored)"
+        )
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _unfinished_list(archive: Path) -> Path:
+    """Return the place of the list while the files that it names are downloaded."""
+    return archive / f".{LIST}{TEMPORARY}"
+
+
 def fetch_archive(
     url: str, archive: str | Path, sha256: str | None = None, progress: bool = True
 ) -> tuple[int, int]:
@@ -132,7 +175,9 @@ def _fetch_archive(base: str, archive: Path, sha256: str | None, progress: bool)
         _refuse_others(archive, base, listed)
         missing = {name: f for name, f in listed.items() if not _is_right(archive / name, f)}
         make_folder(archive)
-        check_disk(archive, sum(f["bytes"] for f in missing.values()))
+        there = sum(_part_bytes(archive / name, wanted["bytes"]) for name, wanted in missing.items())
+        needed = sum(f["bytes"] for f in missing.values()) - there
+        check_disk(archive, needed, "name a folder on another disk, or free space there")
         total = sum(f["bytes"] for f in missing.values())
         with progress_bar(desc="fetch", unit="B", total=total, scale=True, shown=progress) as bar:
             for name, wanted in missing.items():
@@ -147,7 +192,7 @@ def _fetch_archive(base: str, archive: Path, sha256: str | None, progress: bool)
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DownloadError(f"{first}; run the same command again to continue") from None
     # The list appears last, as in the archive that was published.
-    (archive / f".{LIST}{TEMPORARY}").replace(archive / LIST)
+    _unfinished_list(archive).replace(archive / LIST)
     return len(missing), len(listed)
 
 
@@ -159,7 +204,7 @@ def _reason(error: Exception) -> str:
 
 def _list(base: str, archive: Path, sha256: str | None) -> dict[str, dict[str, Any]]:
     """Return the files of the archive by name; the list itself is kept under a temporary name."""
-    part = archive / f".{LIST}{TEMPORARY}"
+    part = _unfinished_list(archive)
     try:
         stream(base + LIST, part, None, "", resume=False, most=MOST_LIST_BYTES)
     except requests.HTTPError as error:
@@ -167,6 +212,9 @@ def _list(base: str, archive: Path, sha256: str | None) -> dict[str, dict[str, A
             f"{base} holds no archive ({error}); the address is that of a folder with {LIST}, which "
             "`deiii pack` writes"
         ) from None
+    except BaseException:
+        part.unlink(missing_ok=True)  # a whole list there tells that files are missing: `check_complete`
+        raise
     data = part.read_bytes()
     try:
         return _listed_files(base, data, sha256)
@@ -186,15 +234,18 @@ def _listed_files(base: str, data: bytes, sha256: str | None) -> dict[str, dict[
         tree = json.loads(data)
         if tree["format"] != FORMAT:
             raise DownloadError(f"{base}{LIST} has format {tree['format']}; this version reads {FORMAT}")
-        files: dict[str, dict[str, Any]] = {
-            f["path"]: {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])} for f in tree["files"]
-        }
-    except (ValueError, KeyError, TypeError) as error:
+        files = _files_of(tree)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DownloadError(f"{base}{LIST} is not a list of an archive ({error})") from None
     for name, wanted in files.items():
-        if not NAME.fullmatch(name) or wanted["bytes"] < 0 or name == LIST:
+        if not isinstance(name, str) or not NAME.fullmatch(name) or wanted["bytes"] < 0 or name == LIST:
             raise DownloadError(f"{base}{LIST} lists {name!r}, which is not a file of an archive")
     return files
+
+
+def _files_of(tree: Any) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of each file in a list, by its name; raises what a malformed list causes."""
+    return {f["path"]: {"bytes": int(f["bytes"]), "sha256": str(f["sha256"])} for f in tree["files"]}
 
 
 def _refuse_others(archive: Path, base: str, listed: Mapping[str, Any]) -> None:
@@ -203,7 +254,7 @@ def _refuse_others(archive: Path, base: str, listed: Mapping[str, Any]) -> None:
     shown = [path for path in there if not any(part.startswith(".") for part in path.parts)]  # not .git
     others = [path for path in shown if path.as_posix() not in listed]
     if others:
-        (archive / f".{LIST}{TEMPORARY}").unlink()
+        _unfinished_list(archive).unlink()
         raise DownloadError(
             f"{archive} holds {counted(len(others), 'file')} that {base}{LIST} does not name, such as "
             f"{others[0]}; they are of another archive, or of an earlier state of this one: remove them, or "
@@ -212,12 +263,24 @@ def _refuse_others(archive: Path, base: str, listed: Mapping[str, Any]) -> None:
 
 
 def _is_right(path: Path, wanted: Mapping[str, Any]) -> bool:
-    return path.is_file() and path.stat().st_size == wanted["bytes"] and file_sha256(path) == wanted["sha256"]
+    return _has_size(path, wanted["bytes"]) and file_sha256(path) == wanted["sha256"]
+
+
+def _part(path: Path) -> Path:
+    """Return the place of a file while it is downloaded."""
+    return path.with_name(f".{path.name}{TEMPORARY}")
+
+
+def _part_bytes(path: Path, size: int) -> int:
+    """Return how many bytes of a file a stopped download has left, which need no more room."""
+    part = _part(path)
+    there = part.stat().st_size if part.is_file() else 0
+    return there if there <= size else 0  # what is too long is of an earlier version and is removed
 
 
 def _get(base: str, path: Path, name: str, wanted: Mapping[str, Any]) -> None:
     """Download one file, check it, and only then give it its name."""
-    part = path.with_name(f".{path.name}{TEMPORARY}")
+    part = _part(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if wanted["bytes"] == 0:
         part.write_bytes(b"")

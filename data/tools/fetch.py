@@ -224,11 +224,12 @@ def inside(name: str) -> str:
     return path.as_posix()
 
 
-def check_disk(root: Path, needed: int) -> None:
-    """Raise DownloadError if the disk of ``root`` has less than ``needed`` bytes free."""
+def check_disk(
+    root: Path, needed: int, remedy: str = "choose a folder on another disk with corpus.root="
+) -> None:
+    """Raise DownloadError, which ends with a remedy, if the disk of ``root`` has too few free bytes."""
     free = shutil.disk_usage(root).free
     if needed > free:
         raise DownloadError(
-            f"{root} has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB are needed; "
-            "choose a folder on another disk with corpus.root="
+            f"{root} has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB are needed; {remedy}"
         )

@@ -8,6 +8,7 @@ the download cache. A file under a known name is used only if its SHA-256 is the
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -114,6 +115,9 @@ MOST_BYTES = 1 << 30  # larger than any weights in SOURCES
 PARTS = ".download-"  # prefix of a folder that a download is written into
 # What is read of a folder of transformers: nothing that could hold code.
 FOLDER_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+# Parts of processor_config.json from which transformers takes the settings of preprocessor_config.json.
+OVERRIDING = ("image_processor", "feature_extractor")
+KINDS = ("processor_class", "image_processor_type", "feature_extractor_type")  # entries that change nothing
 
 
 def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
@@ -177,14 +181,34 @@ def known_digest(name_or_path: str | None, default: str) -> str:
 def digest(path: str | Path) -> str:
     """Return SHA-256 of a file as 64 hex digits, cached by path, size and modification time.
 
-    That of a folder is over the names and digests of `FOLDER_FILES` in it.
+    That of a folder is over the names and digests of `FOLDER_FILES` in it, and of ``processor_config.json``
+    where transformers takes other settings of the input from it than ``preprocessor_config.json`` has.
     """
     if Path(path).is_dir():
         files = sorted({p for pattern in FOLDER_FILES for p in Path(path).glob(pattern)})
+        files += _overriding(Path(path))
         lines = "".join(f"{file.name} {digest(file)}\n" for file in files)
         return hashlib.sha256(lines.encode()).hexdigest()
     stat = os.stat(path)
     return _digest(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+
+
+def _overriding(folder: Path) -> list[Path]:
+    """Return ``processor_config.json`` if it has other settings of the input than the folder's usual file."""
+    path, usual = folder / "processor_config.json", folder / "preprocessor_config.json"
+    if not path.is_file() or not usual.is_file():
+        return []
+    try:
+        parts, own = (json.loads(file.read_bytes()) for file in (path, usual))
+        settings = [parts[name] for name in OVERRIDING if name in parts]
+        same = all(_without_kinds(part) == _without_kinds(own) for part in settings)
+    except (ValueError, TypeError, AttributeError, RecursionError):  # transformers will say what is wrong
+        same = False
+    return [] if same else [path]
+
+
+def _without_kinds(settings: dict) -> dict:
+    return {name: value for name, value in settings.items() if name not in KINDS}
 
 
 @lru_cache(maxsize=256)

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deiii.data.cache.outcomes import Status
 from deiii.data.cache.stages import FACES, get_stage, stage_of_stream
 from deiii.data.config.load import to_yaml
 from deiii.data.corpora.clips import Clip
@@ -48,6 +49,9 @@ from deiii.pipeline.corrupt.write import NOWHERE, FaceBoxes
 
 FOLDER = "robustness"
 RESULT = "robustness.json"
+MOST_NAMED = 4  # most clips that are named in warnings
+# Outcomes of which the machine or the program may be the cause, and not the corruption.
+FAILURES = frozenset({Status.FAILED, Status.MISSING, Status.TIMED_OUT, Status.OUT_OF_MEMORY})
 
 
 def evaluate_corrupted(
@@ -115,7 +119,8 @@ def _evaluate_corrupted(
     folder = run.path / FOLDER
     identity = {"seed": seed, "weights": file_sha256(run.best)}
     result = _earlier(folder / RESULT, identity)
-    kept = [] if again else [c for c in corruptions if str(c) in result["conditions"]]
+    scored = {word for word, figures in result["conditions"].items() if not figures.get("failed")}
+    kept = [] if again else [c for c in corruptions if str(c) in scored]
     todo = [c for c in corruptions if c not in kept]
     test = _Test(network, features, clips, clean, seed)
     folder.mkdir(exist_ok=True)
@@ -129,8 +134,11 @@ def _evaluate_corrupted(
             write_predictions(folder / f"{corruption.name}.csv", table)
             run.add_evaluation({"time": now(), "epoch": trained.epoch, "corruption": str(corruption)})
             figures = condition_figures(corruption, table, clean)
-            result["conditions"][str(corruption)] = {**figures, "copies": copy_version(corruption.kind)}
-            result["notes"] = list(network.notes)
+            figures |= {"copies": copy_version(corruption.kind), "failed": len(test.failed)}
+            for clip, why in list(test.failed.items())[:MOST_NAMED]:
+                print(f"warning: {corruption}: {clip}: {why}", file=sys.stderr)
+            result["conditions"][str(corruption)] = figures
+            result["notes"] = [*network.notes, *_failures(result["conditions"])]
             write_report(folder, result, clean)
             write_json(folder / RESULT, result)  # last: with it the corruption counts as scored
     return result, folder
@@ -146,6 +154,8 @@ class _Test:
         clips: rows of the feature set and clips, in the order of ``clean``.
         clean: the predictions of the evaluation.
         seed: seed of the random numbers.
+        failed: clips of the last prediction of which a stage failed (`FAILURES`) that did not fail without
+            the corruption: the reason by the clip's id.
     """
 
     network: Predictor
@@ -153,9 +163,11 @@ class _Test:
     clips: Sequence[tuple[int, Clip]]
     clean: PredictionTable
     seed: int
+    failed: dict[str, str] = field(default_factory=dict)
 
     def predict(self, pool: Any, corruption: Corruption | None, bar: ProgressBar) -> PredictionTable:
         """Return the predictions under a corruption; a clip without a prediction has NaN and no class."""
+        self.failed.clear()
         by_speaker = bool(self.network.by_speaker)
         probabilities = np.full(self.clean.probabilities.shape, np.nan)
         attributes = np.full(self.clean.attribute_predicted.shape, np.nan)
@@ -194,8 +206,13 @@ class _Test:
                 faces = self._faces(row)
             stages = tuple(self.network.stages)
             works.append(Work(path, clip.id, corruption, self.seed, settings, stages, faces))
-        for made in make_all(pool, works):
+        for n, made in zip(rows, make_all(pool, works), strict=True):
             bar.update()
+            row, clip = self.clips[n]
+            usable = self.features.arrays(row)
+            for stage, outcome in made.outcomes.items():
+                if outcome.status in FAILURES and stage in usable:
+                    self.failed.setdefault(clip.id, f"{stage} {outcome.status} ({outcome.reason})")
             yield made
 
     def _faces(self, row: int) -> FaceBoxes:
@@ -212,6 +229,16 @@ class _Test:
         hidden = set(self.network.config.split.hide)  # the same streams are hidden as from the clean clips
         found = self.network.scorer(made.arrays, [(0.0, seconds)], [hidden], levels)
         return found if found.present["fused"][0] else None
+
+
+def _failures(conditions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note for each condition in which stages failed for some clips."""
+    return [
+        f"{word}: a stage failed for {counted(n, 'clip')}, not because of the corruption; the next run of "
+        "the same command scores it again"
+        for word, figures in conditions.items()
+        if (n := figures.get("failed", 0))
+    ]
 
 
 def _check_streams(network: Predictor, corruptions: Sequence[Corruption]) -> None:

@@ -92,6 +92,8 @@ def write_corrupted(
     try:
         first = next(frames)
     except ClipError as no_video:
+        if no_video.outcome.status is Status.FAILED:  # an error of the machine: there may be a video
+            raise
         if source_audio is None:
             audio_is_bad = audio_error and audio_error.outcome.status is not Status.NO_AUDIO
             raise audio_error if audio_error and audio_is_bad else no_video from None

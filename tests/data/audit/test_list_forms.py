@@ -48,6 +48,33 @@ def test_a_column_of_parts_without_a_header(text, tmp_path):
     assert {part: [name[0] for name in names] for part, names in found.items()} == PARTS
 
 
+def test_bars_between_cells(tmp_path):
+    """As in LJSpeech's metadata.csv; a list of Kaldi has one at the end of commands."""
+    write(tmp_path / "lists/train.txt", "a.wav|Hello, you|0\nb.wav|Oh; no|1\n")
+    write(tmp_path / "lists/test.txt", "c cat c.sph |\nd cat d.sph |\n")
+    (parts,) = read_lists(tmp_path / "lists").parts
+    assert parts == {"train": ("a.wav", "b.wav"), "test": ("c cat c.sph", "d cat d.sph")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,text\na.wav,Yes\nb.wav,"No\nc.wav,Oh\n',
+        'path\ttext\na.wav\t"Yes\nb.wav\tNo\nc.wav\t"Oh\n',
+        '"a.wav,sad\nb.wav,sad\nc.wav,sad\n',
+    ],
+)
+def test_a_quotation_mark_that_is_not_closed_hides_no_rows(text, tmp_path):
+    """The rows up to the next mark were part of one cell, and their clips were missing without a word."""
+    write(tmp_path / "lists/test.csv", "d.wav,sad\n")
+    write(tmp_path / "lists/train.csv", text)
+    with pytest.raises(SplitError, match=r"train.csv cannot be read as a list: .* line [34] .* not closed"):
+        read_lists(tmp_path / "lists")
+    closed = 'path,text\na.wav,"Yes,\nyes"\nb.wav,"She said ""No"""\nc.wav,Oh\n'
+    write(tmp_path / "lists/train.csv", closed)
+    assert read_lists(tmp_path / "lists").parts[0]["train"] == ("a.wav", "b.wav", "c.wav")
+
+
 JSON = {
     "folds by name": {f"fold{k}": PARTS for k in (1, 2)},
     "folds in order": [PARTS, PARTS],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -200,6 +201,115 @@ def test_a_field_that_claims_terabytes_is_refused_before_it_is_read(packed):
         file.create_dataset("time", (1 << 40,), np.float64, chunks=(1 << 16,))
     with pytest.raises(ShardError, match="claims"):
         unpack(root / "archive", root / "back", progress=False)
+
+
+def _damaged_columns(file, case):
+    """Change the columns of a packed shard as in a file that was damaged or made to do harm."""
+    if case == "few offsets":
+        del file["offsets"]
+        file["offsets"] = np.array([0])
+    elif case == "numbers for names":
+        count = len(file["clip_id"])
+        del file["clip_id"]
+        file["clip_id"] = np.arange(count)
+    elif case == "a group":
+        del file["time"]
+        file.create_group("time")
+    else:
+        del file["clip_id"]
+        file.create_dataset("clip_id", (1 << 36,), "S64", chunks=(1 << 16,))
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("few offsets", "not a readable packed shard"),
+        ("numbers for names", "not a readable packed shard"),
+        ("a group", "'time' is not an array"),
+        ("terabytes of names", "'clip_id' claims 4398046511104 bytes"),
+    ],
+)
+def test_columns_that_are_none_are_errors_that_name_the_file(packed, case, says):
+    _, root = packed
+    path = sorted((root / "archive").rglob("*.h5"))[0]
+    with h5py.File(path, "r+") as file:
+        _damaged_columns(file, case)
+    with pytest.raises(ShardError, match=f"{path.name}: .*{says}|{path.name}: {says}"):
+        unpack(root / "archive", root / "back", progress=False)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"shards": []}', '{"shards": [{"name": "", "digest": ""}]}', "[" * 100_000]
+)
+def test_a_list_without_shards_is_damaged(packed, text):
+    """A stage was left out without a word where its list was empty."""
+    _, root = packed
+    path = sorted((root / "archive").rglob("packed.json"))[0]
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | json.loads(text)) if text.startswith("{") else text)
+    with pytest.raises(CacheError, match="packed.json is damaged"):
+        unpack(root / "archive", root / "back", progress=False)
+
+
+def _flip_a_bit(folder):
+    """Change one bit of an array in the first shard of a cache, as a failing disk does; returns its path."""
+    index = read_index(sorted(folder.glob("*/faces-*"))[0])
+    shard = index.shards[0]
+    path = next(folder.glob(f"*/faces-*/{shard.name}.h5"))
+    data = bytearray(path.read_bytes())
+    data[shard.fields["frames"].offset] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def test_damaged_shards_are_not_packed(packed):
+    """They were packed without a word; only `unpack` noticed it, when the cache may have been removed."""
+    _, root = packed
+    path = _flip_a_bit(root / "cache")
+    with pytest.raises(ShardError, match=f"{path.name}: its bytes have changed .*`deiii preprocess`"):
+        pack(root / "cache", root / "second", progress=False)
+    assert not list((root / "second").rglob("packed.json"))
+
+
+def test_damaged_shards_are_restored(packed):
+    """The digest that the file states was compared, not its content, and the shard was kept as it was."""
+    _, root = packed
+    before = shards(root / "cache")
+    _flip_a_bit(root / "cache")
+    unpack(root / "archive", root / "cache", progress=False)
+    assert shards(root / "cache") == before
+
+
+def test_whole_shards_are_kept_as_they_are(packed):
+    _, root = packed
+    times = {path: path.stat().st_mtime_ns for path in (root / "cache").rglob("*.h5")}
+    unpack(root / "archive", root / "cache", progress=False)
+    assert times == {path: path.stat().st_mtime_ns for path in (root / "cache").rglob("*.h5")}
+
+
+def test_a_missing_shard_is_named_in_one_short_line(packed):
+    _, root = packed
+    path = sorted((root / "archive").rglob("*.h5"))[0]
+    path.unlink()
+    with pytest.raises(ShardError) as told:
+        unpack(root / "archive", root / "back", progress=False)
+    assert str(told.value) == f"{path} is missing; copy or fetch the archive again"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_is_not_packed_or_unpacked_into_itself(packed, linked):
+    _, root = packed
+    before = shards(root)
+    names = {"cache": root / "cache", "archive": root / "archive"}
+    if linked:
+        for name in names:
+            (root / f"to-{name}").symlink_to(root / name)
+            names[name] = root / f"to-{name}"
+    with pytest.raises(CacheError, match="read and written at once"):
+        pack(root / "cache", names["cache"], progress=False)
+    with pytest.raises(CacheError, match="read and written at once"):
+        unpack(root / "archive", names["archive"], progress=False)
+    assert shards(root) == before
 
 
 def test_shards_of_other_content_are_packed_and_restored_again(tmp_path):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import json
 import shutil
 import threading
@@ -18,71 +16,11 @@ from deiii.data.config.load import load_config
 from deiii.data.sharing import archive as module
 from deiii.data.sharing.archive import describe_archive, fetch_archive
 from deiii.data.sharing.licences import LICENCES, NOT_STATED, licence_of
-from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.fetch import DownloadError
-from tests.helpers.caches import make_cache
+from tests.helpers.archive_server import Server
 from tests.helpers.clips import tree_bytes
 
 pytest.importorskip("hdf5plugin")
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """A packed cache with its card, and the digest of its list."""
-    folder = tmp_path_factory.mktemp("published")
-    make_cache(folder / "cache", [9, 5, 0, 3], [40, 15, 30, 0])
-    assert main(["pack", str(folder / "cache"), str(folder / "archive")]) == 0
-    return folder, file_sha256(folder / "archive/archive.json")
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder, with ranges; breaks off after ``breaks`` bytes of a file where that is set."""
-
-    def __init__(self, folder):
-        self.asked: list[tuple[str, str | None]] = []
-        self.breaks: int | None = None
-        super().__init__(("127.0.0.1", 0), functools.partial(Handler, folder))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def __init__(self, folder, *args):
-        self.folder = folder
-        super().__init__(*args)
-
-    def do_GET(self):
-        span = self.headers.get("Range")
-        self.server.asked.append((self.path, span))
-        path = self.folder / self.path.lstrip("/")
-        if not path.is_file():
-            return self.send_error(404)
-        data = path.read_bytes()
-        start = int(span.split("=")[1].rstrip("-")) if span else 0
-        self.send_response(206 if span else 200)
-        self.send_header("Content-Length", str(len(data) - start))
-        if span:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.end_headers()
-        most = None if self.path.endswith(".json") or self.server.breaks is None else self.server.breaks
-        self.wfile.write(data[start:][:most])
-        self.close_connection = True
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server(published, monkeypatch):
-    monkeypatch.setattr("deiii.data.tools.fetch.PAUSE_S", 0.01)
-    with Server(published[0] / "archive") as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
 
 
 def test_fetched_and_unpacked_it_is_the_cache_that_was_packed(server, published, tmp_path, capsys):
@@ -185,6 +123,22 @@ def test_another_list_than_the_publisher_states_is_refused(server, tmp_path):
     with pytest.raises(DownloadError, match="another archive, or a changed one"):
         fetch_archive(server.url, tmp_path / "got", "0" * 64, progress=False)
     assert [path for path, _ in server.asked] == ["/archive.json"]
+
+
+@pytest.mark.parametrize(
+    "entry", ['{"path": 3, "bytes": 0', '{"path": "a", "bytes": 1e999', '"a"', "[" * 100_000]
+)
+def test_a_list_with_other_values_is_refused(entry, tmp_path):
+    text = f'{{"format": 1, "files": [{entry}, "sha256": ""}}]}}' if entry.startswith("{") else entry
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/archive.json").write_text(text)
+    with Server(tmp_path / "evil") as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(DownloadError, match="is not a (list|file) of an archive"):
+            fetch_archive(running.url, tmp_path / "got", progress=False)
+        running.shutdown()
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import recall_score
 
 from deiii.__main__ import main
+from deiii.data.cache.outcomes import Outcome, Status
 from deiii.data.config.load import load_stored
 from deiii.data.corpora.scan import COPY_VERSIONS
 from deiii.data.loader.feature_set import FeatureSet
@@ -108,6 +109,32 @@ def test_the_conditions_of_another_process_stay(seen_run, tmp_path, monkeypatch)
     # Whatever else records something in run.json holds this lock.
     with writer_lock(run), pytest.raises(Locked, match="another run is writing"):
         evaluate_corrupted(run, ["noise=5"], **options)
+
+
+def test_clips_that_fail_are_named_and_scored_again(seen_run, tmp_path, monkeypatch, capsys):
+    """They counted as wrong, as if the corruption were the cause, and the result was kept."""
+    from deiii.model.robustness import features as module
+
+    run = tmp_path / "run"
+    shutil.copytree(seen_run / "run", run)
+    real, made = module.corrupted_features, []
+
+    def fail_once(work):
+        made.append(work.clip)
+        if len(made) > 1:
+            return real(work)
+        return module.Made({}, dict.fromkeys(work.stages, Outcome(Status.FAILED, "the disk is gone", 0.0)))
+
+    monkeypatch.setattr(module, "corrupted_features", fail_once)
+    found, _ = evaluate_corrupted(run, ["noise=30"], jobs=1, progress=False)
+    assert found["conditions"]["noise=30"]["failed"] == 1
+    assert f"warning: noise=30: {made[0]}: " in (told := capsys.readouterr().err) and "disk is gone" in told
+    assert "note: noise=30: a stage failed for 1 clip, not because of the corruption" in summary(found)
+    again, _ = evaluate_corrupted(run, ["noise=30"], jobs=1, progress=False)
+    assert again["conditions"]["noise=30"]["failed"] == 0 and not again["notes"]
+    count = len(made)
+    evaluate_corrupted(run, ["noise=30"], jobs=1, progress=False)
+    assert len(made) == count == 2 * again["conditions"]["noise=30"]["clips"]
 
 
 def test_messages(run, tmp_path, capsys):

@@ -12,7 +12,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deiii.data.cache.outcomes import ClipError
+from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.corrupt.kinds import (
     Corruption,
     CorruptionError,
@@ -208,6 +208,20 @@ def test_the_reason_of_audio_that_cannot_be_read_is_kept(tmp_path):
     soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
     with pytest.raises(ClipError, match="not finite"):
         write_corrupted(tmp_path / "a.wav", tmp_path / "out", Corruption("speed", 0.8))
+
+
+def test_a_video_that_the_machine_cannot_read_is_no_copy_without_video(source, tmp_path, monkeypatch):
+    """A copy with sound alone was made of it, and its missing face counted as an effect of the noise."""
+    from deiii.pipeline.corrupt import write
+
+    def failing(path):
+        raise ClipError(Status.FAILED, "the file cannot be read: Input/output error")
+        yield
+
+    monkeypatch.setattr(write, "read_video", failing)
+    with pytest.raises(ClipError, match="Input/output error"):
+        write_corrupted(source, tmp_path / "copy", Corruption("noise", 20.0))
+    assert not list(tmp_path.glob("copy*"))
 
 
 def test_a_name_with_a_point_is_kept(tmp_path):

@@ -88,6 +88,21 @@ def test_rows_at_other_distances_than_5_ms_are_refused_not_misplaced(tmp_path, h
         encoder_of("speech", path, "speech.rate=0")
 
 
+@pytest.mark.parametrize("length", ["n", 128_000])
+def test_outputs_of_other_numbers_of_rows_are_refused_before_work(tmp_path, length):
+    """They were accepted, and every clip failed with an error that asked for a bug report."""
+    nodes = [node("Unsqueeze", ["samples", "one"], ["channel"])]
+    for name, hop in (("fine", 320), ("coarse", 640)):
+        nodes.append(node("MaxPool", ["channel"], [f"{name}_columns"], kernel_shape=[hop], strides=[hop]))
+        nodes.append(node("Transpose", [f"{name}_columns"], [name], perm=[0, 2, 1]))
+    outputs = [value(name, ["B", f"rows of {name}", 1]) for name in ("fine", "coarse")]
+    one = [tensor("one", np.array([1], np.int64))]
+    path = write(tmp_path / "two.onnx", nodes, one, value("samples", ["B", length]), outputs)
+    with pytest.raises(WeightsError, match=r"layers are outputs \[B,rows,D\] of as many rows and one width"):
+        encoder_of("speech", path, "speech.outputs=[fine,coarse]")
+    assert encoder_of("speech", path, "speech.outputs=[coarse]")[1].choice.encoder.hop == 640
+
+
 def test_key_is_that_of_the_file_wherever_it_lies(tmp_path):
     def key(path, *words):
         return stage_keys(load_config(overrides=["stages=[speech]", f"speech.encoder={path}", *words]))[

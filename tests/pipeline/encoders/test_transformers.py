@@ -202,6 +202,62 @@ def test_key_is_that_of_the_weights_wherever_they_lie(saved, tmp_path, monkeypat
     assert params["encoder"] == "transformers/wavlm" and params["layers"] == [1] and params["rate"] == 25
 
 
+@pytest.mark.parametrize(("stage", "kind"), [("appearance", "Dinov2"), ("speech", "WavLM")])
+def test_key_follows_the_file_from_which_the_settings_of_the_input_are_taken(saved, tmp_path, stage, kind):
+    """transformers prefers the settings in processor_config.json, which the key did not contain."""
+    import json
+    import shutil
+
+    folder = shutil.copytree(saved(kind)[0], tmp_path / "own")
+    own = json.loads((folder / "preprocessor_config.json").read_text())
+    part, change = {
+        "appearance": ("image_processor", {"image_mean": [0.1, 0.1, 0.1]}),
+        "speech": ("feature_extractor", {"do_normalize": False}),
+    }[stage]
+
+    def with_processor(settings: dict | None):
+        path = folder / "processor_config.json"
+        if settings is None:
+            path.unlink()
+        else:
+            path.write_text(json.dumps(settings))
+        config = config_of(stage, str(folder))
+        given = SAMPLES[None] + 0.1 if stage == "speech" else np.full((1, 56, 56, 3), 99, np.uint8)
+        return load_encoder(getattr(config, stage)).network(given), stage_keys(config)[stage]
+
+    kinds = {"processor_class": "Mine", f"{part}_type": own.get(f"{part}_type")}
+    values, key = with_processor({"processor_class": "Mine"})
+    same_values, same_key = with_processor({part: own | kinds})
+    assert np.array_equal(same_values, values) and same_key == key
+    other_values, other_key = with_processor({part: own | change})
+    assert not np.allclose(other_values, values) and other_key != key
+    assert with_processor(None)[1] == key
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "words"),
+    [
+        ("appearance", "Dinov2", "with the mean and deviation of ImageNet; .*AutoImageProcessor"),
+        ("speech", "WavLM", "with mean 0 and variance 1 in each window; .*AutoFeatureExtractor"),
+        ("speech", "Whisper", "as Whisper's log-mel; .*AutoFeatureExtractor"),
+    ],
+)
+def test_an_input_that_the_folder_does_not_state_is_named(saved, tmp_path, caplog, stage, kind, words):
+    """The Hub's cache lacks the file where only AutoModel was loaded; the usual input was taken silently."""
+    import re
+    import shutil
+
+    folder = shutil.copytree(saved(kind)[0], tmp_path / "whole")
+    load_encoder(getattr(config_of(stage, str(folder)), stage))
+    assert not caplog.messages
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    (bare / "preprocessor_config.json").rename(bare / "processor_config.json")
+    for _ in range(2):
+        load_encoder(getattr(config_of(stage, str(bare)), stage))
+    (told,) = caplog.messages  # once
+    assert re.match(f"{bare} has no preprocessor_config.json, so its input is prepared {words}", told)
+
+
 def test_what_cannot_be_trusted_or_is_damaged_is_refused(saved, tmp_path):
     import json
     import shutil
