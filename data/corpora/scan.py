@@ -36,7 +36,8 @@ NAMED_ALIKE = ("table", "pattern")  # corpora of different people whose speakers
 WITH_RATERS = ("crema_d",)  # corpora with several kinds of labels
 # Raised when corrupted copies of a kind are made in another way, so that their features get a new folder.
 # compress 2: x264 without the macroblock tree, with which the same clip had different bytes now and then.
-COPY_VERSIONS = {"compress": 2}
+# noise 2: copies with a peak of more than 8 times full scale are made quieter; they were read as silence.
+COPY_VERSIONS = {"compress": 2, "noise": 2}
 PUBLISHED_AS_ARCHIVES = ("ravdess", "crema_d", "msp_improv")  # some of which may still be packed
 _log = logging.getLogger(__name__)
 

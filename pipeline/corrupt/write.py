@@ -30,6 +30,7 @@ from deiii.pipeline.corrupt.kinds import (
     parse_corruption,
 )
 from deiii.pipeline.media.audio import read_audio
+from deiii.pipeline.media.levels import TOO_LOUD
 from deiii.pipeline.media.video import read_video
 from deiii.pipeline.media.writing.copies import add_audio, add_video, audio_packets, audio_rate, video_frame
 
@@ -170,6 +171,9 @@ def _read_source_audio(
         return None, error
     if corruption is not None and corruption.kind == "noise":
         samples = add_noise(samples, corruption.value, rng)
+        # Louder float samples are read as integers. A quieter copy has the same ratio.
+        samples *= min(1.0, TOO_LOUD / max(float(np.abs(samples).max(initial=0.0)), TOO_LOUD))
+        np.clip(samples, -TOO_LOUD, TOO_LOUD, out=samples)  # the product may be rounded up
     if (factor := _speed(corruption)) != 1:
         samples, start = change_speed(samples, rate, factor), start / factor
     return (samples, rate, start), None

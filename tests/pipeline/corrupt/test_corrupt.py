@@ -229,3 +229,18 @@ def test_a_name_with_a_point_is_kept(tmp_path):
     soundfile.write(source, np.sin(np.arange(8000) / 7) * 0.3, RATE)
     assert write_corrupted(source, tmp_path / "talk.2", None) == tmp_path / "talk.2.wav"
     assert (tmp_path / "talk.2.wav").is_file()
+
+
+@pytest.mark.parametrize(("level", "snr"), [(0.05, -20), (0.3, -20), (1.0, -20), (0.7, -10), (0.7, 0)])
+def test_strong_noise_on_loud_audio_keeps_the_ratio(tmp_path, level, snr):
+    """Samples of more than 8 times full scale are read as 16-bit integers, so that the copy was silence."""
+    clean = (level * np.sqrt(2) * np.sin(np.arange(160_000) * 0.3)).astype(np.float32)
+    soundfile.write(tmp_path / "loud.wav", clean, 16_000, subtype="FLOAT")
+    with corrupted_copy(str(tmp_path / "loud.wav"), f"noise={snr}") as copy:
+        samples, _, notes = read_audio(copy, 16_000)
+    assert not notes
+    gain = np.vdot(samples, clean) / np.vdot(clean, clean)
+    noise = samples - gain * clean
+    assert 10 * np.log10(np.mean((gain * clean) ** 2) / np.mean(noise**2)) == pytest.approx(snr, abs=0.5)
+    quiet = 8 / (level * np.sqrt(2) + 5 * level * 10 ** (-snr / 20))  # the copy's peak is 8 at most
+    assert min(1.0, quiet) * 0.8 < gain < 1.1
