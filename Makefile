@@ -85,7 +85,7 @@ test-all: $(STAMP) ## run all tests
 test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands
 	$(PY) -m pytest $(or $(TESTS),tests/package)
 
-test-newest: $(STAMP) ## install the wheel with the newest packages, then with the oldest, for each Python
+test-newest: $(STAMP) ## install the wheel with the newest packages, for each installed Python, and run it
 	DEIII_NEWEST=1 $(PY) -m pytest -m slow tests/package/test_newest.py
 
 test-faults: $(STAMP) ## inject faults into the real programs and check the results [ARGS=--short]

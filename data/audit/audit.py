@@ -283,13 +283,13 @@ def _balance(parts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
             )
             found.append(Finding("classes", len(names), text, False))
     women = {}
-    known = ""  # tells that figures are of some of the test speakers
     for part, clips in (("train", train), ("test", test)):
         sexes = dict({f.speaker: f.sex for f in clips if f.sex})
         if sexes:
             women[part] = sum(sex == "female" for sex in sexes.values()) / len(sexes)
-            known = " whose sex is known" if {f.speaker for f in clips} - sexes.keys() else ""
     if len(women) == 2:
+        unknown = {f.speaker for f in test} - {f.speaker for f in test if f.sex}
+        known = " whose sex is known" if unknown else ""
         if women["test"] in (0, 1):
             text = f"all test speakers{known} are {'women' if women['test'] else 'men'}"
             found.append(Finding("one sex", 1, text, False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distributed import get_worker
+from distributed import Client, Future, get_worker
 from distributed.protocol.pickle import dumps, loads
 
 from deiii.data.tools.machine import source_digest
@@ -205,20 +206,34 @@ class _Call:
 
 
 def checked_task(check: WorkerCheck | None, run: Callable[..., Any], *words: Any) -> bytes:
-    """Return a call of `run_checked` as bytes; `pickle.loads` makes the call and returns its result.
-
-    A worker that gets ``pickle.loads`` and these bytes needs nothing of deiii before the task has begun, so
-    that the lack of deiii is an error of the task. A worker that got `run_checked` itself would end without
-    an answer, and the command would wait for another one.
+    """Return a call of `run_checked` as bytes; the process that unpacks them makes the call.
 
     Args:
         check: argument of `run_checked`.
         run, words: the function and its arguments.
-
-    >>> client.submit(pickle.loads, checked_task(check, run_shard, task))  # doctest: +SKIP
     """
     content: bytes = dumps(_Call(run_checked, (check, packed(run, *words))))
     return content
+
+
+def submit_checked(
+    client: Client, check: WorkerCheck | None, run: Callable[..., Any], *words: Any, **options: Any
+) -> Future:
+    """Submit a task that is checked on its worker (`run_checked`).
+
+    Dask gets Python's own ``pickle.loads`` and the call as bytes. A worker therefore needs nothing of deiii
+    before the task has begun, and the lack of deiii is an error of the task. A worker that got `run_checked`
+    itself would end without an answer, and the command would wait for another one.
+
+    Args:
+        client: client of the cluster.
+        check: argument of `run_checked`.
+        run, words: the function and its arguments.
+        options: options of `distributed.Client.submit`, such as ``resources``.
+
+    >>> submit_checked(client, check, run_shard, task, priority=1)  # doctest: +SKIP
+    """
+    return client.submit(pickle.loads, checked_task(check, run, *words), pure=False, **options)
 
 
 def run_checked(check: WorkerCheck | None, task: bytes) -> Any:

@@ -5,7 +5,6 @@ A run is finished when its ``metrics.json`` exists. An interrupted run continues
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
@@ -283,7 +282,7 @@ def _on_dask(address: str, first: Config, texts: Mapping[Name, str], work: Work)
     from distributed import as_completed as finished_first
     from distributed.comm import CommClosedError
 
-    from deiii.data.cluster.on_workers import checked_task
+    from deiii.data.cluster.on_workers import submit_checked
     from deiii.data.cluster.worker_checks import checked_trainers, explained
 
     try:
@@ -291,9 +290,7 @@ def _on_dask(address: str, first: Config, texts: Mapping[Name, str], work: Work)
             gpu = any("GPU" in w.get("resources", {}) for w in workers_of(client).values())
             resources = {"GPU": 1} if gpu else None
             futures = {
-                client.submit(
-                    pickle.loads, checked_task(check, work, text), pure=False, resources=resources
-                ): name
+                submit_checked(client, check, work, text, resources=resources): name
                 for name, text in texts.items()
             }
             ended = finished_first(futures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from distributed.core import Status
 
 from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.cluster.first_worker import await_first_worker
-from deiii.data.cluster.on_workers import WorkerCheck, checked_task
+from deiii.data.cluster.on_workers import WorkerCheck, submit_checked
 from deiii.data.cluster.whole_jobs import WholeJobs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
@@ -274,9 +273,7 @@ def device_lines(client: Client, config: Config, check: WorkerCheck | None = Non
         return []
     named = {}
     for address, name in gpu_workers(client).items():
-        named[name] = client.submit(
-            pickle.loads, checked_task(check, _gpu_name), workers=[address], pure=False
-        )
+        named[name] = submit_checked(client, check, _gpu_name, workers=[address])
     found = {name: while_connected(client, partial(result_of, future)) for name, future in named.items()}
     further = {n + FURTHER.format(k) for n in found for k in range(2, GPU_PROCESSES + 1)}
     found = {name: gpu for name, gpu in sorted(found.items()) if name not in further}

@@ -6,7 +6,6 @@ large graph.
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from distributed.comm import CommClosedError
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import get_stage
-from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, checked_task
+from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, submit_checked
 from deiii.data.cluster.worker_checks import explained
 from deiii.data.tools.counts import examples
 from deiii.data.tools.os_errors import is_missing
@@ -133,14 +132,15 @@ class TaskRunner:
     def _submit(self) -> None:
         while self._ready and len(self._running) < self._limit:
             attempt = self._ready.popleft()
-            future = self._client.submit(
-                pickle.loads,
-                checked_task(self._check, run_shard, attempt.task),
+            future = submit_checked(
+                self._client,
+                self._check,
+                run_shard,
+                attempt.task,
                 # Dask keeps an entry for every key prefix it has ever seen; this makes one a stage.
                 key=(f"{attempt.stage}-{attempt.task.recipe.key}", attempt.shard, *attempt.marks),
                 resources=share(attempt.stage, self._resources(attempt.stage)),
                 priority=1 if attempt.task.upstream else 0,
-                pure=False,
             )
             self._running[future] = attempt
             self._completed.add(future)

@@ -6,7 +6,6 @@ and the compilation of kernels, and the crops of the first shard would wait for 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from distributed import Client, Future
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.cache.stages import FLOW
-from deiii.data.cluster.on_workers import checked_task
+from deiii.data.cluster.on_workers import submit_checked
 from deiii.data.config.schema import Config
 from deiii.pipeline.preprocess.cluster import gpu_workers, runs_on_gpu
 from deiii.pipeline.preprocess.tasks import waits
@@ -44,13 +43,15 @@ def start_models(
     wanted = {task.recipe.stage: task.settings for task in tasks if runs_on_gpu(config, task.recipe.stage)}
     startable = {task.recipe.stage for task in tasks if not waits(task, done)}
     return [
-        client.submit(
-            pickle.loads,
-            checked_task(None, warm_up, stage, settings),
+        submit_checked(
+            client,
+            None,
+            warm_up,
+            stage,
+            settings,
             workers=[address],
             key=("warm-up", stage, address),
             priority=2,  # before all shards
-            pure=False,
         )
         for stage, settings in wanted.items()
         if stage not in startable

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from deiii.__main__ import main
 from deiii.data.tools.atomic_files import file_sha256
-from tests.helpers.archive_server import Server
+from tests.helpers.archive_server import serving
 from tests.helpers.caches import make_cache
 
 
@@ -25,9 +23,5 @@ def published(tmp_path_factory):
 @pytest.fixture
 def server(published, monkeypatch):
     monkeypatch.setattr("deiii.data.tools.fetch.PAUSE_S", 0.01)
-    with Server(published[0] / "archive") as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(published[0] / "archive") as running:
         yield running
-        running.shutdown()
-        thread.join()

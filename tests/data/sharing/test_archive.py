@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from deiii.data.sharing import archive as module
 from deiii.data.sharing.archive import describe_archive, fetch_archive
 from deiii.data.sharing.licences import LICENCES, NOT_STATED, licence_of
 from deiii.data.tools.fetch import DownloadError
-from tests.helpers.archive_server import Server
+from tests.helpers.archive_server import serving
 from tests.helpers.clips import tree_bytes
 
 pytest.importorskip("hdf5plugin")
@@ -108,13 +107,9 @@ def test_a_changed_file_is_refused_and_not_kept(published, tmp_path, monkeypatch
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1
     victim.write_bytes(data)
-    with Server(tmp_path / "bad") as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(tmp_path / "bad") as running:
         with pytest.raises(DownloadError, match="is not the file that archive.json lists"):
             fetch_archive(running.url, tmp_path / "got", progress=False)
-        running.shutdown()
-        thread.join()
     name = victim.relative_to(tmp_path / "bad")
     assert not (tmp_path / "got" / name).exists() and not (tmp_path / "got/archive.json").exists()
 
@@ -132,13 +127,9 @@ def test_a_list_with_other_values_is_refused(entry, tmp_path):
     text = f'{{"format": 1, "files": [{entry}, "sha256": ""}}]}}' if entry.startswith("{") else entry
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil/archive.json").write_text(text)
-    with Server(tmp_path / "evil") as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(tmp_path / "evil") as running:
         with pytest.raises(DownloadError, match="is not a (list|file) of an archive"):
             fetch_archive(running.url, tmp_path / "got", progress=False)
-        running.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -160,13 +151,9 @@ def test_a_list_cannot_name_files_elsewhere(path, tmp_path):
     (tmp_path / "evil").mkdir()
     entry = {"path": path, "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
     (tmp_path / "evil/archive.json").write_text(json.dumps({"format": 1, "files": [entry]}))
-    with Server(tmp_path / "evil") as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(tmp_path / "evil") as running:
         with pytest.raises(DownloadError, match="which is not a file of an archive"):
             fetch_archive(running.url, tmp_path / "got/deep", progress=False)
-        running.shutdown()
-        thread.join()
     assert [p.name for p in (tmp_path / "got").rglob("*") if p.is_file()] == [".lock"]
 
 
