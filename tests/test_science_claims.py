@@ -82,6 +82,16 @@ def test_the_coverage_of_intervals_is_that_of_the_stored_simulation():
     )
 
 
+def test_the_stored_audit_found_the_known_leaks_and_raised_no_alarm():
+    file = RESULTS.parents[1] / "benchmarks/results/audit-2026-11-30.txt"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    result = json.loads(lines[-1].removeprefix("RESULT "))
+    assert (result["found"], result["known"], result["false_alarms"]) == (5, 5, 0)
+    assert "the five known leaks are found" in " ".join(TEXT.split())
+    shared = next(line for line in lines if "91 of 91 speakers" in line)
+    assert shared.strip().startswith("LEAK:")
+
+
 def test_the_results_in_the_readme_are_those_of_the_science_page():
     root = Path(__file__).parents[1]
     readme, science = ((root / name).read_text(encoding="utf-8") for name in ("README.md", "docs/science.md"))
