@@ -21,7 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deiii.data.cache.identity import IDENTITY, SOURCES
+from deiii.data.cache.identity import IDENTITY, SOURCES, read_identity, recorded_media
 from deiii.data.cache.index import (
     INDEX,
     PACKED,
@@ -31,6 +31,7 @@ from deiii.data.cache.index import (
     StageIndex,
     read_index,
     read_packed,
+    read_table,
     record_shard,
     write_index,
 )
@@ -98,7 +99,8 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
         The size of the restored shards in bytes.
 
     Raises:
-        CacheError: if there is no archive, hdf5plugin is not installed, or both are one folder.
+        CacheError: if there is no archive, hdf5plugin is not installed, both are one folder, or a folder of
+            the cache belongs to another corpus of the same name.
         ShardError: for a shard that is damaged, or has another content than was packed.
     """
     _plugin()
@@ -107,9 +109,12 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
     if not stages:
         raise CacheError(f"{archive} holds no packed cache; `deiii pack` writes one")
     _refuse_one_folder(archive, cache, stages)
+    corpora = sorted({folder.parent.name for folder in stages})
     with ExitStack() as held:
-        for corpus in sorted({folder.parent.name for folder in stages}):
+        for corpus in corpora:
             held.enter_context(writer_lock(cache / corpus, say))  # `deiii preprocess` takes the same lock
+        for corpus in corpora:
+            _refuse_other_corpus(archive, cache, corpus)
         return _unpack(archive, cache, stages, progress)
 
 
@@ -173,6 +178,28 @@ def _refuse_others(archive: Path, cache: Path, stages: list[Path]) -> None:
             f"{archive} holds {counted(len(others), 'file')} that {cache} does not have, such as "
             f"{others[0]}; an archive is published as a whole: remove them, or name a new folder"
         )
+
+
+def _refuse_other_corpus(archive: Path, cache: Path, name: str) -> None:
+    """Raise CacheError if a folder of the cache belongs to another corpus than the archive's of this name.
+
+    Unpacking would replace its clip table, and its stages would lose their shards.
+    """
+    there, packed = read_identity(cache, name), read_identity(archive, name)
+    if there is None or packed is None:
+        return
+    if there.clips == packed.clips:
+        known, media = recorded_media(cache, name), recorded_media(archive, name)
+        if all(known[path][2] == media[path][2] for path in known.keys() & media.keys()):
+            return
+    elif there.same_place(packed):  # the archive is of an earlier or a later state of the corpus
+        clips = [{(c.id, c.speaker) for c in read_table(root, name).clips} for root in (cache, archive)]
+        if clips[0] & clips[1]:
+            return
+    raise CacheError(
+        f"{cache / name} is of another corpus ({there.table or there.root}) than the folder of this name in "
+        f"{archive} ({packed.table or packed.root}); unpack the archive into another folder than {cache}"
+    )
 
 
 def _copy_tables(source: Path, target: Path) -> None:
