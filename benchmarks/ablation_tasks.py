@@ -123,7 +123,11 @@ SETTINGS = {
         "model.dropout=0", "train.label_smoothing=0", "train.epochs=30", "train.patience=30",
     ),
     "binding": BINDING_SETTINGS,
-    "binding_linear": (*BINDING_SETTINGS, "model.conformer=false", "model.head=linear"),
+    # With 100 epochs, the validation accuracy of one seed still rose at the end.
+    "binding_linear": (
+        *BINDING_SETTINGS, "model.conformer=false", "model.head=linear", "train.epochs=200",
+        "train.patience=200",
+    ),
     # The audio is hidden from validation and test clips.
     "told": (
         "corpus.synthetic.task=told", "corpus.root=raw/synthetic-told", "corpus.synthetic.clips_per_class=10",
