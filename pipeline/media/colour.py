@@ -23,7 +23,9 @@ from deiii.data.cache.outcomes import ClipError, Status
 
 LINEAR, LOG, LOG_SQRT, PQ, ST428, HLG = 8, 9, 10, 16, 17, 18  # transfer functions, ITU-T H.273 table 3
 UNSPECIFIED, BT2020, XYZ, P3_DCI, P3_D65 = 2, 9, 10, 11, 12  # primaries, ITU-T H.273 table 2
-ICTCP = 14  # matrix, ITU-T H.273 table 4; FFmpeg's scaler cannot convert it
+# Matrices that FFmpeg's scaler converts, ITU-T H.273 table 4: RGB, unspecified and reserved ones (it takes a
+# default for them), BT.709, FCC, BT.470 BG, SMPTE 170M, SMPTE 240M, BT.2020; not YCgCo, ICtCp and others.
+MATRICES = frozenset({0, 1, 2, 3, 4, 5, 6, 7, 9})
 WHITE = 203.0  # cd/m2 of diffuse white in HDR, ITU-R BT.2408
 HLG_PEAK = 1000.0  # cd/m2 of the display that HLG is shown on; its system gamma is then 1.2
 GAMMA = 2.4  # exponent of an SDR display, ITU-R BT.1886
@@ -64,10 +66,14 @@ class ColourSpace(NamedTuple):
 def colour_space(transfer: int, primaries: int, matrix: int) -> ColourSpace:
     """Return the colour space of a frame from its tags.
 
+    Args:
+        transfer, primaries: numbers of ITU-T H.273.
+        matrix: number of ITU-T H.273; `UNSPECIFIED` for a frame that is stored as RGB or grey.
+
     Raises:
         ClipError: its frames cannot be converted.
     """
-    if matrix == ICTCP or transfer in (LOG, LOG_SQRT, ST428) or primaries == XYZ:
+    if matrix not in MATRICES or transfer in (LOG, LOG_SQRT, ST428) or primaries == XYZ:
         raise ClipError(
             Status.UNREADABLE,
             f"the video's colours (matrix {matrix}, transfer function {transfer}, primaries {primaries} of "

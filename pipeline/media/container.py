@@ -174,6 +174,24 @@ def declared_span(container: av.container.InputContainer, stream: av.stream.Stre
     return first, max(first, begin + container.duration / av.time_base)
 
 
+def demuxed(
+    container: av.container.InputContainer, *streams: av.stream.Stream | Sequence[av.stream.Stream]
+) -> Iterator[av.Packet]:
+    """Yield the packets of some streams, by default of all; use it in place of PyAV's ``demux``.
+
+    In MPEG program streams, transport streams and FLV, a stream may appear while the file is read, such as
+    the subtitles of a DVD. PyAV does not know it, and may raise an IndexError at the end of the file, where
+    it flushes all streams, after those that it knows.
+    """
+    packets = container.demux(*streams)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        yield packet
+
+
 def end_in_matroska(stream: av.stream.Stream) -> float:
     """Return the end of a stream on the file's clock by FFmpeg's tag, "hh:mm:ss.s", s; 0 without it."""
     try:
@@ -286,7 +304,7 @@ def decode(
         packets: all packets of the stream, if they were read before.
     """
     errors, reason = 0, ""
-    packets = container.demux(stream) if packets is None else packets
+    packets = demuxed(container, stream) if packets is None else packets
     while errors < MAX_ERRORS:
         try:
             packet = next(packets)

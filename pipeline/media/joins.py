@@ -18,7 +18,7 @@ from typing import NamedTuple, overload
 import numpy as np
 
 from deiii.data.tools.row_times import row_step
-from deiii.pipeline.media.clock import JUMP_S, Clock, Restart
+from deiii.pipeline.media.clock import JUMP_S, OVERLAP_S, Clock, Restart
 
 NEAR = 64  # packets of the file within which the restarts of two streams belong to one join
 LOOK = 16  # packets of a stream looked at on each side of a join; frames are reordered over fewer
@@ -108,6 +108,27 @@ def _packets(orders: Sequence[int], times: Sequence[float]) -> Iterator[Packet]:
         yield Packet(
             order, None if stamp != stamp else stamp, None if decoded != decoded else decoded, seconds
         )
+
+
+def recorded_parts(packets: Sequence[Packet]) -> list[list[Packet]]:
+    """Return the packets of each recording in a stream; another begins where the decoding times go back.
+
+    Where two recordings that begin at the same time are not kept apart, each timestamp occurs twice.
+
+    >>> times = [0.0, 0.5, 1.0, 0.0, 0.5]
+    >>> [len(part) for part in recorded_parts([Packet(i, t, t, 0.5) for i, t in enumerate(times)])]
+    [3, 2]
+    """
+    parts: list[list[Packet]] = [[]]
+    latest = -math.inf
+    for packet in packets:
+        if packet.decoded is not None:
+            if packet.decoded < latest - OVERLAP_S:
+                parts.append([])
+                latest = -math.inf
+            latest = max(latest, packet.decoded)
+        parts[-1].append(packet)
+    return parts
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from deiii.pipeline.media.container import (
     MP4,
     audio_stream,
     declared_span,
+    demuxed,
     end_in_matroska,
     open_media,
     recorded_streams,
@@ -36,6 +37,7 @@ SHORTEST_S = 0.25  # shortest missing duration that is noted
 SHARE = 0.05  # least share of the recording that must be missing for a remark
 IN_PACKETS = frozenset({"mpegts", "mpeg"})  # formats without a header that lists all streams
 UNKNOWN_BYTES = 0x7FFF0000  # sizes from here on stand for "unknown" where a recorder could not go back
+UNKNOWN_LONG = 1 << 62  # the same for sizes of 64 bits; a file object cannot seek to the largest ones
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -180,7 +182,7 @@ def _other_streams(path: str, container: av.container.InputContainer) -> int:
     spans: dict[int, tuple[int, int]] = {}
     try:
         with open_media(path) as again:
-            for packet in again.demux():
+            for packet in demuxed(again):
                 at = packet.pos
                 if packet.size and at is not None and at >= 0:
                     first, _ = spans.get(packet.stream_index, (at, 0))
@@ -221,8 +223,15 @@ def _recordings(file: BinaryIO, size: int, name: str) -> Iterator[tuple[int, int
 
 
 def _starts(file: BinaryIO, place: int, signature: bytes) -> bool:
+    return _read_at(file, place, len(signature)) == signature
+
+
+def _read_at(file: BinaryIO, place: int, count: int) -> bytes:
+    """Return bytes from a place on; none behind the end of the file, where a system may refuse to seek."""
+    if place >= os.fstat(file.fileno()).st_size:
+        return b""
     file.seek(place)
-    return file.read(len(signature)) == signature
+    return file.read(count)
 
 
 def _declared_mp3(file: BinaryIO, head: bytes) -> int:
@@ -254,7 +263,7 @@ def _declared_end(file: BinaryIO, head: bytes) -> int:
         start, length = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
         return start + length if 0 < length < UNKNOWN_BYTES else 0
     if head.startswith(W64_RIFF):
-        return int.from_bytes(head[16:24], "little")
+        return _known_long(head[16:24])
     if kind == b"caff":
         return _end_of_caf(file)
     if head.startswith(ASF_HEADER):
@@ -266,10 +275,9 @@ def _end_of_caf(file: BinaryIO) -> int:
     """Return the end of a CAF file's audio according to its chunks; 0 if it is not stated."""
     at = 8
     for _ in range(64):
-        file.seek(at)
-        chunk = file.read(12)
+        chunk = _read_at(file, at, 12)
         length = int.from_bytes(chunk[4:12], "big", signed=True)
-        if len(chunk) < 12 or length < 0:
+        if len(chunk) < 12 or not 0 <= length < UNKNOWN_LONG:
             return 0
         at += 12 + length
         if chunk[:4] == b"data":
@@ -282,7 +290,13 @@ def _end_of_asf(file: BinaryIO) -> int:
     file.seek(0)
     header = file.read(4096)
     place = header.find(ASF_FILE)
-    return int.from_bytes(header[place + 40 : place + 48], "little") if place >= 0 else 0
+    return _known_long(header[place + 40 : place + 48]) if place >= 0 else 0
+
+
+def _known_long(stored: bytes) -> int:
+    """Return a size of 64 bits, low byte first; 0 where it stands for "unknown"."""
+    length = int.from_bytes(stored, "little")
+    return length if length < UNKNOWN_LONG else 0
 
 
 def _second_mp4(file: BinaryIO, size: int) -> int:

@@ -24,11 +24,19 @@ import av
 from deiii.data.cache.outcomes import ClipError
 from deiii.data.tools.row_times import ONE_ROW_S
 from deiii.pipeline.media.clock import Clock
-from deiii.pipeline.media.container import KeptPackets, audio_stream, open_media, video_stream
+from deiii.pipeline.media.container import KeptPackets, audio_stream, demuxed, open_media, video_stream
 from deiii.pipeline.media.formats.delays import late_streams, offset_and_delay, priming_seconds, time_zero
 from deiii.pipeline.media.formats.links import recordings
 from deiii.pipeline.media.formats.ogg import Link, first_page_in_place, ogg_links, open_link
-from deiii.pipeline.media.joins import LOOK, Join, JoinFinder, Packet, PacketTable, find_joins
+from deiii.pipeline.media.joins import (
+    LOOK,
+    Join,
+    JoinFinder,
+    Packet,
+    PacketTable,
+    find_joins,
+    recorded_parts,
+)
 from deiii.pipeline.media.timestamps import EXAMINED_ITEMS, Rounding, are_exact, find_rounding
 
 # Largest number of packets that are read: those of a day at 25 frames per second with audio packets of 20 ms.
@@ -204,7 +212,7 @@ def open_surveyed(
     with opened() as container:
         times = {"audio": known.audio, "video": known.video}.get(kind)
         some = [s for s in container.streams if times and s.index == times.index] if pages else []
-        packets = first_page_in_place(container.demux(some), pages) if some else None
+        packets = first_page_in_place(demuxed(container, some), pages) if some else None
         yield Surveyed(container, known, packets)
 
 
@@ -276,7 +284,8 @@ def _packets(
     found = {stream.index: PacketTable() for stream in streams}
     bases = {stream.index: float(stream.time_base or 0) for stream in streams}
     order = 0
-    for packet in kept.watch(first_page_in_place(container.demux(list(streams)) if streams else (), link)):
+    read = demuxed(container, list(streams)) if streams else ()
+    for packet in kept.watch(first_page_in_place(read, link)):
         if not packet.size or packet.is_discard:
             continue
         base = bases[packet.stream_index]
@@ -303,8 +312,10 @@ def _last_frame(packets: PacketTable, step: float, rounding: Rounding | None) ->
 
 def _step(stream: av.stream.Stream, packets: Sequence[Packet]) -> float:
     """Return the duration of a frame in s: that of the header, unless the packets contradict it."""
-    stamps = sorted({p.stamp for p in packets[:512] if p.stamp is not None})
-    distances = [b - a for a, b in pairwise(stamps)]
+    distances: list[float] = []
+    for part in recorded_parts(packets[:512]):
+        stamps = sorted({p.stamp for p in part if p.stamp is not None})
+        distances += [b - a for a, b in pairwise(stamps)]
     usual = median(distances) if distances else 0.0
     if isinstance(stream, av.VideoStream):
         step = 1.0 / float(stream.average_rate or stream.guessed_rate or 25)
@@ -317,7 +328,7 @@ def _step(stream: av.stream.Stream, packets: Sequence[Packet]) -> float:
 def _rounding(stream: av.stream.Stream, packets: Sequence[Packet]) -> Rounding | None:
     """Return how the timestamps of a stream with frames of one length were rounded; None if they were not."""
     stamps: list[float] = []
-    for packet in packets[:EXAMINED_ITEMS]:
+    for packet in recorded_parts(packets[:EXAMINED_ITEMS])[0]:
         if packet.stamp is not None:
             if stamps and packet.stamp < max(stamps[-LOOK:]) - 1.0:  # they start again
                 break

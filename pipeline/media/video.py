@@ -22,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media import container as media
 from deiii.pipeline.media.clock import Clock, clock_remarks
-from deiii.pipeline.media.colour import ColourSpace, colour_space
+from deiii.pipeline.media.colour import UNSPECIFIED, ColourSpace, colour_space
 from deiii.pipeline.media.decoders.deinterlacing import deinterlaced
 from deiii.pipeline.media.decoders.nvdec import GpuDecodingFailed, as_decoded, open_video
 from deiii.pipeline.media.frame import DecodedFrame
@@ -314,7 +314,9 @@ class Views:
         """Return size, orientation and colours of a frame; remarks on them are kept."""
         matrix: Any = raw.side_data.get("DISPLAYMATRIX")
         turned, odd_angle = orientation(bytes(matrix) if matrix is not None else None)
-        colours = colour_space(raw.color_trc, raw.color_primaries, raw.colorspace)
+        has_matrix = not raw.format.is_rgb and len(raw.format.components) >= 3
+        matrix_number = raw.colorspace if has_matrix else UNSPECIFIED
+        colours = colour_space(raw.color_trc, raw.color_primaries, matrix_number)
         for remark in (odd_angle, "" if colours.is_sdr else colours.remark):
             if remark:
                 self._remarks[remark] = None

@@ -24,6 +24,7 @@ from typing import Any
 import av
 import av.error
 
+from deiii.pipeline.media.container import demuxed
 from deiii.pipeline.media.decoders.deinterlacing import Deinterlacer
 from deiii.pipeline.media.streaming.live_clock import BACK_S
 
@@ -99,7 +100,7 @@ def decoded(
         order: what puts its video frames in order.
         stopped: ends the reading.
     """
-    for packet in container.demux(streams):
+    for packet in demuxed(container, streams):
         if stopped.is_set():
             return
         arrived = time.monotonic()

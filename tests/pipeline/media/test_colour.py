@@ -4,9 +4,10 @@ import av
 import numpy as np
 import pytest
 
-from deiii.data.cache.outcomes import ClipError
+from deiii.data.cache.outcomes import ClipError, Status
 from deiii.pipeline.media.colour import BT2020, HLG, P3_D65, PQ, ColourSpace, colour_space, to_sdr
 from deiii.pipeline.media.video import read_video
+from tests.helpers.clipmaker import outcome_of
 
 SDR = np.array([[40, 120, 200], [90, 90, 90], [200, 150, 120], [10, 20, 15], [180, 180, 180]], np.uint8)
 # BT.709 to BT.2020 in linear light, ITU-R BT.2087
@@ -112,3 +113,32 @@ def test_matrices_and_ranges(tmp_path, matrix, number, range_, number_of_range):
         out.mux(stream.encode())
     found, _ = next(iter(read_video(path)))
     assert np.abs(found.mean(axis=(0, 1)) - (200, 90, 30)).max() < 4
+
+
+def tagged(path, codec, pixels, number):
+    """Write one grey frame whose header names a matrix by its number in ITU-T H.273; return the path."""
+    frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 90, np.uint8), format="rgb24")
+    frame = frame.reformat(format=pixels)
+    frame.colorspace = number
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        stream.codec_context.colorspace = number
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).colorspace == number
+    return path
+
+
+@pytest.mark.parametrize("number", [8, 10, 12, 14])  # YCgCo, BT.2020 constant, derived from primaries, ICtCp
+def test_a_matrix_that_cannot_be_converted_is_named(tmp_path, number):
+    outcome = outcome_of(read_video, tagged(tmp_path / "m.mkv", "ffv1", "yuv444p", number))
+    assert outcome.status is Status.UNREADABLE
+    assert f"matrix {number}," in outcome.reason and "re-encode" in outcome.reason
+
+
+@pytest.mark.parametrize("pixels", ["bgra", "gray"])
+def test_a_matrix_does_not_count_where_no_colours_are_converted(tmp_path, pixels):
+    (found,) = [rgb for rgb, _ in read_video(tagged(tmp_path / "m.mkv", "ffv1", pixels, 8))]
+    assert np.abs(found.astype(int) - 90).max() <= 1

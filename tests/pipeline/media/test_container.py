@@ -14,6 +14,7 @@ import pytest
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.data.config.schema import Config
 from deiii.pipeline.media import container as media
+from deiii.pipeline.media import survey
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.samples import track
 from deiii.pipeline.media.video import read_video
@@ -241,3 +242,55 @@ def test_an_error_of_disk_or_network_is_tried_again(tmp_path, monkeypatch, numbe
     assert ("the next run tries again" in outcome.reason) == (status == "failed") == bool(outcome.error)
     error = copy.copy(ClipError(outcome.status, outcome.reason, outcome.error))
     assert error.outcome == outcome and error.outcome.error == outcome.error
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "mark", "after"),
+    [("w64", "pcm_s16le", "d628db04c10000", 0), ("asf", "libmp3lame", "8ee400c00c205365", 24)],
+)
+def test_a_size_of_64_bits_may_be_unknown(tmp_path, suffix, codec, mark, after):
+    """A recorder that cannot go back leaves the largest number in the header."""
+    samples = tone(1.0, rate=44_100)
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=44_100, layout="mono")
+        form, length = stream.codec_context.format.name, stream.codec_context.frame_size or 44_100
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44_100
+        for piece in av.AudioResampler(form, "mono", 44_100, frame_size=length).resample(frame):
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode())
+    data = path.read_bytes()
+    at = data.index(bytes.fromhex(mark)) + len(mark) // 2 + after
+    assert int.from_bytes(data[at : at + 8], "little") == len(data)
+    path.write_bytes(data[:at] + b"\xff" * 8 + data[at + 8 :])
+    notes = []
+    found, _, _ = read_audio(path, 44_100, notes)
+    assert len(found) == pytest.approx(len(samples), abs=2 * 1152) and notes == []
+
+
+class Growing:
+    """A container as PyAV reads it where another stream appears: an IndexError follows the last packet."""
+
+    def __init__(self, container):
+        self._container = container
+
+    def __getattr__(self, name):
+        return getattr(self._container, name)
+
+    def demux(self, *streams):
+        yield from self._container.demux(*streams)
+        raise IndexError("list index out of range")
+
+
+@pytest.mark.parametrize("kept", [media.KEPT_BYTES, 0], ids=["packets are kept", "the file is read twice"])
+def test_a_stream_that_appears_while_the_file_is_read(tmp_path, monkeypatch, kept):
+    path = write(tmp_path / "clip.ts", numbered(30), audio=tone(1.2, rate=16000))
+    frames = [(rgb.tobytes(), time) for rgb, time in read_video(path)]
+    samples, *_ = read_audio(path, 16000)
+    opened = av.open
+    monkeypatch.setattr(media.av, "open", lambda *a, **k: Growing(opened(*a, **k)))
+    monkeypatch.setattr(media, "KEPT_BYTES", kept)
+    monkeypatch.setattr(survey, "_surveys", {})
+    assert [(rgb.tobytes(), time) for rgb, time in read_video(path)] == frames and len(frames) == 30
+    np.testing.assert_array_equal(read_audio(path, 16000)[0], samples)

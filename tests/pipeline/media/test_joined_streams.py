@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,7 +11,7 @@ import pytest
 
 from deiii.data.cache.outcomes import Status
 from deiii.pipeline.media.formats.links import HEAD, SEGMENT, recordings
-from deiii.pipeline.media.survey import joined_parts
+from deiii.pipeline.media.survey import joined_parts, survey
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import outcome_of
 from tests.helpers.flash_beep import EVENTS, SECONDS, Clip, look_and_listen, write_clip
@@ -176,3 +177,29 @@ def test_documents_of_unknown_size_and_bytes_between_them(tmp_path):
         path.write_bytes(b"".join(parts))
         assert [link.start for link in recordings(str(path))] == starts
     assert recordings(str(tmp_path)) == recordings(str(tmp_path / "gone")) == []
+
+
+@pytest.mark.parametrize("late", [0.0, 0.012, 0.028])
+@pytest.mark.parametrize("lengths", [(10, 10), (16, 16), (20, 20), (30, 60)])
+def test_short_recordings_are_not_interleaved(tmp_path, lengths, late):
+    """The timestamps of the second one start again, within a frame of the first ones or equal to them."""
+    path = tmp_path / "joined.ts"
+    path.write_bytes(transport_of(tmp_path, lengths[0]) + transport_of(tmp_path, lengths[1], late))
+    np.testing.assert_allclose(
+        [time for _, time in read_video(path)], np.arange(sum(lengths)) / 25, atol=1e-4
+    )
+    assert survey(str(path)).video.step == pytest.approx(0.04, abs=1e-6)
+
+
+def transport_of(folder: Path, frames: int, late: float = 0.0) -> bytes:
+    """Return MPEG-TS of grey frames at 25 per second, whose timestamps are ``late`` s later than usual."""
+    path = folder / "part.ts"
+    with av.open(str(path), "w", options={"output_ts_offset": str(late)}) as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path.read_bytes()
