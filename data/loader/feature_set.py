@@ -111,7 +111,10 @@ class FeatureSet:
         needed = network_stages(config.model)
         wanted = [s for s in needed if s in keys]
         if not wanted:
-            raise CacheError(f"the network needs {needed}, of which none is in stages")
+            raise CacheError(
+                f"the network reads {', '.join(needed) or 'nothing'}, of which none is in stages="
+                f"[{','.join(config.stages)}]; add it to stages, or switch on in model.* what stages names"
+            )
         indices, folders = {}, {}
         for stage in wanted:
             folders[stage] = stage_folder(config.cache, corpus.name, stage, keys[stage])

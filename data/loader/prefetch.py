@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -23,7 +24,7 @@ class Prefetcher(Generic[Slot]):
 
     The reader may use a slot until it calls `release` or requests the next item. An error in a thread is
     raised in the reader. Leaving the ``with`` block stops the threads; a thread that hangs in a read is left
-    behind (the threads are daemons).
+    behind after ``patience`` at most (the threads are daemons).
 
     Args:
         slots: reused buffers; the reader uses one of them at a time.
@@ -67,12 +68,19 @@ class Prefetcher(Generic[Slot]):
             thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._change:
             self._closing = True
             self._change.notify_all()
+        if self.patience is None:
+            for thread in self._threads:
+                thread.join()
+            return
+        # All threads together have the time of one item, and none where the reader has waited that long.
+        patience = 0.0 if kind is not None and issubclass(kind, Stuck) else self.patience
+        deadline = time.monotonic() + patience
         for thread in self._threads:
-            thread.join(self.patience)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def ended(self) -> bool:

@@ -48,10 +48,17 @@ class Stream:
     def __post_init__(self) -> None:
         self.spec = get_stage(self.stage)
         self.field = self.spec.large
-        kinds = {(lay[self.field].dtype, lay[self.field].shape[1:]) for lay in self.layouts if lay}
+        kinds: dict[tuple[str, tuple[int, ...]], int] = {}  # the first shard of each
+        for shard, layout in enumerate(self.layouts):
+            if layout:
+                kinds.setdefault((layout[self.field].dtype, layout[self.field].shape[1:]), shard)
         if len(kinds) > 1:
-            raise CacheError(f"stage {self.stage!r} holds arrays of different kinds: {sorted(kinds)}")
-        dtype, shape = kinds.pop() if kinds else ("u1", ())
+            found = [f"{np.dtype(d)} {list(s)} in {self._folder(n)}" for (d, s), n in kinds.items()]
+            raise CacheError(
+                f"rows of {self.stage} are of different kinds: {', '.join(found)}; give corpora that are "
+                f"read together the same settings of {self.stage}, and run `deiii preprocess` for each"
+            )
+        dtype, shape = next(iter(kinds), ("u1", ()))
         self.dtype, self.shape = np.dtype(dtype), shape
         self._small: dict[str, np.ndarray] | None = None
 
@@ -95,6 +102,10 @@ class Stream:
             np.concatenate([s.start for s in streams]),
             np.concatenate([s.length for s in streams]),
         )
+
+    def _folder(self, shard: int) -> str:
+        """Return the folder of a shard, for messages."""
+        return str(self.paths[shard].parent) if self.paths else "memory"
 
     @property
     def row_bytes(self) -> int:
@@ -164,7 +175,12 @@ class Stream:
         for name in names:
             having = [name in lay for lay in self.layouts if lay]
             if not all(having) and not (self.spec.fields[name].optional and not any(having)):
-                raise CacheError(f"shards of stage {self.stage!r} lack the field {name!r}")
+                first_without = next(n for n, lay in enumerate(self.layouts) if lay and name not in lay)
+                where = self._folder(first_without)
+                raise CacheError(
+                    f"shards of {self.stage} in {where} lack the field {name!r}; remove that folder and run "
+                    "`deiii preprocess` to compute it again"
+                )
         first, total = self.first, int(self.length.sum())
         loaded = {"time": np.zeros(0), "valid": np.zeros(0, bool)}
         for name in names:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import json
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +62,31 @@ def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: copies[name] for name in tensors}
 
 
-def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: str | Path, entries: Iterable[str] = ()) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors, on the CPU, and ``info``.
 
+    Args:
+        path: the file.
+        entries: what ``info`` must hold; that of weights and that of a state differ.
+
     Raises:
-        CheckpointError: the file is missing, damaged, or not a checkpoint of this project.
+        CheckpointError: the file is missing, damaged, or not a checkpoint of this project and this kind.
     """
+    with _opened(path) as (file, info):
+        if lacking := [name for name in entries if name not in info]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        return {name: file.get_tensor(name) for name in file.keys()}, info
+
+
+def info_of(path: str | Path) -> dict[str, Any]:
+    """Return ``info`` alone, without reading the tensors. Raises CheckpointError as `load` does."""
+    with _opened(path) as (_, info):
+        return info
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open a checkpoint for the block; errors in the block are those of a damaged file."""
     if not Path(path).is_file():
         raise CheckpointError(f"there is no checkpoint {path}; `deiii train` writes it")
     try:
@@ -73,7 +94,7 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             info = json.loads((file.metadata() or {})["info"])
             if not isinstance(info, dict):
                 raise ValueError("its info is not a table")
-            return {name: file.get_tensor(name) for name in file.keys()}, info
+            yield file, info
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint of this project ({error}); train the run again, in a new "

@@ -34,8 +34,10 @@ from deiii.model.network.extra_encoders import PooledEncoder, RowEncoder, row_mo
 from deiii.model.network.hide_streams import check_hidden, hide_in_scoring
 from deiii.model.network.inputs.network import Network
 from deiii.model.provenance import provenance
+from deiii.model.training import checkpoint
 from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
+from deiii.model.training.monitor import TrainingState, training_state
 from deiii.model.training.origin import check_origin, record_features, save_origin
 from deiii.model.training.parts import WORDS, check_without_validation, class_weights
 from deiii.model.training.run_folder import RunError, RunFolder
@@ -206,15 +208,27 @@ def _write_run_folder(
     origin = network_origin(imagenet, encoders, start, config)
     for encoder in encoders:
         say(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
-    run.create(config, {**data.info, **provenance(), **origin, "processes": world}, resume)
+    # A finished training uses no program and no features any more: the record of what trained it stays.
+    goes_on = not (resume and run.state.exists() and trained_state(run, config).finished)
+    made_by = {**provenance(), "processes": world}
+    if not goes_on:
+        made_by |= {name: value for name, value in run.read_info().items() if name in made_by}
+    run.create(config, {**data.info, **made_by, **origin}, resume)
     data.split.save(run.split)
     save_origin(run, data.features.corpus, config.cache)
-    # A finished training uses no features any more: its record stays.
-    goes_on = not (run.state.exists() and run.training_state(config).finished)
     if goes_on and (note := record_features(run, data.features)):
         print(note, file=sys.stderr)
     if not run.state.exists():
         save_histories(run, past)
+
+
+def trained_state(run: RunFolder, config: Config) -> TrainingState:
+    """Return how far a training came, by the state from which it continues; ``metrics.csv`` is not read.
+
+    Raises:
+        CheckpointError: the state is missing or damaged.
+    """
+    return training_state(checkpoint.info_of(run.state).get("history", []), config.train)
 
 
 def _setup(

@@ -52,7 +52,7 @@ def load_network(run: str | Path) -> TrainedNetwork:
     if members := own_members(folder.path):
         raise RunError(f"{run} is an ensemble, which has no weights of its own; name a member: {members[0]}")
     config = folder.read_config()
-    weights, saved = checkpoint.load(folder.best)
+    weights, saved = checkpoint.load(folder.best, ["epoch"])
     network, task = build_network(config, info, weights, folder.best)
     return TrainedNetwork(network, task, config, info, saved["epoch"])
 

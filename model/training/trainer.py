@@ -42,6 +42,7 @@ from deiii.model.training.step.loader_protocols import Loader, SlabLoader
 from deiii.model.training.step.step import TrainingStep, read_together
 from deiii.model.training.step.sums import SHARES
 
+PROGRESS = ("step", "history", "best", "best_epoch", "batches")  # what the state holds beside its tensors
 CHECK_EVERY = 25  # steps between two checks for a finite loss; a check waits for the device
 
 
@@ -116,8 +117,11 @@ class Trainer:
         if self.ranks.alone and self.forward is model:
             learner = HalfWeights(model)
         elif not self.ranks.alone:
-            # Batch statistics of the network are over all ranks; a package's encoder gets those of rank 0.
-            learner = DistributedDataParallel(model, broadcast_buffers=bool(self.config.model.encoders))
+            # This copies the weights and the batch statistics of rank 0, which alone reads those of
+            # ``train.start`` and of ImageNet. With an argument in place of the attribute it would leave the
+            # statistics out. In the steps they are over all ranks; a package's encoder gets those of rank 0.
+            learner = DistributedDataParallel(model)
+            learner.broadcast_buffers = bool(self.config.model.encoders)
         total = self.settings.epochs * len(self.train)
         self.training_step = TrainingStep(
             model, learner, self.config, self.device, total, classes, self.ranks, clips
@@ -152,6 +156,8 @@ class Trainer:
             state = self._state()
             what = f"finished after {state}; nothing is left to train"
             say(f"{self.run.path}: {what if state.finished else f'continues after {state}'}")
+        if self._state().finished:  # the record of what it cost stays
+            return self.history[self.best_epoch]
         progress = progress and self.ranks.first
         # Recorded steps run on a stream of their own; everything else in this block runs on it, too.
         stream = nullcontext() if self.graphs is None else own_stream(self.graphs.stream)
@@ -310,15 +316,12 @@ class Trainer:
             **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self.training_step.optimizer)),
             **checkpoint.prefixed("sums", self.training_step.sums.named()),
         }
-        progress = {
-            "step": self.step, "history": self.history, "best": self.best, "best_epoch": self.best_epoch,
-            "batches": len(self.train),
-        }  # fmt: skip
-        self._save(self.run.state, tensors, progress)
+        progress = [self.step, self.history, self.best, self.best_epoch, len(self.train)]
+        self._save(self.run.state, tensors, dict(zip(PROGRESS, progress, strict=True)))
 
     def _restore(self) -> None:
         exists = self.ranks.first and self.run.state.exists()
-        found = self.ranks.state_of_first(checkpoint.load(self.run.state) if exists else None)
+        found = self.ranks.state_of_first(checkpoint.load(self.run.state, PROGRESS) if exists else None)
         if found is None:
             return
         tensors, progress = found

@@ -60,8 +60,11 @@ class PartLoader(MemoryLoader):
             yield part
 
 
-def trainer(path: Path, ranks: Ranks, loader=PartLoader, **changes) -> Trainer:
-    """Return a training with every setting on whose results could differ between worlds."""
+def trainer(path: Path, ranks: Ranks, loader=PartLoader, statistics: float = 0.0, **changes) -> Trainer:
+    """Return a training with every setting on whose results could differ between worlds.
+
+    ``statistics`` is added to the running statistics of rank 0, which alone reads the weights of another run.
+    """
     settings = {"epochs": 2, "lr": 3e-4, "patience": 99, "ema": 0.9, "seed": 3, "modality_dropout": 0.3}
     model = small_config(
         dropout=0.1, audio_channels=[8, 16], attributes=["valence", "arousal"], time_match=True
@@ -74,6 +77,9 @@ def trainer(path: Path, ranks: Ranks, loader=PartLoader, **changes) -> Trainer:
         run.create(config, info, resume=True)
     seed_all(config.train.seed)
     network = DEIII(config.model, CLASSES, 2, MELS)
+    for name, buffer in network.named_buffers():
+        if ranks.first and name.endswith(("running_mean", "running_var")):
+            buffer += statistics
     train, val = loader(clips(44, 1), True, ranks), PartLoader(clips(21, 2), False, ranks)
     weights = torch.linspace(0.5, 1.5, CLASSES)
     setup = TrainingSetup(train, val, config, run, ranks.device, IDS, {"corpus": "x"}, weights, ranks)
@@ -118,6 +124,10 @@ def main(folder: Path) -> None:
         began = trainer(folder / "begun_alone", ranks)  # by the test, in one process
         began.fit(resume=True, progress=False)
         told["resumed"] = began.history
+        started = trainer(folder / "started", ranks, statistics=2.0, epochs=1)
+        started.fit(progress=False)
+        told["started"] = started.history
+        told["statistics"] = float(sum(b.double().sum() for b in started.model.buffers()))
         try:
             trainer(folder / "poisoned", ranks, Poisoned).fit(progress=False)
         except Diverged as error:

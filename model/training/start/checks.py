@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from deiii.data.cache.stages import get_stage, stages, with_upstream
+from deiii.data.cache.stages import FACES, FLOW, get_stage, stages, with_upstream
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.model.network.inputs.build import check_grid
+from deiii.model.network.visual_encoders import feature_rows
 
 LARGE_BATCH = 1024  # clips; the empty places of smaller batches cost little
 PRESETS = ("tiny", "base", "large")  # configs that come with deiii and describe a network
@@ -30,8 +31,28 @@ def check_sizes(config: Config) -> None:
             "faces.size"
         )
     check_grid(m, config.loader.crop)
+    check_statistics(config)
     if m.conformer and m.conv_kernel % 2 == 0:
         raise ConfigError(f"model.conv_kernel must be odd, not {m.conv_kernel}")
+
+
+def check_statistics(config: Config) -> None:
+    """Refuse sizes with which the batch normalisation of an image encoder sees one value for each channel.
+
+    Raises:
+        ConfigError: names the settings.
+    """
+    m, loader = config.model, config.loader
+    of_packages = {item.partition(":")[0] for item in m.encoders}
+    frames = m.video and not m.imagenet and FACES.name not in of_packages  # that of ImageNet is fixed
+    flow = m.flow and FLOW.name not in of_packages
+    places = loader.batch * loader.steps * feature_rows(loader.crop, m.channels) ** 2
+    if (frames or flow) and places == 1:
+        raise ConfigError(
+            f"loader.batch=1, loader.steps=1 and loader.crop={loader.crop} give the image encoders one value "
+            "for each channel, and batch normalisation needs several; use a larger loader.batch, "
+            "loader.steps or loader.crop, or fewer model.channels"
+        )
 
 
 def check_batch(config: Config, clips: int) -> None:

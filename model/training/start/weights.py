@@ -19,6 +19,7 @@ from deiii.model.network.extra_encoders import PooledEncoder, RowEncoder
 from deiii.model.network.heads import Head
 from deiii.model.network.inputs.network import Network
 from deiii.model.network.task import Task
+from deiii.model.peers.base import Peer
 from deiii.model.training.trained import TrainedNetwork, load_network
 
 Pairs = list[tuple[slice | int, slice | int, float]]  # place in the new tensor, in the old one, factor
@@ -79,8 +80,8 @@ def copy_weights(
     """Copy every weight that means the same in both networks.
 
     Tensors of the same name and shape are copied. In the heads, rows of classes and attributes are matched by
-    name, and the columns of the first layer by modality and by pooled stage. Means and deviations that
-    standardise features are not copied: they come from the training clips of the new network.
+    name, and the pools and the columns of the first layer by modality and by pooled stage. Means and
+    deviations that standardise features are not copied: they come from the training clips of the new network.
 
     Args:
         network: new, on the CPU.
@@ -105,12 +106,12 @@ def copy_weights(
         )
     given = old.state_dict()
     heads = dict(_head_tensors(network, task, old, start.task, other))
-    parameters = dict(network.named_parameters())
+    pools, parameters = _pool_sources(network, old), dict(network.named_parameters())
     copied, new = 0, []
     for name, tensor in network.state_dict().items():
         if name in _of_data(network):
             continue
-        source, count = given.get(name), 0
+        source, count = given.get(pools.get(name, name)), 0
         if source is not None and not any(_belongs(name, stage) for stage in other):
             same = source.shape == tensor.shape
             rows, columns = heads.get(name, (_whole(same), _whole(same)))
@@ -190,14 +191,51 @@ def _columns(
     network: Network, old: Network, name: str, head: Head, before: Head, other: Collection[str]
 ) -> Pairs:
     """Return the pairs of columns of a head's first layer, each with the ratio of the balance factors."""
-    if not isinstance(network, DEIII) or not isinstance(old, DEIII):
+    now, then = _inputs(network, name, head), _inputs(old, name, before)
+    if now is None or then is None:
         return _all(head.first_layer().in_features, before.first_layer().in_features)
-    now, then = network.head_inputs(name), old.head_inputs(name)
+    of_new, of_old = ({} if not isinstance(n, DEIII) else n.factors for n in (network, old))
     return [
-        (now[part], then[part], old.factors.get(part, 1.0) / network.factors.get(part, 1.0))
+        (now[part], then[part], of_old.get(part, 1.0) / of_new.get(part, 1.0))
         for part in now
         if part in then and part not in other and _length(now[part]) == _length(then[part])
     ]
+
+
+def _inputs(network: Network, name: str, head: Head) -> dict[str, slice] | None:
+    """Return the place of each part among the pooled features that a head reads, those of the pools first.
+
+    ``None`` for a head that does not read one sequence of each modality of its network.
+    """
+    if isinstance(network, DEIII):
+        return network.head_inputs(name)
+    modalities = network.modalities if isinstance(network, Peer) else ()
+    if len(head.pools) != len(modalities):
+        return None
+    width = head.first_layer().in_features // len(modalities)
+    return {m: slice(i * width, (i + 1) * width) for i, m in enumerate(modalities)}
+
+
+def _pool_sources(network: Network, old: Network) -> dict[str, str]:
+    """Return, for each weight of a pool of a head, the name of the old network's for the same modality.
+
+    It is empty where the old head does not read that modality. A modality's number in a head depends on the
+    other ones: audio is the second beside video, and the first without.
+    """
+    modules, found = dict(old.named_modules()), {}
+    for name, head in network.named_modules():
+        before = modules.get(name)
+        if not isinstance(head, Head) or not isinstance(before, Head):
+            continue
+        now, then = _inputs(network, name, head), _inputs(old, name, before)
+        if now is None or then is None:
+            continue
+        numbers = {part: number for number, part in zip(range(len(before.pools)), then, strict=False)}
+        for number, (part, pool) in enumerate(zip(now, head.pools, strict=False)):
+            for weight, _ in pool.named_parameters():
+                source = f"{name}.pools.{numbers[part]}.{weight}" if part in numbers else ""
+                found[f"{name}.pools.{number}.{weight}"] = source
+    return found
 
 
 def _length(part: slice) -> int:

@@ -177,8 +177,28 @@ def test_two_spellings_of_a_class_do_not_mix(tmp_path):
 def test_corpora_of_different_crops_do_not_mix(tmp_path):
     a = FeatureSet.open(make_cache(tmp_path, [3], [4], name="ravdess"), KEYS)
     b = FeatureSet.open(make_cache(tmp_path, [3], [4], name="crema_d", size=14), KEYS)
-    with pytest.raises(CacheError, match="different kinds"):
+    words = (
+        r"rows of faces are of different kinds: uint8 \[12, 12, 3\] in .*ravdess.*/faces-f+, uint8 \[14, 14, "
+    )
+    with pytest.raises(
+        CacheError, match=rf"{words}3\] in .*crema_d.*; give .* same settings of faces, and run"
+    ):
         FeatureSet.mix([a, b])
+
+
+def test_shards_without_a_field_are_named_with_their_folder(tmp_path):
+    stream = FeatureSet.open(make_cache(tmp_path, [3, 4], [4, 5]), KEYS).streams["faces"]
+    for layout in stream.layouts:
+        del layout["time"]
+    with pytest.raises(CacheError, match=r"/faces-f+ lack the field 'time'; remove that folder and run"):
+        stream.load_small()
+
+
+def test_a_network_that_reads_no_stage_is_told_how_to_read_one(tmp_path):
+    config = make_cache(tmp_path, [3], [4])
+    config.stages, config.model.video, config.model.flow = ["faces"], False, False
+    with pytest.raises(CacheError, match=r"reads logmel, of which none is in stages=\[faces\]; add it"):
+        FeatureSet.open(config)
 
 
 def test_a_table_is_found_under_its_own_name(tmp_path):

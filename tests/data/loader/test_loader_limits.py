@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from deiii.data.loader.mapped_files import Maps
-from deiii.data.loader.prefetch import Stuck
+from deiii.data.loader.prefetch import Prefetcher, Stuck
 from tests.helpers.caches import CORPUS, KEYS, make_cache
 from tests.helpers.waiting import PATIENCE_S
 
@@ -142,6 +143,21 @@ def test_a_disk_that_hangs_is_an_error_that_names_the_folder(tmp_path, monkeypat
     with pytest.raises(Stuck, match=r"(?s)loader.timeout=0.3 s.*faces-f+.*reachable"):
         list(loader.epoch(0))
     assert not answered  # the error waits for no answer of the disk
+    free.set()
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+def test_threads_that_hang_are_waited_for_together(error):
+    """Else the error about a disk that hangs would come after the time limit, times the threads."""
+    free, begun = threading.Event(), time.monotonic()
+    with pytest.raises(error or Stuck):
+        with Prefetcher(
+            [0] * 16, lambda slot, n: free.wait(PATIENCE_S), 99, threads=16, patience=0.25
+        ) as items:
+            if error:
+                raise error
+            next(iter(items))
+    assert time.monotonic() - begun < 2  # one after the other, they would take four seconds
     free.set()
 
 

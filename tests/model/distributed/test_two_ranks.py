@@ -70,7 +70,7 @@ def two(tmp_path_factory):
         )
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     codes, said = ended(start(["-m", "tests.helpers.two_ranks", str(folder)], 2, folder, store), folder)
-    assert codes == [0, 0], "\n".join(said)
+    assert codes == [0, 0] and not any("Warning" in text for text in said), "\n".join(said)
     told = [json.loads((folder / f"told{rank}.json").read_text()) for rank in range(2)]
     return folder, alone, told
 
@@ -147,6 +147,18 @@ def test_what_two_began_one_finishes_on_the_same_curve(two):
     again = two_ranks.trainer(folder / "halted", Ranks(clips=two_ranks.BATCH))
     again.fit(resume=True, progress=False)
     close(again.history, alone.history)
+
+
+def test_statistics_that_rank_zero_alone_reads_are_those_of_both(two):
+    """Rank 0 alone reads ``train.start`` and ImageNet weights; batch statistics are no parameters."""
+    folder, _, told = two
+    alone = two_ranks.trainer(
+        folder / "alone_started", Ranks(clips=two_ranks.BATCH), statistics=2.0, epochs=1
+    )
+    alone.fit(progress=False)
+    assert told[0]["statistics"] == told[1]["statistics"]
+    close(told[0]["started"], alone.history)
+    close(told[1]["started"], alone.history)
 
 
 def test_nan_on_one_rank_stops_both_and_names_the_whole_batch(two):

@@ -13,6 +13,7 @@ import torch
 from deiii.__main__ import main
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.model.provenance import provenance
 from deiii.model.training.logs import cost as cost_module
 from deiii.model.training.logs import open_logs as module
 from deiii.model.training.logs.cost import Cost, cost_text, joined_cost
@@ -67,6 +68,33 @@ def test_cost_is_summed_over_the_parts_and_the_identity_stays(trained):
     assert cost["cpu_seconds"] > first["cost"]["cpu_seconds"] > 0
     assert cost["gpu_seconds"] == 0 and cost["gpu"] is None and cost["cores"] >= 1 and cost["processor"]
     assert cost["wall_seconds"] >= sum(row["seconds"] for row in run.read_history())
+
+
+def test_a_finished_run_keeps_the_record_of_what_trained_it(trained, monkeypatch):
+    """Its report states the command, the revision, the machine and the cost of its training."""
+    run, _ = trained
+    before, events = run.read_info(), sorted(run.events.iterdir())
+    later = {**provenance(), "revision": "later", "gpu": "Another GPU", "command": "deiii later"}
+    monkeypatch.setattr("deiii.model.training.train.provenance", lambda: later)
+    folder = run.path.parent
+    words = words_for(folder / "raw", folder / "cache", run.path)
+    assert main(["train", *words, "train.epochs=2", "--quiet", "--resume"]) == 0
+    assert run.read_info() == before and sorted(run.events.iterdir()) == events
+
+
+@pytest.mark.parametrize("text", ["epoch,val_loss\n0,1.", "epoch,val_loss\n0,x\n", None])
+def test_a_damaged_table_of_a_finished_run_is_written_again(trained, text):
+    """As its message says; what trained the run stays in the record."""
+    run, _ = trained
+    before, table = run.read_info(), run.metrics_csv.read_bytes()
+    if text is None:
+        run.metrics_csv.unlink()
+    else:
+        run.metrics_csv.write_text(text)
+    folder = run.path.parent
+    words = words_for(folder / "raw", folder / "cache", run.path)
+    assert main(["train", *words, "train.epochs=2", "--quiet", "--resume"]) == 0
+    assert run.metrics_csv.read_bytes() == table and run.read_info() == before
 
 
 def test_gpu_seconds_are_the_time_of_all_gpus(monkeypatch):

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 
 import pytest
@@ -251,3 +252,14 @@ def test_statuses_are_read_together_whatever_their_sizes():
     pending = [(3, torch.tensor([1, 7, -1])), (4, torch.tensor([0, 2])), (5, torch.tensor([1]))]
     assert read_together(pending) == [(3, [1, 7, -1]), (4, [0, 2]), (5, [1])]
     assert read_together([]) == []
+
+
+def test_weights_in_the_place_of_the_state_are_an_error(whole, tmp_path):
+    """Both are checkpoints of this network, but weights do not say at which step to go on."""
+    shutil.copytree(whole[0], tmp_path / "run")
+    shutil.copy(tmp_path / "run/best.safetensors", tmp_path / "run/state.safetensors")
+    with pytest.raises(checkpoint.CheckpointError, match=r"state\.safetensors is .*it lacks step, history"):
+        trainer(tmp_path / "run").fit(resume=True, progress=False)
+    shutil.copy(whole[0] / "state.safetensors", tmp_path / "run/best.safetensors")
+    with pytest.raises(checkpoint.CheckpointError, match=r"best\.safetensors is .*it lacks epoch"):
+        checkpoint.load(tmp_path / "run/best.safetensors", ["epoch"])

@@ -11,7 +11,10 @@ from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.network.deiii import DEIII
 from deiii.model.network.task import Task
+from deiii.model.peers.gru import ConcatGRU
 from deiii.model.peers.late import Late
+from deiii.model.peers.mult import MulT
+from deiii.model.peers.vavl import VAVL
 from deiii.model.training.start.weights import copy_weights, describe
 from deiii.model.training.trained import TrainedNetwork
 from tests.helpers.extra_stages import EXTRA
@@ -87,6 +90,39 @@ def test_a_modality_more_keeps_the_columns_of_the_other_one():
     )
     assert "fused_head.mix.0.weight" in names or "fused_head.classes.weight" in names
     assert not any(name.startswith(("audio_encoder", "a_conformer")) for name in names)
+
+
+@pytest.mark.parametrize(("kind", "head"), [(DEIII, "fused_head"), (MulT, "out"), (VAVL, "out")])
+def test_the_pooling_of_a_modality_is_copied_whatever_its_number_in_the_head(kind, head):
+    """Audio is the second input of the head beside video, and the first without."""
+    alone = {"video": False, "flow": False}
+    both, audio = network(OLD, 1, kind=kind), network(OLD, 2, kind=kind, **alone)
+    other_audio, other_both = network(OLD, 3, kind=kind, **alone), network(OLD, 4, kind=kind)
+    fresh = other_both.get_submodule(head).pools[0].score.weight.clone()
+    copy_weights(audio, OLD, trained(both, OLD))
+    _, new = copy_weights(other_both, OLD, trained(other_audio, OLD))
+    one, two, three, four = (made.get_submodule(head) for made in (both, audio, other_audio, other_both))
+    assert torch.equal(two.pools[0].score.weight, one.pools[1].score.weight)
+    assert torch.equal(two.first_layer().weight, one.first_layer().weight[:, 16:])
+    assert torch.equal(four.pools[1].score.weight, three.pools[0].score.weight)
+    assert torch.equal(four.first_layer().weight[:, 16:], three.first_layer().weight)
+    assert torch.equal(four.pools[0].score.weight, fresh) and f"{head}.pools.0.score.weight" in new
+
+
+def test_nothing_of_video_is_copied_to_the_head_of_audio():
+    old = network(OLD, 1, kind=MulT, audio=False)
+    new = network(OLD, 2, kind=MulT, video=False, flow=False)
+    copy_weights(new, OLD, trained(old, OLD))
+    assert not torch.equal(new.out.pools[0].score.weight, old.out.pools[0].score.weight)
+    assert not torch.equal(new.out.first_layer().weight, old.out.first_layer().weight)
+    assert torch.equal(new.out.classes.weight, old.out.classes.weight)  # they read the hidden layer
+
+
+def test_a_head_that_reads_all_modalities_in_one_sequence_is_copied_whole():
+    old, new = network(OLD, 1, kind=ConcatGRU), network(OLD, 2, kind=ConcatGRU, video=False, flow=False)
+    copy_weights(new, OLD, trained(old, OLD))
+    assert torch.equal(new.out.pools[0].score.weight, old.out.pools[0].score.weight)
+    assert torch.equal(new.out.first_layer().weight, old.out.first_layer().weight)
 
 
 def test_nothing_is_copied_for_a_stage_of_another_encoder():
