@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -27,25 +27,49 @@ def resampled(frames: Iterable[tuple[T, float]], fps: float | None) -> Iterator[
     >>> [(f, grid) for f, _, grid in resampled([("a", 0.0), ("b", 0.3), ("c", 0.5)], fps=4)]
     [('a', [0.0]), ('b', [0.25]), ('c', [0.5])]
     """
-    if fps is None:
-        for frame, time in frames:
-            yield frame, time, [time]
-        return
-    first = 0.0
-    count = 0
-    before: tuple[T, float] | None = None
+    grid: Grid[T] = Grid(fps)
     for frame, time in frames:
+        yield from grid.push(frame, time)
+    yield from grid.finish()
+
+
+class Grid(Generic[T]):
+    """Resamples frames that arrive one at a time, as `resampled` does.
+
+    Args:
+        fps: rows per second; ``None`` for the frames' own times.
+
+    >>> grid = Grid(fps=4)
+    >>> [grid.push("a", 0.0), grid.push("b", 0.3), grid.finish()]
+    [[], [('a', 0.0, [0.0])], [('b', 0.3, [0.25])]]
+    """
+
+    def __init__(self, fps: float | None):
+        self._fps = fps
+        self._first = 0.0
+        self._count = 0
+        self._before: tuple[T, float] | None = None
+
+    def push(self, frame: T, time: float) -> list[tuple[T, float, list[float]]]:
+        """Add a frame and its time in s; returns the frames that are complete, as `resampled` yields them."""
+        if self._fps is None:
+            return [(frame, time, [time])]
+        before, self._before = self._before, (frame, time)
         if before is None:
-            first = time
-        else:
-            grid, count = _until((before[1] + time) / 2, first, count, fps)
-            if grid:
-                yield *before, grid
-        before = frame, time
-    if before is not None:
-        grid, _ = _until(before[1], first, count, fps)
-        if grid:
-            yield *before, grid
+            self._first = time
+            return []
+        return self._shown(before, (before[1] + time) / 2, self._fps)
+
+    def finish(self) -> list[tuple[T, float, list[float]]]:
+        """End the video; returns the last frame where the grid shows it."""
+        if self._fps is None or self._before is None:
+            return []
+        return self._shown(self._before, self._before[1], self._fps)
+
+    def _shown(self, frame: tuple[T, float], end: float, fps: float) -> list[tuple[T, float, list[float]]]:
+        """Return the frame with the times of the grid up to ``end``; empty where there are none."""
+        times, self._count = _until(end, self._first, self._count, fps)
+        return [(*frame, times)] if times else []
 
 
 def _until(end: float, first: float, count: int, fps: float) -> tuple[list[float], int]:

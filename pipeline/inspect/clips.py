@@ -6,7 +6,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,7 @@ def draw_all(
     out: Path,
     with_video: bool,
     inputs: Sequence[str] = (),
+    reserved: Collection[str] = (),
 ) -> list[str]:
     """Draw a contact sheet and, on request, a video of each clip, and print a line about each.
 
@@ -73,21 +74,22 @@ def draw_all(
         out: folder of the files; it is created if it is missing.
         with_video: whether videos are also drawn.
         inputs: media files, which are not overwritten.
+        reserved: names of files in ``out``, without suffix, that no clip may have.
 
     Returns:
         the names of clips that could not be drawn.
     """
     writable_folder(out)
     failed: list[str] = []
-    taken: set[str] = set()
+    taken = {name.casefold() for name in reserved}  # folders of macOS do not distinguish capitals
     for name, get in clips:
         stem = Path(name).stem if name in inputs else name
         base = safe = short_name(re.sub(r"[^\w.-]+", "_", stem)) or "clip"
         n = 2
-        while base in taken:  # clips in different folders may have the same name
+        while base.casefold() in taken:  # clips in different folders may have the same name
             base = f"{safe}-{n}"
             n += 1
-        taken.add(base)
+        taken.add(base.casefold())
         files: list[Path] = []
         try:
             features = get()
@@ -162,7 +164,7 @@ def draw_worst(config: Config, corpus: Corpus, count: int, out: Path, with_video
         say(f"  {row.fraction:7.1%}  {printable_name(clip.id)}  {row.status}{why}")
     print(f"overview: {out / OVERVIEW}", flush=True)
     clips = ((clip.id, lambda clip=clip: read_cached(config, corpus, clip)) for clip in order)
-    draw_all(clips, config, out, with_video)
+    draw_all(clips, config, out, with_video, reserved=[Path(OVERVIEW).stem])
 
 
 def _overview(clips: list[tuple[str, Features]], config: Config, path: Path) -> None:

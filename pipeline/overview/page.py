@@ -40,6 +40,7 @@ MOST_SHOWN = 18  # pictures of each kind
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 MOST_REASONS = 40
 MOST_DUPLICATES = 50
+MOST_LABELS = 60  # columns of the table of speakers and labels
 MOST_SPEAKERS = 300  # rows of the table of speakers and labels
 BINS = 24
 STYLE = StripStyle(columns=6, tile=56, mel_height=36, suffix=".webp", quality=60)
@@ -74,6 +75,7 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
         stage: {i: row for i, row in index.clips.items() if i in clips} for stage, index in indices.items()
     }
     outcomes = {i: _outcome(i, rows) for i in clips}
+    named = _label_names(corpus)
     script = (FOLDER / "overview.js").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values = {
@@ -88,12 +90,12 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
         "outcomes": _outcomes(rows),
         "reasons": _reasons(rows),
         "histograms": _histograms(figures),
-        "labels": _labels(corpus),
-        "duplicates": _duplicates(corpus, rows),
-        "groups": _pictures(clips, figures, outcomes, indices, folders),
+        "labels": _labels(corpus, named),
+        "duplicates": _duplicates(corpus, rows, named),
+        "groups": _pictures(clips, named, figures, outcomes, indices, folders),
         "provenance": {stage: index.key for stage, index in indices.items()},
         "columns": [FIGURES[name] for name in FIGURES],
-        "data": Markup(_data(ids, clips, figures, outcomes)),
+        "data": Markup(_data(ids, clips, named, figures, outcomes)),
         "script": Markup(script),
         "script_digest": digest,
     }
@@ -213,28 +215,40 @@ def _text(value: float, decimals: int) -> str:
     return f"{round(float(value), decimals) + 0:.{decimals}f}"
 
 
-def _labels(corpus: Corpus) -> Values:
-    """Return clips by speaker and label, with the speakers that lack a label first."""
+def _label_names(corpus: Corpus) -> dict[str, str]:
+    """Return each clip's label as the page shows it, by clip id; no class is named as a missing label."""
+    missing = UNLABELLED
+    while missing in corpus.classes:
+        missing = f"({missing})"
+    return {clip.id: clip.label or missing for clip in corpus.clips}
+
+
+def _labels(corpus: Corpus, named: Mapping[str, str]) -> Values:
+    """Return clips by speaker and label, with the speakers that lack a label first.
+
+    Columns are the most frequent labels; a table of thousands would be larger than the rest of the page.
+    """
     count: dict[str, Counter[str]] = defaultdict(Counter)
     for clip in corpus.clips:
-        count[clip.speaker][clip.label or UNLABELLED] += 1
-    names = list(corpus.classes)
-    if any(UNLABELLED in c for c in count.values()):
-        names.append(UNLABELLED)
+        count[clip.speaker][named[clip.id]] += 1
+    total = Counter(named.values())
+    every = [*corpus.classes, *sorted(set(total) - set(corpus.classes))] if corpus.classes else []
+    frequent = set(sorted(every, key=lambda name: -total[name])[:MOST_LABELS])
+    names = [name for name in every if name in frequent]
     lacking = {s: sum(not c[name] for name in corpus.classes) for s, c in count.items()}
     speakers = sorted(count, key=lambda s: (-lacking[s], s))
     rows = [
         (speaker, [count[speaker][name] for name in names], sum(count[speaker].values()))
         for speaker in speakers[:MOST_SPEAKERS]
     ]
-    totals = [sum(c[name] for c in count.values()) for name in names]
     return {
-        "names": names, "rows": rows, "totals": totals, "gaps": sum(n > 0 for n in lacking.values()),
-        "more": len(speakers) - len(rows),
+        "names": names, "rows": rows, "totals": [total[name] for name in names],
+        "gaps": sum(n > 0 for n in lacking.values()),
+        "more": len(speakers) - len(rows), "more_names": len(every) - len(names),
     }  # fmt: skip
 
 
-def _duplicates(corpus: Corpus, rows: Rows) -> Values:
+def _duplicates(corpus: Corpus, rows: Rows, named: Mapping[str, str]) -> Values:
     """Return the groups of clips whose media files are equal byte for byte."""
     groups: dict[str, list[Clip]] = defaultdict(list)
     for clip in corpus.clips:
@@ -242,12 +256,13 @@ def _duplicates(corpus: Corpus, rows: Rows) -> Values:
         if source := next((s for s in sources if s), ""):
             groups[source].append(clip)
     same = sorted((g for g in groups.values() if len(g) > 1), key=lambda g: g[0].id)
-    listed = [[f"{c.path} (speaker {c.speaker}, {c.label or UNLABELLED})" for c in g] for g in same]
+    listed = [[{"path": c.path, "speaker": c.speaker, "label": named[c.id]} for c in g] for g in same]
     return {"count": len(same), "groups": listed[:MOST_DUPLICATES]}
 
 
 def _pictures(
     clips: Mapping[str, Clip],
+    named: Mapping[str, str],
     figures: Mapping[str, Mapping[str, float]],
     outcomes: Mapping[str, str],
     indices: Mapping[str, StageIndex],
@@ -274,7 +289,7 @@ def _pictures(
     for title, (about, chosen) in kinds.items():
         shown = [
             {
-                "id": i, "speaker": clips[i].speaker, "label": clips[i].label or UNLABELLED,
+                "id": i, "speaker": clips[i].speaker, "label": named[i],
                 "outcome": outcomes[i], "note": note, "image": images[i],
             }
             for i, note in chosen.items() if images.get(i)
@@ -309,6 +324,7 @@ def _draw(
 def _data(
     ids: Sequence[str],
     clips: Mapping[str, Clip],
+    named: Mapping[str, str],
     figures: Mapping[str, Mapping[str, float]],
     outcomes: Mapping[str, str],
 ) -> str:
@@ -319,7 +335,6 @@ def _data(
         for name, about in FIGURES.items():
             value = figures[i].get(name)
             values.append(None if value is None else round(value, about.decimals))
-        clip = clips[i]
-        listed.append([i, clip.speaker, clip.label or UNLABELLED, outcomes[i], *values])
+        listed.append([i, clips[i].speaker, named[i], outcomes[i], *values])
     text = json.dumps(listed, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from typing import Any
+from uuid import uuid4
 
 from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 
@@ -168,25 +169,34 @@ def kubernetes_cluster(config: Config) -> Any:
 
     Raises:
         ConfigError: dask-kubernetes is not installed, or no image or claim is named.
+        RuntimeError: Kubernetes does not answer, or refuses or does not start the cluster.
     """
     try:
         from dask_kubernetes.operator import KubeCluster
     except ImportError:
         raise ConfigError(_needs("kubernetes", "dask-kubernetes")) from None
-    cluster = config.cluster
-    return KubeCluster(
-        namespace=cluster.namespace,
-        custom_cluster_spec=kubernetes_spec(config),
-        resource_timeout=int(cluster.patience),
-        quiet=True,
-    )
+    cluster, spec = config.cluster, kubernetes_spec(config)
+    try:
+        return KubeCluster(
+            namespace=cluster.namespace,
+            custom_cluster_spec=spec,
+            resource_timeout=int(cluster.patience),
+            quiet=True,
+        )
+    except Exception as error:  # dask-kubernetes raises types of httpx and kr8s, which share no base
+        raise RuntimeError(
+            f"{str(error) or type(error).__name__}; check the connection and the rights with: kubectl "
+            f"--namespace {cluster.namespace} auth can-i create daskclusters"
+        ) from error
 
 
 def kubernetes_spec(config: Config) -> dict[str, Any]:
     """Return the ``DaskCluster`` resource for the operator.
 
     Workers mount the claim with corpus and caches at ``cluster.mount``, where this process must have it
-    mounted, too. A GPU is requested by the name that NVIDIA's device plugin uses.
+    mounted, too. A GPU is requested by the name that NVIDIA's device plugin uses. Every call gives the
+    resource a name of its own: if there is one of the same name, such as that of another command in the
+    namespace or one that is being deleted, dask-kubernetes connects to it, whatever its settings.
 
     Raises:
         ConfigError: no image or no claim is named.
@@ -206,7 +216,7 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
         limits["nvidia.com/gpu"] = "1"
     command = ["dask", "worker", "--nthreads", str(threads), *(GPU_WORKER if cluster.gpu else [])]
     spec = make_cluster_spec(
-        name="deiii",
+        name=f"deiii-{uuid4().hex[:8]}",
         image=cluster.image,
         n_workers=0,
         resources={"requests": limits, "limits": limits},

@@ -2,7 +2,7 @@
 
 `deiii.pipeline.streaming.file.FileStream` uses the whole file, a live source has its past alone: faces are
 smoothed by earlier frames, the floor of the log-mel follows the loudest sound so far, channels are averaged,
-and ``logmel.trim_db`` has no effect.
+and ``logmel.trim_db`` has no effect. Where the video stops or begins late, rows of audio alone follow.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, with_upstream
 from deiii.data.config.schema import Config
+from deiii.pipeline.faces.grid import Grid
 from deiii.pipeline.faces.stream import FaceStream
 from deiii.pipeline.flow.stream import FlowStream
 from deiii.pipeline.logmel.stage import row_seconds
@@ -35,7 +36,7 @@ BEHIND_S = 3.0  # length of the video from which the path of the face is smoothe
 AUDIO_PART_S = 0.1  # length of the audio that is resampled at a time
 FIRST_RATE = 48_000  # sample rate of the silence with which the log-mel is run before the source is opened
 GAP_S = 0.3  # gap in the audio after which the log-mel begins anew
-SILENT_S = 2.0  # where only audio is predicted from, video frames wait this long for audio that stops
+SILENT_S = 2.0  # where one of audio and video stops, the other one waits this long for it
 
 
 class LiveStream:
@@ -50,7 +51,7 @@ class LiveStream:
 
     Attributes:
         reader: reader of the source.
-        ready_s: newest row of the video, or of the audio where there is no video, s.
+        ready_s: newest row of the video, or of the audio where there is no video or it stops, s.
         ended: whether the source has ended.
 
     Raises:
@@ -133,8 +134,12 @@ class LiveStream:
         return next((a for t, a in reversed(self._arrived) if t <= time_s + 1e-6), time.monotonic())
 
     def arrays(self, begin_s: float, end_s: float) -> dict[str, Rows]:
-        """Return, by stage, all rows that are kept, whatever the interval."""
+        """Return, by stage, all rows that are kept, whatever the interval; of faces those with known flow."""
         found = {name: rows for name, recent in self._recent.items() if (rows := recent.rows())}
+        if self._flow is not None and (faces := found.pop(FACES.name, None)) and FLOW.name in found:
+            complete = np.searchsorted(faces["time"], found[FLOW.name]["time"][-1], side="right")
+            if complete:
+                found[FACES.name] = {name: values[:complete] for name, values in faces.items()}
         if LOGMEL.name in found:
             floor = self._loudest + self.config.logmel.floor_db
             rows = found[LOGMEL.name]
@@ -167,25 +172,38 @@ class LiveStream:
     def _read_video(self) -> Iterator[float]:
         if self._faces is None:
             return
-        for rows in self._faces.run(self._pictures()):
-            self._recent[FACES.name].add({n: v for n, v in rows.items() if n != "frame"})
-            known = rows["time"]
-            if self._flow is not None:
-                flow = self._flow.push(rows)
-                known = np.zeros(0) if flow is None else flow["time"]
-                if flow is not None:
-                    self._recent[FLOW.name].add(flow)
-            if len(known):  # the flow of the newest frame needs the next one
-                yield float(known[-1])
-
-    def _pictures(self) -> Iterator[tuple[DecodedFrame, float]]:
+        grid: Grid[DecodedFrame] = Grid(self.config.faces.fps)
+        unseen_s = 0.0  # length of the audio since the newest video frame
         for item in self.reader:
             if isinstance(item, Picture):
+                unseen_s = 0.0
                 self._arrived.append((item.time_s, item.arrived))
                 self._keep(item)
-                yield item.frame, item.time_s
+                for shown in grid.push(item.frame, item.time_s):
+                    yield from self._add_faces(self._faces.push(*shown))
             else:
-                self._hear(item)
+                unseen_s += len(item.samples) / item.rate
+                goes_on = self._hear(item)
+                if goes_on and unseen_s > SILENT_S and not self.reader.frames_wait:
+                    self._arrived.append((item.time_s, time.monotonic()))
+                    yield self._mel_at  # the video does not go on; the audio does
+        for shown in grid.finish():
+            yield from self._add_faces(self._faces.push(*shown))
+        yield from self._add_faces(self._faces.finish())
+
+    def _add_faces(self, rows: Rows | None) -> Iterator[float]:
+        """Keep rows of the faces stage and compute their flow; yields the time of the newest complete row."""
+        if rows is None:
+            return
+        self._recent[FACES.name].add({n: v for n, v in rows.items() if n != "frame"})
+        known = rows["time"]
+        if self._flow is not None:
+            flow = self._flow.push(rows)
+            known = np.zeros(0) if flow is None else flow["time"]
+            if flow is not None:
+                self._recent[FLOW.name].add(flow)
+        if len(known):  # the flow of the newest frame needs the next one
+            yield float(known[-1])
 
     def _keep(self, picture: Picture) -> None:
         if self._kept is not None:
@@ -200,14 +218,15 @@ class LiveStream:
                     yield self._mel_at  # the audio has no new row, and `settled_pictures` has new frames
             else:
                 self._arrived.append((item.time_s, time.monotonic()))
-                before = self._mel_at
-                self._hear(item)
-                if self._mel_at > before:
+                if self._hear(item):
                     yield self._mel_at
 
-    def _hear(self, item: AudioPiece) -> None:
-        """Add audio to the log-mel; after a gap, or at another rate, start a new log-mel."""
-        config = self.config.logmel
+    def _hear(self, item: AudioPiece) -> bool:
+        """Add audio to the log-mel; after a gap, or at another rate, start a new log-mel.
+
+        Returns whether the log-mel goes on further than before.
+        """
+        config, before = self.config.logmel, self._mel_at
         goes_on = item.rate == self._rate and abs(item.time_s - self._audio_end) <= GAP_S
         if self._resampler is None or self._mel is None or not goes_on:
             self._rate = item.rate
@@ -218,9 +237,10 @@ class LiveStream:
         self._audio_end += len(item.samples) / item.rate
         rows = self._mel.push(self._resampler.push(item.samples))
         if not len(rows):
-            return
+            return self._mel_at > before
         time_s = self._mel_at + np.arange(len(rows)) * row_seconds(config)
         self._mel_at = float(time_s[-1]) + row_seconds(config)
         self._recent[LOGMEL.name].add({"logmel": rows, "time": time_s})
         self._loudest = max(self._loudest, float(rows.max()))
         self._history.add(rows)
+        return True

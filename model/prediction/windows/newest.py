@@ -13,7 +13,7 @@ from deiii.data.loader.stage_arrays import LEAST_DB
 from deiii.model.network.task import Task
 from deiii.model.prediction.result import Scorer
 from deiii.model.prediction.settings import stages_by_speaker
-from deiii.model.prediction.windows.moments import Job, Moment, Scored, moment_of
+from deiii.model.prediction.windows.moments import MARGIN_S, Job, Moment, Scored, moment_of
 from deiii.pipeline.streaming.live import LiveStream
 
 NEWEST_SLACK_S = 1e-4  # tolerance, so that a window contains the row at its end
@@ -44,6 +44,8 @@ def newest_moments(
     while source.advance():
         end = source.ready_s
         advanced()
+        # Before the next window, not only after it: the distance of the windows may be an hour.
+        source.forget(min(end, max(end, due) - window_s) - MARGIN_S)
         if end < due:
             continue
         job = Job(max(0.0, end - window_s), end + NEWEST_SLACK_S, 0)
@@ -53,7 +55,6 @@ def newest_moments(
         outputs = scorer(arrays, [(job.begin, job.end)], [set()], levels)
         found = moment_of(Scored(job, outputs, 0, arrays), task)
         delay = time.monotonic() - source.arrived(end)
-        source.forget(end - window_s - hop_s)
         due += hop_s * max(1, int((end - due) / hop_s) + 1)
         yield replace(found, time_s=end, end_s=end, delay_s=delay), arrays
 

@@ -145,6 +145,13 @@ def nothing_arrived(source: str, lost: str) -> LiveError:
     return LiveError(f"{words}; check with ffplay that it sends something")
 
 
+def cut_short(found_s: float, whole_s: float) -> str:
+    """Return why a recording on a server counts as cut short; empty where it ended near its stated length."""
+    if found_s >= whole_s - max(2.0, 0.1 * whole_s):  # many containers state a length that is estimated
+        return ""
+    return f"the connection ended {found_s:.1f} s after the beginning of a recording of {whole_s:.1f} s"
+
+
 def why(source: str, error: Exception) -> str:
     """Return why FFmpeg cannot open or read a source, and what to do about it."""
     network = source.lower().startswith(NETWORK)

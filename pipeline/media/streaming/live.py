@@ -34,6 +34,7 @@ from deiii.pipeline.media.streaming.address import (
     LiveError,
     address,
     cannot_open,
+    cut_short,
     nothing_arrived,
     shown,
 )
@@ -161,6 +162,11 @@ class LiveReader:
             yield item
         if self._error is not None:
             raise self._error
+
+    @property
+    def frames_wait(self) -> bool:
+        """Whether video frames arrived that are not taken yet."""
+        return self._waiting[Picture] > 0
 
     def _put(self, item: Picture | AudioPiece) -> None:
         kind, most = type(item), LATE_FRAMES if isinstance(item, Picture) else MAX_WAITING_AUDIO
@@ -332,7 +338,7 @@ class LiveReader:
         if self._stopped.is_set():
             return None
         if container.duration and self.address.is_network:
-            self.lost = _cut_short(latest_s, container.duration / av.time_base)
+            self.lost = cut_short(latest_s, container.duration / av.time_base)
         return None if recorded or forms & IN_PIECES else "the server ended it"
 
     def _put_video(self, frame: av.VideoFrame, views: Views, time_s: float, arrived: float) -> None:
@@ -341,10 +347,3 @@ class LiveReader:
         if time_s > self._last_s:
             self._last_s = time_s
             self._put(Picture(views.view(frame), time_s, arrived))
-
-
-def _cut_short(found_s: float, whole_s: float) -> str:
-    """Return why a recording on a server counts as cut short; empty where it ended near its stated length."""
-    if found_s >= whole_s - max(2.0, 0.1 * whole_s):  # many containers state a length that is estimated
-        return ""
-    return f"the connection ended {found_s:.1f} s after the beginning of a recording of {whole_s:.1f} s"

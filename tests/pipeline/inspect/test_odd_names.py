@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from deiii.__main__ import main
 from deiii.data.cache.outcomes import Status
+from deiii.data.cache.shards import ClipRow
+from deiii.data.config.schema import Config
+from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.files import MediaError, expand_folders
 from deiii.data.tools.atomic_files import write_json
+from deiii.pipeline.extract import Features
+from deiii.pipeline.inspect import clips
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.stages.shard import source_digest
 from tests.helpers.clipmaker import outcome_of
@@ -84,3 +90,30 @@ def test_a_name_that_is_not_utf8_is_printed_and_stored(tmp_path):
         assert done.returncode == 0 and done.stdout.startswith(b"caf"), done.stderr
     write_json(tmp_path / "a.json", {"file": name})
     assert (tmp_path / "a.json").read_bytes().decode("utf-8").count("udce9") == 1
+
+
+def test_no_clip_takes_the_file_of_another(tmp_path, monkeypatch):
+    """A clip with the name of the overview replaced it, and on macOS "A" the contact sheet of "a"."""
+    monkeypatch.setattr(clips, "describe_face", lambda features, config: "")
+    monkeypatch.setattr(clips, "draw_contact_sheet", lambda features, path, *words: path.write_text("sheet"))
+    (tmp_path / "worst.png").write_text("overview")
+    features = Features("nowhere/clip.mp4", {})
+    names = ["worst", "Worst", "a", "A"]
+    drawn = [(name, lambda: features) for name in names]
+    assert clips.draw_all(drawn, Config(), tmp_path, False, reserved=["worst"]) == []
+    assert (tmp_path / "worst.png").read_text() == "overview"
+    found = {path.stem.casefold() for path in tmp_path.iterdir()}
+    assert found == {"worst", "worst-2", "worst-3", "a", "a-2"}
+
+
+def test_the_overview_of_the_worst_clips_has_a_name_that_no_clip_has(tmp_path, monkeypatch):
+    clip = Clip("worst", "worst.mp4", "anna", "happy")
+    corpus = Corpus("table", str(tmp_path), ("happy",), (clip,))
+    index = SimpleNamespace(clips={"worst": ClipRow("worst", 0, 0, "no_face", "", 0.0, "")})
+    monkeypatch.setattr(clips, "read_indices", lambda *words: {"faces": index})
+    monkeypatch.setattr(clips, "read_cached", lambda *words: None)
+    monkeypatch.setattr(clips, "_overview", lambda *words: None)
+    taken = []
+    monkeypatch.setattr(clips, "draw_all", lambda *words, reserved: taken.extend(reserved))
+    clips.draw_worst(Config(), corpus, 1, tmp_path, False)
+    assert taken == ["worst"] and clips.OVERVIEW == "worst.png"

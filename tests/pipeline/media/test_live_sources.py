@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deiii.pipeline.media.streaming import live
-from deiii.pipeline.media.streaming.address import LiveError, address, is_live, shown
+from deiii.pipeline.media.streaming.address import LiveError, address, cut_short, is_live, shown
 from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
 from tests.helpers.clipmaker import level, numbered, tone, write
 from tests.helpers.gstreamer import gstreamer
@@ -180,7 +180,7 @@ def test_rtsp_recording_cut_before_its_end_is_told_and_not_begun_again(length_s,
     ],
 )
 def test_a_recording_that_ends_long_before_its_length_is_cut_short(found, whole, told):
-    assert (told in live._cut_short(found, whole)) and bool(told) == bool(live._cut_short(found, whole))
+    assert (told in cut_short(found, whole)) and bool(told) == bool(cut_short(found, whole))
 
 
 @pytest.mark.parametrize("cut", [None, 4000])

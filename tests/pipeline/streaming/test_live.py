@@ -46,7 +46,7 @@ def stand_in(*items, has_video=False):
     """A class in place of `LiveReader` that yields what a camera would send."""
 
     class Reader:
-        name, has_audio = "camera", True
+        name, has_audio, frames_wait = "camera", True, False
 
         def __init__(self, *words):
             self.has_video = has_video
@@ -91,3 +91,65 @@ def test_video_frames_do_not_wait_for_audio_that_has_ended(monkeypatch):
         drawn += [picture.time_s for picture in stream.settled_pictures()]
     assert most < 25 * (live.SILENT_S + 2) and stream.ready_s < 11
     assert drawn == [n / 25 for n in range(len(drawn))] and drawn[-1] > 37
+
+
+class Dark:
+    """A video frame without a face."""
+
+    shape = (120, 160)
+
+    def rgb(self, longest=None):
+        return np.zeros((*self.shape, 3), np.uint8)
+
+
+def frames_and_noise(seconds, *shown):
+    """Items of a source whose video, 25 frames per second, is there in the intervals ``shown`` alone."""
+    noise = np.random.default_rng(1)
+    for n in range(round(seconds * 25)):
+        if any(begin <= n / 25 < end for begin, end in shown):
+            yield Picture(Dark(), n / 25, 0.0)
+        if n % 5 == 0:
+            yield AudioPiece(noise.normal(0, 0.1, 3200).astype(np.float32), 16_000, n / 25)
+
+
+VIDEO_AND_AUDIO = {FACES.name, FLOW.name, LOGMEL.name}
+
+
+@pytest.mark.parametrize("fps", ["null", "10"])
+@pytest.mark.parametrize(
+    "shown",
+    [[(0, 2)], [(9, 12)], [(0, 2), (9, 12)], []],
+    ids=["ends early", "begins late", "stops for a while", "never begins"],
+)
+def test_audio_goes_on_where_the_video_does_not(shown, fps, monkeypatch):
+    """No prediction was made until the next video frame, and memory grew with the audio."""
+    monkeypatch.setattr(live, "LiveReader", stand_in(*frames_and_noise(12, *shown), has_video=True))
+    config = load_config("tiny", ["faces.detector=haar", "flow.method=dis", f"faces.fps={fps}"])
+    stream = live.LiveStream("camera", config, VIDEO_AND_AUDIO)
+    ready, most = [0.0], 0
+    while stream.advance():
+        ready.append(stream.ready_s)
+        arrays = stream.arrays(0.0, 99.0)
+        rows = [arrays[name]["time"] if name in arrays else [] for name in (FACES.name, FLOW.name)]
+        faces, flow = (np.array(time)[np.array(time) >= stream.ready_s - 1] for time in rows)
+        assert faces.tolist() == flow.tolist()  # a window has as many rows of both
+        most = max(most, len(arrays.get(LOGMEL.name, {}).get("time", ())))
+        stream.forget(stream.ready_s - 1)
+    assert ready == sorted(ready) and ready[-1] > 11.5
+    assert max(np.diff(ready)) < live.SILENT_S + 0.7
+    assert most < 100 * (live.SILENT_S + 2)
+    seen = [begin for begin, _ in shown if begin == 9]
+    assert not seen or arrays[FACES.name]["time"][-1] > 11.5
+
+
+def test_audio_does_not_pass_video_frames_that_wait(monkeypatch):
+    """Where the computation is slow, the audio of seconds is taken before the next video frame."""
+    reader = stand_in(*frames_and_noise(12, (0, 2), (9, 12)), has_video=True)
+    reader.frames_wait = True
+    monkeypatch.setattr(live, "LiveReader", reader)
+    config = load_config("tiny", ["faces.detector=haar", "flow.method=dis"])
+    stream = live.LiveStream("camera", config, VIDEO_AND_AUDIO)
+    ready = []
+    while stream.advance():
+        ready.append(stream.ready_s)
+    assert not any(2 < t < 9 for t in ready) and ready[-1] > 11.5
