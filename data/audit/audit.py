@@ -27,6 +27,7 @@ from deiii.data.audit.fingerprints import (
 )
 from deiii.data.audit.names import Facts, facts_of_clip
 from deiii.data.cache.stages import FACES, LOGMEL
+from deiii.data.corpora.clips import is_placeholder
 from deiii.data.corpora.protocol import PARTS, some
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
@@ -185,7 +186,7 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
             findings += _shared(one, parts[one], other, parts[other], prints or Prints())
     findings += _balance(parts)
     looked = [", ".join(f"{part}: {counted(len(parts[part]), 'clip')}" for part in PARTS if parts.get(part))]
-    nameless = sum(not facts.speaker for clips in parts.values() for facts in clips)
+    nameless = sum(not f.speaker or is_placeholder(f.speaker) for clips in parts.values() for f in clips)
     if nameless:
         looked.append(f"the speaker of {counted(nameless, 'clip')} is not known and was not compared")
     if prints is None:

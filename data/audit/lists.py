@@ -27,7 +27,7 @@ from deiii.data.corpora.files import clip_key
 from deiii.data.corpora.protocol import PARTS, Protocol, SplitError
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted, examples
-from deiii.data.tools.text.decoding import decode
+from deiii.data.tools.text.decoding import CHECK_LETTERS, GUESSED, decode
 from deiii.data.tools.text.part_names import part_of, part_of_folders
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".list", ".json", ".jsonl", ".scp")
@@ -141,7 +141,9 @@ def _protocol(
             raise SplitError(f"{root}: {where} no {' and no '.join(lacking)} part")
         parts.append({part: tuple(dict.fromkeys(folds[fold][part])) for part in PARTS if part in folds[fold]})
     given = all("val" in fold for fold in parts)
-    clips = len({c for fold in parts for names in fold.values() for c in names})
+    # Parts may use one name for several clips: MELD numbers the dialogues of each part from 0.
+    clips = max(sum(map(len, fold.values())) for fold in parts)
+    clips = max(clips, len({c for fold in parts for names in fold.values() for c in names}))
     return Protocol(
         name=name,
         about=f"{counted(len(parts), 'foreign fold')} of {counted(clips, 'clip')}",
@@ -187,8 +189,8 @@ def _entries(file: Path, root: Path, left_out: list[str]) -> list[Entry]:
             left_out.append(f"{relative} (no list: {error})")
             return []
         raise SplitError(f"{file} cannot be read as a list: {error}") from None
-    if encoding == "Windows-1252":
-        _log.warning("%s is not UTF-8 and was read as Windows-1252; check letters such as é and ü", file)
+    if encoding == GUESSED:
+        _log.warning(CHECK_LETTERS, file)
     # Where a column names parts, a row without one (holdout, unused) is in none, whatever the file's name.
     if any(part_of(row.part) for row in rows):
         part = None

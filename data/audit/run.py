@@ -186,6 +186,8 @@ def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureS
     except CorpusError as error:
         if config.corpus.labels != "acted":
             raise CorpusError(f"{error}. File names tell acted labels only: corpus.labels=acted") from None
+        if config.corpus.name in ("table", "pattern"):  # the corpus is named, and no list can replace it
+            raise
         made = corpus_of_names(protocol, config.corpus.name) if protocol is not None else None
         if made is None:
             raise CorpusError(

@@ -19,6 +19,8 @@ from deiii.data.tools.counts import counted
 SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female",
          "m": "male", "male": "male", "man": "male"}  # other words are unknown  # fmt: skip
 KNOWN_SEXES = ("female", "male")
+UNKNOWN = "unknown-"  # begin of the speaker's name that `deiii init` gives to a clip of an unknown speaker
+_PLACEHOLDER = re.compile(rf"{UNKNOWN}[0-9a-f]{{12}}")
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,21 @@ def readable_name(name: str, root: str | os.PathLike[str], table: str = "") -> s
     return folder if stem in ("clips", "table") else f"{stem} in {folder}"
 
 
+def is_placeholder(speaker: str) -> bool:
+    """Return whether a speaker's name is one that `deiii init` gave to a clip of an unknown speaker.
+
+    >>> is_placeholder("unknown-b0cad389abab"), is_placeholder("anna"), is_placeholder("unknown-hero")
+    (True, False, False)
+    """
+    return _PLACEHOLDER.fullmatch(speaker) is not None
+
+
 class CorpusError(ValueError):
     """The folder, table or labels of a corpus are not as expected; the message says what to do."""
+
+
+class FormError(CorpusError):
+    """A table has another form than deiii's, which `deiii init` can read."""
 
 
 class CorpusSettingError(CorpusError):

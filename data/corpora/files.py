@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -52,6 +53,16 @@ def root_folder(root: str, corpus: str, example: str) -> Path:
             f"there is {what} at {path.absolute()}"
         )
     return path
+
+
+def remedy_by_init(root: str | os.PathLike[str], table: str | os.PathLike[str]) -> str:
+    """Return the end of a message on a table in another form than deiii's: the command that reads it.
+
+    >>> remedy_by_init("/clips", "a b.csv")
+    "; `deiii init /clips --table 'a b.csv'` reads tables in other forms and writes one for deiii"
+    """
+    words = shlex.join([os.fspath(root), "--table", os.fspath(table)])
+    return f"; `deiii init {words}` reads tables in other forms and writes one for deiii"
 
 
 def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:

@@ -82,7 +82,7 @@ def scan(config: CorpusConfig) -> Corpus:
     if not clips:
         raise CorpusError(
             f"pattern: no path under {config.root} matches corpus.pattern={config.pattern}; "
-            f"{nothing_there(Path(config.root), paths)}"
+            f"{nothing_there(Path(config.root), paths)}{_suffix_hint(pattern, paths)}"
         )
     remedy = "change corpus.pattern or the names of the files, so that one person has one name"
     refuse_spellings("speakers", sorted({clip.speaker for clip in clips.values()}), remedy)
@@ -103,6 +103,13 @@ def scan(config: CorpusConfig) -> Corpus:
     names = tuple(name for name in classes if name)
     said = (*(f"label {note}" for note in notes), *unknown)
     return Corpus("pattern", str(root), names, tuple(clips[i] for i in sorted(clips)), notes=said)
+
+
+def _suffix_hint(pattern: re.Pattern[str], paths: Iterable[str]) -> str:
+    """Return what to do about a pattern that fits paths with their suffix alone, else an empty text."""
+    if not any(map(pattern.search, paths)):
+        return ""
+    return "; the pattern is searched for in the paths without their suffixes: remove the suffix from it"
 
 
 def _unknown_sexes(clips: Iterable[Clip]) -> list[str]:

@@ -43,6 +43,7 @@ from deiii.data.tools.counts import counted
 from deiii.data.tools.text.canonical_json import canonical_json
 
 FORMAT = "deiii-split-1"
+UNKNOWN_SPEAKERS = "some clips have unknown speakers, so one person may be in training and in test"
 LEAKS = "speakers or recordings of the test part may also be in training (split.leaks=allow)"
 
 

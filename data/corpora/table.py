@@ -24,8 +24,8 @@ from pathlib import Path
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.config.suggest import nearest
-from deiii.data.corpora.clips import KNOWN_SEXES, SEXES, Clip, Corpus, CorpusError
-from deiii.data.corpora.files import root_folder
+from deiii.data.corpora.clips import KNOWN_SEXES, SEXES, Clip, Corpus, CorpusError, FormError
+from deiii.data.corpora.files import remedy_by_init, root_folder
 from deiii.data.corpora.spelling import (
     MOST_NAMED,
     VARIANTS,
@@ -73,8 +73,8 @@ def scan(config: CorpusConfig, media: bool = True) -> Corpus:
         raise CorpusError(f"{table} has no rows below its header; a table looks like\n{EXAMPLE}")
     if media and not any(os.path.exists(root / clip.path) for clip in rows):
         raise CorpusError(
-            f"{table}: none of its files exists, first {root / rows[0].path}; "
-            "paths are relative to corpus.root"
+            f"{table}: none of its files exists, first {root / rows[0].path}; paths are relative to "
+            f"corpus.root and end with the suffix of the file{remedy_by_init(root, table)}"
         )
     try:
         for column in ("label", "speaker", "fold"):
@@ -156,18 +156,21 @@ def read_rows(table: Path, root: Root) -> Iterator[tuple[int, Clip, str]]:
                     )
                 clip = _row(cells, columns, root)
                 if clip.path in seen:
-                    hint = segment_hint(_names(header), table)
+                    hint = segment_hint(_names(header), table) or "; remove one of the two rows"
                     raise CorpusError(f"{clip.path} is named before, in row {seen[clip.path]}{hint}")
                 seen[clip.path] = reader.line_num
                 given = cells[columns["speaker"]]
                 yield reader.line_num, clip, "" if given == clip.speaker else given
         except UnicodeDecodeError as error:
-            raise CorpusError(f"{table} is not UTF-8 ({error.reason}); save it as CSV UTF-8") from None
+            why = f"{table} is not UTF-8 ({error.reason}); save it as CSV UTF-8"
+            raise CorpusError(f"{why}{remedy_by_init(root.given, table)}") from None
         except (csv.Error, CorpusError) as error:
             where, why = max(reader.line_num, 1), str(error)
             if where == 1 and isinstance(error, csv.Error):  # usual if the file has another separator
                 why = f"{error}; {SEPARATOR if _other_separator(table) else 'save the table as CSV UTF-8'}"
-            raise CorpusError(f"{table} row {where}: {why}") from None
+            form = isinstance(error, FormError) or SEPARATOR in why
+            hint = remedy_by_init(root.given, table) if form else ""
+            raise CorpusError(f"{table} row {where}: {why}{hint}") from None
 
 
 def attribute_ranges(clips: list[Clip], source: object = "table") -> dict[str, tuple[float, float]]:
@@ -222,12 +225,12 @@ class Root:
             normal = posixpath.normpath(text)
             base = next((b for b in (self.given, self.real) if normal.startswith(b.rstrip("/") + "/")), None)
             if base is None:
-                raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
+                raise FormError(f"path {text} lies outside corpus.root {self.given}")
             normal = posixpath.relpath(normal, base)
         else:
             normal = posixpath.normpath(text)
         if _DRIVE.match(normal):
-            raise CorpusError(f"path {text} lies outside corpus.root {self.given}")
+            raise FormError(f"path {text} lies outside corpus.root {self.given}")
         if normal in (".", "..") or normal.startswith("../"):
             raise CorpusError(f"path {text} does not name a file under corpus.root")
         folder, _, name = normal.rpartition("/")
@@ -256,9 +259,9 @@ def _other_separator(table: Path) -> bool:
 def _columns(header: list[str]) -> dict[str, int]:
     names = _names(header)
     if names[:1] and names[0].startswith("sep="):
-        raise CorpusError("the line sep= is for spreadsheets; remove it")
+        raise FormError("the line sep= is for spreadsheets; remove it")
     if len(names) == 1 and any(sign in header[0] for sign in SEPARATORS):
-        raise CorpusError(SEPARATOR)
+        raise FormError(SEPARATOR)
     if any("\0" in name for name in header) or "".join(header).startswith("PK\x03\x04"):
         raise CorpusError("this is not text in UTF-8; save the table as CSV UTF-8")
     for name in names:
@@ -269,7 +272,7 @@ def _columns(header: list[str]) -> dict[str, int]:
         if names.count(name) > 1:
             raise CorpusError(f"column {name!r} is there twice")
     if missing := [name for name in REQUIRED if name not in names]:
-        raise CorpusError(f"no column {', '.join(missing)}; a table looks like\n{EXAMPLE}")
+        raise FormError(f"no column {', '.join(missing)}; the first row is, for example, path,speaker,label")
     return {name: names.index(name) for name in COLUMNS if name in names}
 
 
@@ -278,9 +281,9 @@ def _row(cells: list[str], columns: dict[str, int], root: Root) -> Clip:
         raise CorpusError(f"{len(cells)} cells, too few for the header; quote cells that hold commas")
     cell = {name: clean(cells[index]) for name, index in columns.items() if name != "path"}
     cell["path"] = cells[columns["path"]].strip()
-    for name in ("path", "speaker"):
+    for name, remedy in (("path", ""), ("speaker", "; write one name per person")):
         if not cell[name]:
-            raise CorpusError(f"{name} is blank")
+            raise CorpusError(f"{name} is blank{remedy}")
     attributes = {name: _number(name, cell[name]) for name in ATTRIBUTES if cell.get(name)}
     if not cell["label"] and not attributes:
         raise CorpusError("label is blank and there are no attributes")
@@ -329,8 +332,8 @@ def _number(name: str, text: str) -> float:
             raise ValueError
         value = float(text)
     except ValueError:
-        hint = "; write decimals with a point" if "," in text else ""
-        raise CorpusError(f"{name} is {text!r}, not a number{hint}") from None
+        kind, hint = (FormError, "; write decimals with a point") if "," in text else (CorpusError, "")
+        raise kind(f"{name} is {text!r}, not a number{hint}") from None
     if not math.isfinite(value):
         raise CorpusError(f"{name} is {text}; leave the cell blank where there is no rating")
     return value

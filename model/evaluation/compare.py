@@ -19,14 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deiii.data.corpora.splits import LEAKS
 from deiii.data.tools.atomic_files import writable_folder, write_text
 from deiii.data.tools.counts import counted
 from deiii.data.tools.pictures import figure_text
 from deiii.model.evaluation.comparison_table import Row, as_csv, as_latex, as_text
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
-from deiii.model.evaluation.results import unfinished_training
+from deiii.model.evaluation.results import speaker_doubts, unfinished_training
 from deiii.model.intervals import (
     CCC_LIMITS,
     estimate,
@@ -73,7 +72,8 @@ class EvaluatedRun:
         classes = tuple(run.read_info(whole=True)["classes"])
         metrics = run.read_metrics()
         table = read_predictions(run.predictions, metrics)
-        leaks = f"{LEAKS}, so its figures may be too high" if metrics.get("leaks") else ""
+        doubts = speaker_doubts(metrics)
+        leaks = f"{doubts}, so its figures may be too high" if doubts else ""
         return cls(str(path), classes, table, unfinished_training(metrics), leaks)
 
     def select(self, clips: Sequence[str]) -> EvaluatedRun:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from deiii.data.corpora.splits import LEAKS
 from deiii.data.tools.atomic_files import writable_folder
 from deiii.data.tools.counts import counted
 from deiii.model.evaluation.compare import (
@@ -33,6 +32,7 @@ from deiii.model.evaluation.compare import (
 )
 from deiii.model.evaluation.comparison_table import Row
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
+from deiii.model.evaluation.results import speaker_doubts
 from deiii.model.file_names import CROSSVAL
 from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind, no_intervals
 from deiii.model.training.run_folder import RunError, RunFolder
@@ -47,14 +47,14 @@ class CrossValidation:
         run: the folder of one of its runs.
         folds: names of the test and of the validation speakers, keyed by fold.
         seeds: predictions of all folds, joined as those of one run, keyed by seed.
-        leaks: whether test speakers may have been in training (``split.leaks=allow``).
+        leaks: why test speakers may have been in training; empty if they were not.
     """
 
     name: str
     run: Path
     folds: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
     seeds: Mapping[int, EvaluatedRun]
-    leaks: bool = False
+    leaks: str = ""
 
     @classmethod
     def read(cls, path: str | Path) -> CrossValidation:
@@ -85,7 +85,7 @@ class CrossValidation:
         for seed in sorted({seed for _, seed, _ in runs}):
             own = [(fold, _predictions(RunFolder(run))) for fold, s, run in runs if s == seed]
             seeds[seed] = EvaluatedRun(str(path), classes, _joined(sorted(own, key=lambda pair: pair[0])))
-        return cls(str(path), runs[0][2], folds, seeds, bool(report.get("leaks")))
+        return cls(str(path), runs[0][2], folds, seeds, speaker_doubts(report))
 
 
 def is_crossval(path: str | Path) -> bool:
@@ -237,7 +237,7 @@ def _note(
         f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); "
         + (f"95 % {interval_kind(len(seeds), counts)}" if with_intervals else no_intervals(speakers))
     ]
-    words += [f"{cv.name}: {LEAKS}, so its figures may be too high" for cv in found if cv.leaks]
+    words += [f"{cv.name}: {cv.leaks}, so its figures may be too high" for cv in found if cv.leaks]
     for cv in found:
         others = sorted(set(cv.seeds) - set(seeds))
         if others:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from deiii.data.config.load import result_settings
-from deiii.data.corpora.splits import LEAKS
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
@@ -21,6 +20,7 @@ from deiii.model.calibration import brier, ece, nll, tempered
 from deiii.model.corpus_title import corpus_title
 from deiii.model.evaluation.figures import confusion_figure, layer_bars, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
+from deiii.model.evaluation.results import DOUBTS, speaker_doubts
 from deiii.model.evaluation.sections.layers import mean_weights
 from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind, kind_of_interval, no_intervals
 from deiii.model.metrics import (
@@ -69,8 +69,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     if layers := mean_weights(metrics.values()):
         result["layers"] = layers
         save_png(layer_bars(layers), base / "layers.png")
-    if any(own.get("leaks") for own in metrics.values()):
-        result["leaks"] = True
+    result |= {key: True for key in DOUBTS if any(own.get(key) for own in metrics.values())}
     again = [RunFolder(p).path.name for f, s, p in runs if metrics[f, s].get("evaluations", 1) > 1]
     if again:
         result["scored_again"] = again
@@ -118,7 +117,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "seed_ensemble": result.get("seed_ensemble"),
         "calibration": result.get("calibration"),
         "scored_again": result.get("scored_again", []),
-        "leaks": LEAKS if result.get("leaks") else "",
+        "leaks": speaker_doubts(result),
         "layers": result.get("layers", {}),
         "chosen": result.get("monitor") != "last",
         "interval": kind_of_interval(result),

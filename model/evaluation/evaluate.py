@@ -18,6 +18,7 @@ import torch
 
 from deiii.data.cache.identity import latest_corpus
 from deiii.data.config.schema import Config
+from deiii.data.corpora.clips import is_placeholder
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
@@ -267,6 +268,8 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
     }
     if scorer.split.leaks:
         metrics["leaks"] = True
+    if any(is_placeholder(name) for part in ("train", "val", "test") for name in split.speakers(part)):
+        metrics["unknown_speakers"] = True
     return metrics, test
 
 

@@ -17,7 +17,6 @@ from markupsafe import Markup
 
 from deiii.data.config.load import parse_stored
 from deiii.data.config.networks import described
-from deiii.data.corpora.splits import LEAKS
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_text
@@ -31,6 +30,7 @@ from deiii.model.evaluation.figures import (
     loss_curves,
     save_png,
 )
+from deiii.model.evaluation.results import speaker_doubts
 from deiii.model.evaluation.sections.calibration import calibration_figures, calibration_values
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.evaluation.sections.gaps import gap_values
@@ -79,7 +79,7 @@ def write_report(
         "members": metrics.get("members", ()),
         "member_rows": [(m["run"], m["seed"], m["epoch"]) for m in metrics.get("members", ())],
         "evaluations": metrics.get("evaluations", 1),
-        "leaks": LEAKS if metrics.get("leaks") else "",
+        "leaks": speaker_doubts(metrics),
         "training": metrics.get("training", {"finished": True}),
         "classes": info["classes"],
         "clips": {"unlabelled": 0, **metrics["clips"]["test"]},

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deiii.data.corpora.splits import LEAKS
+from deiii.data.corpora.splits import LEAKS, UNKNOWN_SPEAKERS
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.columns import padded, width_of
@@ -20,6 +20,9 @@ from deiii.model.intervals import CCC_LIMITS, kind_of_interval, no_intervals, sp
 from deiii.model.metrics import ccc, class_intervals, class_report, figure_names, guessing
 from deiii.model.network.task import Task
 from deiii.model.training.scoring import Predictions
+
+# By the key in stored figures: why the test speakers may not be new to the network.
+DOUBTS = {"leaks": LEAKS, "unknown_speakers": UNKNOWN_SPEAKERS}
 
 
 def count_clips(in_split: int, found: Predictions | None, task: Task) -> dict[str, int]:
@@ -136,13 +139,18 @@ def summary(metrics: dict[str, Any]) -> str:
     lines += calibration_lines(metrics.get("calibration", {}))
     lines += ceiling_lines(metrics.get("ceilings", {}))
     lines += hidden_lines(metrics)
-    if metrics.get("leaks"):
-        lines.append(f"{LEAKS}: the figures may be too high")
+    if words := speaker_doubts(metrics):
+        lines.append(f"{words}: the figures may be too high")
     if metrics.get("evaluations", 1) > 1:
         lines.append(f"the test speakers were scored {metrics['evaluations']} times")
     if words := unfinished_training(metrics):
         lines.append(words)
     return "\n".join(lines)
+
+
+def speaker_doubts(metrics: Mapping[str, Any]) -> str:
+    """Return why the test speakers of stored figures may not be new ones; empty if they are."""
+    return "; ".join(words for key, words in DOUBTS.items() if metrics.get(key))
 
 
 def hidden_lines(metrics: Mapping[str, Any]) -> list[str]:

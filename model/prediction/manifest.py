@@ -285,7 +285,8 @@ def test_scores(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
     Returns:
         each figure, and its interval as ``<figure>_ci``; ``interval``, the kind of the intervals; ``clips``
         and ``speakers`` that were scored; ``evaluations``, how often; ``leaks`` where test speakers or
-        recordings may also be in training. ``None`` without an evaluation.
+        recordings may also be in training; ``unknown_speakers`` where clips have unknown speakers. ``None``
+        without an evaluation.
     """
     if metrics is None:
         return None
@@ -297,7 +298,7 @@ def test_scores(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "clips": metrics["clips"]["test"]["scored"],
         "speakers": len(test["per_speaker"]),
         "evaluations": metrics.get("evaluations", 1),
-        **({"leaks": True} if metrics.get("leaks") else {}),
+        **{key: True for key in ("leaks", "unknown_speakers") if metrics.get(key)},
     }
 
 

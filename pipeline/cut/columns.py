@@ -78,6 +78,22 @@ def segment_columns(header: Sequence[str], needs_path: bool = True) -> Columns:
     return columns
 
 
+def unused_columns(header: Sequence[str], columns: Columns) -> list[str]:
+    """Return the names of the columns that are not used, without those of times in other forms.
+
+    Args:
+        header: names of the columns.
+        columns: the columns that are used, as `segment_columns` returned them.
+
+    >>> header = ["path", "start", "start_frame", "end", "sentiment"]
+    >>> unused_columns(header, segment_columns(header))
+    ['sentiment']
+    """
+    used = {number for number, _ in columns.values()}
+    times = {*BEGIN, *END, *LENGTH}
+    return [name for n, name in enumerate(header) if n not in used and name and not times & set(_words(name))]
+
+
 def _words(name: str) -> list[str]:
     """Return the words in the name of a column; ``starttime`` has two."""
     words = column_name(name).split("_")

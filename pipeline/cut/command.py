@@ -98,8 +98,9 @@ def _next(result: CutResult, out: Path) -> str:
     """Return the next command."""
     lacking = [name for name in ("speaker", "label") if name not in result.columns]
     if lacking:
+        them = "it" if len(lacking) == 1 else "them"
         return (
-            f"clips.csv has no column {' and no column '.join(lacking)}, which training needs: add it to "
+            f"clips.csv has no column {' and no column '.join(lacking)}, which training needs: add {them} to "
             "the table of segments and run the command again, which keeps the clips"
         )
     return f"next: deiii preprocess table tiny {shlex.quote(f'corpus.root={out}')}"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,17 @@ from pathlib import Path, PurePosixPath
 from deiii.data.corpora.files import AUDIO, VIDEO, corpus_files
 from deiii.data.tools.atomic_files import short_name
 from deiii.data.tools.counts import counted, examples
-from deiii.data.tools.text.decoding import DecodeError, decode
-from deiii.pipeline.cut.columns import EXAMPLE, KEPT, ColumnError, segment_columns
-from deiii.pipeline.init.foreign_table import Media
+from deiii.data.tools.text.decoding import CHECK_LETTERS, GUESSED, DecodeError, decode
+from deiii.pipeline.cut.columns import EXAMPLE, KEPT, ColumnError, segment_columns, unused_columns
+from deiii.pipeline.init.foreign_table import NUMBERS, Media, with_point
 from deiii.pipeline.init.found import InitError
 from deiii.pipeline.init.table_text import read_table
 
 SHORTEST_S = 0.02  # a segment of less than a video frame
 LATEST_S = 1e12  # a later time is no time; this also keeps sums and names finite
+MOST_UNUSED = 8  # columns that a warning names
 LONGEST_STEM = 160  # bytes of the recording's name that the names of its clips have
+_log = logging.getLogger(__name__)
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
 
 
@@ -40,7 +43,7 @@ class Segment:
         recording: path of the recording below the folder of recordings, with forward slashes; the path as
             the table has it if there is no such file.
         begin, end: s on the clock of the recording, whose earliest video frame or audio sample is at 0.
-        cells: the cells of the columns `KEPT` that the table has.
+        cells: the cells of the columns `KEPT` that the table has; a decimal comma of a value is a point.
     """
 
     row: int
@@ -85,7 +88,8 @@ def read_segments(table: Path, root: Path | None = None, recording: str | None =
     `deiii init`; begin and end (``start``, ``end_s``, ``t_start``, ``onset``, ELAN's ``Begin Time - ss.msec``
     and so on), or begin and duration, in s, or in ms if the name says so (``start_ms``); speaker, label,
     attributes, fold and sex. A table without header that has two or three columns, the first two of them
-    times, has begin, end and label, as Audacity exports them.
+    times, has begin, end and label, as Audacity exports them. Columns that are not used, and an encoding that
+    is a guess, are logged.
 
     Args:
         table: the table.
@@ -100,7 +104,8 @@ def read_segments(table: Path, root: Path | None = None, recording: str | None =
     """
     folder = (root or table.parent).resolve()
     try:
-        rows = read_table(decode(table.read_bytes())[0])
+        text, encoding = decode(table.read_bytes())
+        rows = read_table(text)
         header = _audacity_header(rows[0])
         columns = segment_columns(header or rows[0], recording is None)
         find = _finder(folder, recording)
@@ -113,6 +118,10 @@ def read_segments(table: Path, root: Path | None = None, recording: str | None =
         raise SegmentError(f"{table}: {error}") from None
     if not found:
         raise SegmentError(f"{table} has no rows below its header; a table of segments looks like\n{EXAMPLE}")
+    if encoding == GUESSED:
+        _log.warning(CHECK_LETTERS, table)
+    if unused := unused_columns(header or rows[0], columns):
+        _log.warning("%s: columns not used: %s", table, examples(unused, MOST_UNUSED))
     return found
 
 
@@ -195,7 +204,9 @@ def _segment(
             f"row {at}: the segment from {begin:g} to {end:g} s is shorter than {SHORTEST_S:g} s; correct or "
             "remove it"
         )
-    return Segment(at, path, begin, end, {name: cell[name] for name in KEPT if name in cell})
+    kept = {name: cell[name] for name in KEPT if name in cell}
+    kept |= {name: with_point(kept[name]) for name in NUMBERS if name in kept}
+    return Segment(at, path, begin, end, kept)
 
 
 def _check_names(segments: Sequence[Segment]) -> None:

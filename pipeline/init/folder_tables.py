@@ -102,7 +102,7 @@ def best_table(tables: Tables, media: Media) -> Found | None:
                     "correct the tables, or name what to use: --table FILE or --layout"
                 )
     own = {note for table in parts for note in not_listed(found[table].rows, media)}
-    notes = [note for table in parts for note in found[table].notes if note not in own]
+    notes = list(dict.fromkeys(note for table in parts for note in found[table].notes if note not in own))
     notes += not_listed(tuple(rows.values()), media)
     notes.append(
         f"{names} were joined: deiii divides the corpus itself, by speaker; "

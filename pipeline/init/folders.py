@@ -33,6 +33,8 @@ NO_PERSON = re.compile(
     r"[-_ ]?\d*",
     re.IGNORECASE,
 )
+NUMBERED = re.compile(r"([^\W\d_]+)[-_ ]?\d+")
+KINDS = frozenset({"class", "klasse", "label", "emotion", "emo", "category", "cluster", "group"})  # of labels
 MOST_UNFIT = 0.2  # share of recordings that may lie elsewhere than in the layout
 REMEDY = (
     "name the layout with --layout, e.g. --layout speaker/label/clip, --layout label/speaker/clip or "
@@ -205,7 +207,7 @@ def _label(
         ]
         if not named and found:
             return Place(part=found[0]), ""
-    if not named and len(varied) == 1 and _share(folders[varied[0]], SPEAKER.fullmatch) < 0.9:
+    if not named and len(varied) == 1 and not _numbers_persons(folders[varied[0]]):
         return Place(level=varied[0]), _few_are_emotions(folders, varied[0], parts)
     if not named and len(varied) == 2:
         persons = [level for level in varied if _share(folders[level], SPEAKER.fullmatch) >= 0.9]
@@ -214,6 +216,15 @@ def _label(
             return Place(level=other), _few_are_emotions(folders, other, parts)
     shown = examples(paths, 2)
     raise InitError(f"it is not clear which part of the paths is the label, as in {shown}; {REMEDY}")
+
+
+def _numbers_persons(words: list[str]) -> bool:
+    """Return whether names of folders number persons: ``s01``, or one word of any language with numbers."""
+    if _share(words, SPEAKER.fullmatch) >= 0.9:
+        return True
+    found = [NUMBERED.fullmatch(word) for word in words]
+    before = {match[1].casefold() for match in found if match}
+    return all(found) and len(before) == 1 and not before & KINDS
 
 
 def _few_are_emotions(folders: dict[int, list[str]], chosen: int, parts: list[int]) -> str:

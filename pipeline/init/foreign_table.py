@@ -11,7 +11,7 @@ from pathlib import Path
 from deiii.data.corpora.spelling import segment_hint
 from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.text.column_names import column_name
-from deiii.data.tools.text.decoding import DecodeError, decode
+from deiii.data.tools.text.decoding import CHECK_LETTERS, GUESSED, DecodeError, decode
 from deiii.data.tools.text.meld_names import with_meld_names
 from deiii.data.tools.text.part_names import part_of
 from deiii.pipeline.init.found import Found, InitError, Row
@@ -55,7 +55,8 @@ def read_foreign(table: Path, media: Media) -> Found:
         columns, start = _columns(rows, media, folder)
     except (InitError, DecodeError, csv.Error) as error:
         kind = ColumnError if isinstance(error, ColumnError) else InitError
-        raise kind(f"{table}: {error}") from None
+        cut = segment_hint(map(column_name, rows[0]), table) if kind is ColumnError else ""
+        raise kind(f"{table}: {error}{cut}") from None
     try:
         hint = segment_hint(map(column_name, rows[0]), table) if start else ""
         width = len(rows[0]) if start else None
@@ -68,8 +69,8 @@ def read_foreign(table: Path, media: Media) -> Found:
     how = (
         f"table {table}" + (f" ({encoding})" if encoding != "UTF-8" else "") + (f": {words}" if words else "")
     )
-    if encoding == "Windows-1252":
-        notes.insert(0, f"{table} is not UTF-8 and was read as Windows-1252; check letters such as é and ü")
+    if encoding == GUESSED:
+        notes.insert(0, CHECK_LETTERS % table)
     return Found(how, tuple(made), notes=tuple(notes), sources=(table,))
 
 
@@ -115,7 +116,7 @@ def _holds_media(rows: list[list[str]], number: int, media: Media, folder: str) 
 def _holds_numbers(rows: list[list[str]], number: int) -> bool:
     """Return whether at least half of the cells that are not blank are numbers, and one is."""
     cells = [row[number] for row in rows if number < len(row) and row[number]]
-    return 2 * sum(_NUMBER.fullmatch(_number(cell)) is not None for cell in cells) >= len(cells) > 0
+    return 2 * sum(_NUMBER.fullmatch(with_point(cell)) is not None for cell in cells) >= len(cells) > 0
 
 
 def _is_media(cell: str, media: Media, folder: str) -> bool:
@@ -158,7 +159,8 @@ def _by_content(rows: list[list[str]], media: Media, folder: str) -> dict[str, t
 def _unused(rows: list[list[str]], used: set[int], table: Path) -> list[str]:
     """Return notes on the columns of a table with a header that are not used."""
     others = [n for n, name in enumerate(rows[0]) if n not in used and name]
-    parts = [n for n in others if all(part_of(row[n]) for row in rows[1:] if len(row) > n)]
+    cells = {n: [row[n] for row in rows[1:] if len(row) > n] for n in others}
+    parts = [n for n in others if cells[n] and all(map(part_of, cells[n]))]
     notes = [
         f"the column {rows[0][n]!r} divides the clips and is not used: deiii divides the corpus itself, by "
         f"speaker; `deiii splits import {shlex.quote(str(table))}` keeps its parts"
@@ -212,7 +214,7 @@ def _rows(
         if path is None:
             absent.append(cell["path"])
             path = cell["path"]
-        more = {name: _number(cell[name]) for name in NUMBERS if cell.get(name)}
+        more = {name: with_point(cell[name]) for name in NUMBERS if cell.get(name)}
         more |= {name: cell[name] for name in ("fold", "sex") if cell.get(name)}
         row = Row(path, cell.get("speaker", ""), cell.get("label", ""), more)
         if path in made:
@@ -242,5 +244,10 @@ def not_listed(rows: Sequence[Row], media: Media) -> list[str]:
     return [words] if left else []
 
 
-def _number(text: str) -> str:
+def with_point(text: str) -> str:
+    """Return a number that has a decimal comma with a point; any other text as it is.
+
+    >>> with_point("-0,5"), with_point("1,000,000"), with_point("a,b")
+    ('-0.5', '1,000,000', 'a,b')
+    """
     return text.replace(",", ".") if _COMMA.fullmatch(text) else text

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from deiii.data.corpora.clips import UNKNOWN
 from deiii.data.corpora.spelling import is_unknown_speaker
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.printable import printable_name
 
-UNKNOWN = "unknown-"
 NO_SPEAKER = (
     "the speaker of a clip is not known, so each clip counts as a speaker of its own: one person's clips may "
     "be both trained on and tested on, and the scores are then too high for people that the network has not "

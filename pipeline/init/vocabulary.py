@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from deiii.data.tools.text.column_names import IDS, PATHS
 
 # Names of emotions in folders, tables and file names: the words of published corpora, and their short forms.
+# Without accents: `is_emotion` compares colère, and Ärger as aerger, with these.
 EMOTIONS = frozenset(
     """
     neutral neu neutrality calm cal happy hap happiness joy joyful amused amusement sad sadness angry anger
@@ -17,8 +19,11 @@ EMOTIONS = frozenset(
     freude wut aerger trauer angst ekel langeweile ueberraschung traurig froh wuetend
     alegria tristeza enojo ira miedo asco sorpresa joie tristesse colere peur degout neutre
     felicidade raiva medo nojo gioia rabbia paura disgusto sorpresa
+    surpresa triste feliz neutro felicidad tristezza neutrale
+    mutluluk mutlu uzuntu uzgun ofke ofkeli korku tiksinti igrenme saskinlik notr
     """.split()
 )
+_MARKS = re.compile(r"[\u0300-\u036f]")  # accents of letters that were decomposed
 SHORT_FORMS = frozenset("an ha sa di fe su ne hp sd ag fr sp dg".split())
 # s1, spk-03, speaker12, Actor_01, subject 4, F07, id10270
 SPEAKER = re.compile(
@@ -53,6 +58,13 @@ def is_emotion(word: str, short: bool = False) -> bool:
 
     >>> is_emotion("Angry"), is_emotion("OAF_angry"), is_emotion("an", short=True)
     (True, False, True)
+    >>> is_emotion("Colère"), is_emotion("Überraschung"), is_emotion("Şaşkınlık")
+    (True, True, True)
     """
-    plain = re.sub(r"[^a-z]+", "_", word.casefold()).strip("_")
-    return plain in EMOTIONS or (short and plain in SHORT_FORMS)
+    letters = unicodedata.normalize("NFKD", word.casefold().replace("ı", "i"))
+    for umlaut in ("", "e"):  # ü as u, and as ue
+        plain = _MARKS.sub("", letters.replace("\u0308", umlaut))
+        plain = re.sub(r"[^a-z]+", "_", plain).strip("_")
+        if plain in EMOTIONS or (short and plain in SHORT_FORMS):
+            return True
+    return False

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deiii.data.config.load import find_config, load_config
 from deiii.data.corpora.clips import Corpus, CorpusError
-from deiii.data.corpora.files import AUDIO
+from deiii.data.corpora.files import AUDIO, remedy_by_init
 from deiii.data.corpora.protocol import SplitError
 from deiii.data.corpora.scan import scan
 from deiii.data.corpora.splits import make_split, number_of_folds
@@ -71,6 +71,9 @@ def write(found: Found, folder: Path, config: Path, preset: str, force: bool = F
         if table is not None:
             write_text(trial_table, text)
         corpus = _scan(found, config, root, trial_table if table else None, preset, Path(trial))
+    if table is not None:  # notes name the file that remains
+        notes = tuple(note.replace(str(trial_table), str(table)) for note in corpus.notes)
+        corpus = replace(corpus, notes=notes)
     settings = _settings(found, corpus, config, root, table, preset)
     writable_folder(config.parent)
     with atomic_path(config) as unfinished:  # so that a disk without room for both files gets neither
@@ -109,7 +112,10 @@ def _scan(found: Found, config: Path, root: Path, table: Path | None, preset: st
     try:
         return scan(load_config(path).corpus)
     except CorpusError as error:
-        words = str(error).replace(str(table), f"the table made of {found.how}") if table else str(error)
+        words = str(error)
+        if table:
+            words = words.replace(remedy_by_init(root, table), "")  # that is this command
+            words = words.replace(str(table), f"the table made of {found.how}")
         raise InitError(f"deiii refuses this corpus: {words}") from None
 
 

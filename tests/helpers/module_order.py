@@ -224,7 +224,8 @@ ORDER = {
     "model/evaluation": [
         "comparison_table figures predictions",
         "sections",
-        "crossval_report report results",
+        "results",
+        "crossval_report report",
         "evaluate",
         "compare ensemble",
         "compare_crossval",

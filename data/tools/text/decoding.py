@@ -15,6 +15,10 @@ MARKS = (  # UTF-32's little-endian mark begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
+GUESSED = "Windows-1252"  # the name of the encoding that `decode` assumes where no other fits
+CHECK_LETTERS = (
+    "%s is not UTF-8 and was read as Windows-1252; check letters such as é and ü, or save it as CSV UTF-8"
+)
 BINARY = (  # first bytes of files that people take for tables
     (b"PK\x03\x04", "an Excel or OpenDocument workbook, or another ZIP file; save its sheet as CSV UTF-8"),
     (b"\xd0\xcf\x11\xe0", "a workbook of old versions of Excel; save its sheet as CSV UTF-8"),
@@ -50,7 +54,7 @@ def decode(data: bytes) -> tuple[str, str]:
     try:
         return data.decode("utf-8"), "UTF-8"
     except UnicodeDecodeError:
-        return _strict(data, "cp1252", "Windows-1252"), "Windows-1252"
+        return _strict(data, "cp1252", GUESSED), GUESSED
 
 
 def _strict(data: bytes, codec: str, name: str) -> str:

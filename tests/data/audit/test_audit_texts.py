@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from deiii.data.audit.audit import Prints, audit_parts
 from deiii.data.audit.names import Facts
+from deiii.data.audit.run import audit
+from deiii.data.config.load import load_config
+from deiii.data.corpora.clips import CorpusError
 from tests.data.audit.test_audit import A, B, facts, melody, of
 
 
@@ -23,3 +27,11 @@ def test_one_sex_is_told_of_those_whose_sex_is_known():
     (some_known,) = audit_parts({"train": A, "test": [*women, Facts("7", "7", "gil")]}).findings
     assert all_known.text == "all test speakers are women"
     assert some_known.text == "all test speakers whose sex is known are women"
+
+
+def test_a_defect_of_a_table_is_the_only_thing_that_is_said(tmp_path):
+    """The message went on about file names of published corpora, after "did you mean 'fold'?."."""
+    (tmp_path / "clips.csv").write_text("path,speaker,label,folds\na.mp4,anna,happy,1\n", encoding="utf-8")
+    config = load_config("table", [f"corpus.root={tmp_path}"])
+    with pytest.raises(CorpusError, match=r"unknown column 'folds'; did you mean 'fold'\?$"):
+        list(audit("speakers", config))

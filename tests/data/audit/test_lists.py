@@ -163,3 +163,19 @@ def test_blanks_in_names_of_a_list_without_separators(tmp_path):
 def test_a_row_whose_cell_names_no_part_is_not_in_the_part_of_the_files_name(tmp_path):
     write(tmp_path / "test_list.csv", "path,split\na.wav,train\nb.wav,test\nc.wav,holdout\nd.wav,\n")
     assert read_lists(tmp_path / "test_list.csv").parts[0]["test"] == ("b.wav",)
+
+
+def test_clips_of_the_same_name_in_several_parts_are_counted(tmp_path):
+    """MELD numbers the dialogues of each part from 0."""
+    for part, count in (("train", 4), ("dev", 2), ("test", 3)):
+        write(tmp_path / f"{part}.csv", "path\n" + "".join(f"dia{n}_utt0.mp4\n" for n in range(count)))
+    assert read_lists(tmp_path, "meld").about == "1 foreign fold of 9 clips"
+
+
+def test_clips_of_several_folds_are_counted_once(tmp_path):
+    for fold in (1, 2):
+        write(tmp_path / f"fold{fold}" / "train.csv", "path\n" + "".join(f"{fold}{n}.wav\n" for n in "abc"))
+        write(
+            tmp_path / f"fold{fold}" / "test.csv", "path\n" + "".join(f"{3 - fold}{n}.wav\n" for n in "abc")
+        )
+    assert read_lists(tmp_path, "p").about == "2 foreign folds of 6 clips"

@@ -214,3 +214,14 @@ def test_codes_that_leave_everything_out_are_the_reason_given(tmp_path):
     )
     with pytest.raises(CorpusError, match="leaves out 1 file under .*all that match"):
         scan(config)
+
+
+@pytest.mark.parametrize("end", [r"\.mp4$", ".mp4"])
+def test_a_pattern_with_the_suffix_is_told_from_one_that_does_not_match(tmp_path, end):
+    (tmp_path / "s1_happy.mp4").touch()
+    words = r"(?P<speaker>s\d)_(?P<label>[a-z]+)"
+    with pytest.raises(CorpusError, match="remove the suffix from it"):
+        scan(CorpusConfig(name="pattern", root=str(tmp_path), pattern=words + end))
+    with pytest.raises(CorpusError) as other:
+        scan(CorpusConfig(name="pattern", root=str(tmp_path), pattern="x" + words + end))
+    assert "remove the suffix" not in str(other.value)

@@ -63,12 +63,12 @@ def test_spreadsheet_spellings(root, encoding, end):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a/one.mp4,,happy", "row 2: speaker is blank"),
+        ("a/one.mp4,,happy", "row 2: speaker is blank; write one name per person"),
         ("a/one.mp4, ,happy", "row 2: speaker is blank"),
         (",anna,happy", "row 2: path is blank"),
         ("a/one.mp4,anna,", "row 2: label is blank"),
         ("a/one.mp4,anna", "row 2: 2 cells"),
-        ("a/one.mp4,anna,happy\na/one.mp4,bea,sad", "row 3: a/one.mp4 is named before, in row 2"),
+        ("a/one.mp4,anna,happy\na/one.mp4,bea,sad", "row 3: a/one.mp4 is named before, in row 2; remove one"),
         ("a/one.mp4,anna,happy\n./a//one.mp4,bea,sad", "row 3: a/one.mp4 is named before, in row 2"),
         ("a/one.mp4,anna,happy\nb.mp4,Anna,sad", r"'anna' \(row 2\) and 'Anna' \(row 3\) differ in spelling"),
         ("../one.mp4,anna,happy", "row 2: path"),

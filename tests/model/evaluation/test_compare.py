@@ -214,11 +214,15 @@ def test_the_note_names_the_intervals_that_were_computed(tmp_path, speakers, dro
     assert (low == "") == (speakers == 2)
 
 
-def test_a_run_whose_test_speakers_may_have_been_in_training_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("leaks", "split.leaks=allow"), ("unknown_speakers", "some clips have unknown speakers")],
+)
+def test_a_run_whose_test_speakers_may_have_been_in_training_is_named(tmp_path, key, words):
     for name in ("one", "two"):
         run_folder(tmp_path / name, 1, 0.2)
     assert "training" not in compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
-    (tmp_path / "two/metrics.json").write_text('{"leaks": true}')
+    (tmp_path / "two/metrics.json").write_text(f'{{"{key}": true}}')
     text = compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
-    (line,) = (line for line in text.splitlines() if "split.leaks=allow" in line)
+    (line,) = (line for line in text.splitlines() if words in line)
     assert line.startswith(f"{tmp_path / 'two'}: ") and line.endswith("so its figures may be too high")

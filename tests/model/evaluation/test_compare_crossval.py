@@ -190,3 +190,12 @@ def test_the_note_names_unequal_counts_and_test_speakers_of_the_training(tmp_pat
         kept = [row for row in rows[1:] if row.startswith("s0/") or row.split(",")[0][2:] in ("/0", "/1")]
         path.write_text("".join([rows[0], *kept]))
     assert "(may be too narrow: a few of the 9 speakers" in compare_crossvals(names, tmp_path / "out")
+
+
+def test_the_note_names_unknown_speakers(tmp_path):
+    for name in ("one", "two"):
+        crossed(
+            tmp_path / name, 0.3, seeds=(0, 1, 2), change=lambda report: report.update(unknown_speakers=True)
+        )
+    text = compare_crossvals([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    assert text.count("some clips have unknown speakers") == 2

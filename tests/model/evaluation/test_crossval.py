@@ -250,6 +250,17 @@ def test_the_report_says_where_speakers_may_be_in_two_parts(crossed, tmp_path):
     assert "may also be in training (split.leaks=allow), so the figures may be too high" in page
 
 
+def test_the_report_says_where_speakers_are_unknown(crossed, tmp_path):
+    def unknown(metrics, rows):
+        metrics["unknown_speakers"] = True
+        return rows
+
+    found, page = report_again(crossed, tmp_path / "unknown", unknown)
+    assert found["unknown_speakers"] is True and "leaks" not in found
+    assert "No speaker is in two parts" not in page
+    assert "Some clips have unknown speakers, so one person may be in training and in test, so the" in page
+
+
 def test_the_report_says_where_a_few_speakers_have_most_of_the_clips(crossed, tmp_path):
     def unequal(metrics, rows):
         """Twenty clips of the first speaker for each of another one."""

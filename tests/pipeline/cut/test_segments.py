@@ -155,3 +155,27 @@ def test_clips_of_a_recording_with_a_long_name_have_shorter_names(folder):
     (folder / f"{name}.mp4").write_bytes(b"x")
     (found,) = read(folder, f"path,start,end\n{name}.mp4,1,2\n")
     assert found.name == f"{'ü' * 80}_0001000-0002000"
+
+
+def test_values_with_a_decimal_comma_get_a_point(folder):
+    """The table of the clips had the comma, and `deiii preprocess` refused it."""
+    text = "path;start;end;label;valence;arousal\ntalk;0,5;1,5;a,b;-0,25;\ntalk;2;3;1,5;3;1,75\n"
+    first, second = read(folder, text)
+    assert (first.begin, first.end) == (0.5, 1.5)
+    assert dict(first.cells) == {"label": "a,b", "valence": "-0.25", "arousal": ""}
+    assert dict(second.cells) == {"label": "1,5", "valence": "3", "arousal": "1.75"}
+
+
+def test_what_is_not_used_or_uncertain_is_logged(folder, caplog):
+    assert read(folder, "video,start,end,label,sentiment,ASR\ntalk,0,1,a,2,0\n")
+    (record,) = caplog.records
+    assert record.getMessage() == f"{folder / 'segments.csv'}: columns not used: sentiment, ASR"
+    caplog.clear()
+    assert read(folder, "video,start,end,label\ntalk,0,1,Öfke\n", "cp1254")[0].cells["label"] == "Öfke"
+    (record,) = caplog.records
+    assert "is not UTF-8 and was read as Windows-1252; check letters" in record.getMessage()
+    caplog.clear()
+    for text in ("video,start,end,label\ntalk,0,1,Öfke\n", "0.5\t1.5\thappy\n"):
+        assert read(folder, text, **({} if "video" in text else {"recording": "talk.mp4"}))
+    assert read(folder, ELAN, recording="talk.mp4")
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == ["columns not used: Tier"]
