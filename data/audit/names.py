@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from deiii.data.corpora import crema_d, msp_improv, ravdess
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.files import clip_key
 from deiii.data.corpora.protocol import Protocol
+from deiii.data.corpora.published import crema_d, msp_improv, ravdess
 
 
 @dataclass(frozen=True)

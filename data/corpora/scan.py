@@ -24,9 +24,9 @@ from deiii.data.tools.atomic_files import short_name
 # Modules by name, imported on first use: a scan of RAVDESS does not need the code of the synthetic corpus.
 ADAPTERS = {
     "synthetic": "deiii.data.corpora.synthetic",
-    "ravdess": "deiii.data.corpora.ravdess",
-    "crema_d": "deiii.data.corpora.crema_d",
-    "msp_improv": "deiii.data.corpora.msp_improv",
+    "ravdess": "deiii.data.corpora.published.ravdess",
+    "crema_d": "deiii.data.corpora.published.crema_d",
+    "msp_improv": "deiii.data.corpora.published.msp_improv",
     "table": "deiii.data.corpora.table",
     "pattern": "deiii.data.corpora.pattern",
 }

@@ -11,7 +11,7 @@ from deiii.data.audit.names import PATTERNS
 from deiii.data.config.load import find_config, shipped_configs
 from deiii.data.config.strict_yaml import read_yaml
 from deiii.data.corpora.pattern import compile_pattern
-from deiii.data.corpora.ravdess import CHANNELS, MODALITIES, parse_name
+from deiii.data.corpora.published.ravdess import CHANNELS, MODALITIES, parse_name
 from deiii.data.tools.counts import counted
 from deiii.pipeline.init.found import Found
 

@@ -59,9 +59,10 @@ ORDER = {
         "differences files spelling synthetic",
         "protocol targets",
         "splits",
-        "crema_d msp_improv pattern ravdess table",
+        "pattern published table",
         "scan",
     ],
+    "data/corpora/published": ["crema_d msp_improv ravdess"],
     "data/corpora/targets": ["classes"],
     "data/corpora/synthetic": ["tasks write", "plan skin", "face voice", "motion make", "__init__"],
     "data/encoders": [

@@ -9,7 +9,7 @@ import pytest
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import CorpusError
-from deiii.data.corpora.crema_d import BROKEN, CLASSES
+from deiii.data.corpora.published.crema_d import BROKEN, CLASSES
 from deiii.data.corpora.scan import scan
 from tests.helpers.layouts import place
 

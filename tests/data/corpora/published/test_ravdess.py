@@ -9,7 +9,7 @@ import pytest
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import CorpusError
-from deiii.data.corpora.ravdess import CLASSES, parse_name
+from deiii.data.corpora.published.ravdess import CLASSES, parse_name
 from deiii.data.corpora.scan import scan
 from tests.helpers.layouts import decodes, media_bytes, place
 
