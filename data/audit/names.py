@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.files import clip_key
 from deiii.data.corpora.protocol import Protocol
-from deiii.data.corpora.published import crema_d, msp_improv, ravdess
+from deiii.data.corpora.published import crema_d, iemocap, msp_improv, ravdess
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,18 @@ _RAVDESS = re.compile(
 _MSP_IMPROV = re.compile(
     r"(?P<sentence>S\d\d)(?P<label>[AHNS])-(?P<speaker>[FM]\d\d)-[PRST]-[FM]{2}\d{2,3}", re.I
 )
-PATTERNS = {"crema_d": _CREMA_D, "ravdess": _RAVDESS, "msp_improv": _MSP_IMPROV}
+# Only scripts are read by several actors. The names have no class.
+_IEMOCAP = re.compile(
+    r"Ses(?P<speaker>\d\d)[FM]_(?:impro\d\d[a-z]?|(?P<sentence>script\d\d[a-z]?(?:_\d[a-z]?)?))"
+    r"_(?P<sex>[FM])\d{3}(?P<label>)"
+)
+PATTERNS = {"crema_d": _CREMA_D, "ravdess": _RAVDESS, "msp_improv": _MSP_IMPROV, "iemocap": _IEMOCAP}
 # By corpus: the class that a code in a file name stands for.
 CLASSES = {
     "crema_d": {code: crema_d.LETTERS[letter] for code, letter in crema_d.CODES.items()},
     "ravdess": {f"{number:02d}": name for number, name in enumerate(ravdess.CLASSES, 1)},
     "msp_improv": msp_improv.LETTERS,
+    "iemocap": iemocap.CODES,
 }
 
 
@@ -84,7 +90,11 @@ def facts_of(name: str, corpus: str) -> Facts:
         speaker = f"actor-{speaker}"
     elif corpus == "msp_improv":
         sex = {"F": "female", "M": "male"}[speaker[0]]
-    return Facts(name, clip_key(name), speaker, found["sentence"].upper(), found["label"].upper(), sex)
+    elif corpus == "iemocap":
+        sex = {"F": "female", "M": "male"}[found["sex"]]
+        speaker = f"Ses{speaker}{found['sex']}"
+    sentence = (found["sentence"] or "").upper()
+    return Facts(name, clip_key(name), speaker, sentence, found["label"].upper(), sex)
 
 
 def sex_of(clip: Clip, corpus: str) -> str:

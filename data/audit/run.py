@@ -192,7 +192,7 @@ def _corpus(config: Config, protocol: Protocol | None) -> tuple[Corpus, FeatureS
         if made is None:
             raise CorpusError(
                 f"{error}. Without the corpus, an audit needs lists of clips whose names tell the speaker "
-                "(crema_d, ravdess, msp_improv)"
+                "(crema_d, ravdess, msp_improv, iemocap)"
             ) from None
         corpus = made
     return map_classes(corpus, config.corpus.classes), None

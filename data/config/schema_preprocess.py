@@ -36,7 +36,7 @@ class CorpusConfig:
     name: str = opt(
         "synthetic",
         "Adapter that reads the corpus.",
-        choices=("synthetic", "ravdess", "crema_d", "msp_improv", "table", "pattern"),
+        choices=("synthetic", "ravdess", "crema_d", "msp_improv", "iemocap", "table", "pattern"),
         group=CORPORA,
     )
     root: str = opt("raw/synthetic", "Folder that holds the corpus.", path=True)

@@ -27,6 +27,7 @@ ADAPTERS = {
     "ravdess": "deiii.data.corpora.published.ravdess",
     "crema_d": "deiii.data.corpora.published.crema_d",
     "msp_improv": "deiii.data.corpora.published.msp_improv",
+    "iemocap": "deiii.data.corpora.published.iemocap",
     "table": "deiii.data.corpora.table",
     "pattern": "deiii.data.corpora.pattern",
 }
@@ -38,7 +39,7 @@ WITH_RATERS = ("crema_d",)  # corpora with several kinds of labels
 # compress 2: x264 without the macroblock tree, with which the same clip had different bytes now and then.
 # noise 2: copies with a peak of more than 8 times full scale are made quieter; they were read as silence.
 COPY_VERSIONS = {"compress": 2, "noise": 2}
-PUBLISHED_AS_ARCHIVES = ("ravdess", "crema_d", "msp_improv")  # some of which may still be packed
+PUBLISHED_AS_ARCHIVES = ("ravdess", "crema_d", "msp_improv", "iemocap")  # some of which may still be packed
 _log = logging.getLogger(__name__)
 
 

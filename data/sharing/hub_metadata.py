@@ -40,6 +40,7 @@ KNOWN = {
     "ravdess": Known("ravdess", "en"),
     "crema_d": Known("crema-d", "en"),
     "msp_improv": Known("msp-improv", "en"),
+    "iemocap": Known("iemocap", "en"),
     "pattern-tess": Known("tess", "en"),
     "pattern-cafe": Known("cafe", "fr"),
     "pattern-savee": Known("savee", "en"),

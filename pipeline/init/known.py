@@ -27,7 +27,7 @@ PUBLISHED = {
     ),
     "msp_improv": ("evalution.txt", "evaluation.txt"),
 }  # fmt: skip
-WITH_A_MODULE = ("ravdess", "ravdess_audio", "crema_d", "msp_improv")
+WITH_A_MODULE = ("ravdess", "ravdess_audio", "crema_d", "msp_improv", "iemocap")
 
 
 def found_by_pattern(found: Found) -> bool:
@@ -66,6 +66,7 @@ def _tests() -> dict[str, Callable[[str], bool]]:
         "ravdess": lambda path: parse_name(path) is not None,
         "crema_d": by_name(PATTERNS["crema_d"]),
         "msp_improv": by_name(PATTERNS["msp_improv"]),
+        "iemocap": by_name(PATTERNS["iemocap"]),
     }
     for name in shipped_configs():
         corpus = read_yaml(find_config(name), ("corpus.pattern",)).get("corpus", {})

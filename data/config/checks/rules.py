@@ -41,7 +41,7 @@ class Rule:
 
 def _of_corpus(*names: str) -> Callable[[Config], bool]:
     """Return the test whether the corpus is one of these, or of a package, which may read every setting."""
-    known = ("synthetic", "ravdess", "crema_d", "msp_improv", "table", "pattern")
+    known = ("synthetic", "ravdess", "crema_d", "msp_improv", "iemocap", "table", "pattern")
     return lambda c: c.corpus.name in names or c.corpus.name not in known
 
 
