@@ -36,7 +36,7 @@ from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.evaluation.sections.gaps import gap_values
 from deiii.model.evaluation.sections.layers import mean_weights
 from deiii.model.evaluation.sections.mistakes import Mistake
-from deiii.model.intervals import kind_of_interval
+from deiii.model.intervals import kind_of_interval, no_intervals
 from deiii.model.metrics import figure_names
 from deiii.model.training.logs.cost import cost_text
 from deiii.model.training.run_folder import RunFolder
@@ -84,6 +84,7 @@ def write_report(
         "classes": info["classes"],
         "clips": {"unlabelled": 0, **metrics["clips"]["test"]},
         "interval": kind_of_interval(metrics),
+        "no_intervals": no_intervals(len(test["per_speaker"])),
         "ceilings": ceiling_lines(metrics.get("ceilings", {})),
         "n_speakers": len(test["per_speaker"]),
         "tiles": [

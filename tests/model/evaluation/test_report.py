@@ -81,7 +81,7 @@ def test_without_intervals_the_page_does_not_name_their_kind(tmp_path):
     text = write_report(run, {**metrics, "test": test}, run.read_info(), features()).read_text(
         encoding="utf-8"
     )
-    assert "Below each figure" not in text and "no interval: fewer than three speakers" in text
+    assert "Below each figure" not in text and "no intervals: they need 3 speakers" in text
 
 
 def test_a_modality_head_is_scored_on_clips_that_have_the_modality():
