@@ -103,8 +103,7 @@ TABLES = r"processedResults/[^/]+\.csv|VideoDemographics\.csv|SentenceFilenames\
 ELSEWHERE = {
     "msp_improv": "UT Dallas sends MSP-IMPROV after signing its licence: "
     "https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Improv.html",
-    "iemocap": "USC sends IEMOCAP after signing its licence: "
-    "https://sail.usc.edu/iemocap/iemocap_release.htm",
+    "iemocap": "USC sends IEMOCAP after signing its licence: https://sail.usc.edu/iemocap/iemocap_release.htm",
     "synthetic": "the synthetic corpus is generated, not downloaded: run `deiii synthesize`",
     "table": "a table describes clips that you have already: write clips.csv with the columns path, speaker "
     "and label into their folder, then run `deiii preprocess table corpus.root=FOLDER`",
