@@ -39,8 +39,10 @@ SPEAKERS = {
     "ravdess": [f"actor-{i:02d}" for i in range(1, 25)],
     "crema_d": [str(i) for i in range(1001, 1092)],
     "msp_improv": [f"{sex}{i:02d}" for i in range(1, 7) for sex in "FM"],
+    "iemocap": [f"Ses{i:02d}{sex}" for i in range(1, 6) for sex in "FM"],
     "speakers": [f"speaker{i}" for i in range(20)],
 }
+SESSIONS = {"msp_improv": slice(1, None), "iemocap": slice(0, 5)}  # place of the session in a speaker's name
 
 
 def encode_again(source: Path, target: Path) -> None:
@@ -104,8 +106,9 @@ def clean_protocols() -> Iterator[tuple[str, Audit]]:
         if protocol.foreign:
             continue
         kind = name.split("-")[0]
+        session = SESSIONS.get(kind)
         clips = [
-            Clip(f"{s}-{i}", f"{s}-{i}.mp4", s, "ab"[i], fold=s[1:] if kind == "msp_improv" else None)
+            Clip(f"{s}-{i}", f"{s}-{i}.mp4", s, "ab"[i], fold=s[session] if session else None)
             for s in SPEAKERS.get(kind, SPEAKERS["speakers"])  # others are for any corpus
             for i in range(2)
         ]

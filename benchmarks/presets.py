@@ -126,12 +126,13 @@ def markdown(rows: list[dict], where: str, clips: int) -> str:
         cells = [f"`{r['preset']}`", f"{r['parameters']:,}", f"{r['gflops_clip']:.2f}"]
         cells += [f"{r['clips_per_s']:.0f}", f"{r['clips_per_s_training']:.1f}"] if timed else []
         lines.append(f"| {' | '.join([*cells, seen + str(r['audio_steps']) + ' log-mel rows'])} |")
-    about = "FLOPs are of one forward pass, a multiply-add counted as two; "
-    about += "training takes about three times as many."
+    about = "GFLOPs (10^9 floating-point operations) are those of one forward pass; "
+    about += "a multiply-add counts as two. Training takes about three times as many."
     lines += ["", about]
     if timed:
-        lines += ["", "Speeds are of the network only, in float32 (no loader, no optimiser), "
-                      f"batches of {clips}, median of several runs: {where}, "
+        lines += ["", "The speeds (clips/s in prediction and in training) are those of the network only, "
+                      f"without loader and optimiser, in float32, with batches of {clips}.",
+                      f"They are medians of several runs on this machine: {where}, "
                       f"torch {torch.__version__.split('+')[0]}."]  # fmt: skip
     return "\n".join([*lines, ""])
 

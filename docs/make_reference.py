@@ -16,7 +16,7 @@ HEAD = """# Every setting
 
 Settings are read from YAML files in the order given, then from `key=value` words. If a key is set
 several times, the last value is used. An unknown key or a wrong type is an error; the message names a
-near key or lists those of the section. Settings marked ° change where or how fast a result is computed,
+similar key or lists the keys of the section. Settings marked ° change where or how fast a result is computed,
 but not the result, so caches stay valid when they change. In a YAML file, `faces.size` is written as
 `size` below `faces`.
 `.venv/bin/deiii settings ravdess` lists all settings with the values of the config `ravdess`.

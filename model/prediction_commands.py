@@ -139,10 +139,10 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "compare",
         single_process(_compare),
         help="compare the scores of several runs or cross-validations",
-        description="Compare evaluated runs on the test clips that all of them scored: the scores of each "
-        "run and its difference from the first, with 95 % t intervals over "
-        "speakers, paired. Folders of finished cross-validations with the same folds are compared over "
-        "folds, seeds and speakers. p-values of several comparisons are corrected (Holm). "
+        description="Compare evaluated runs on the test clips that all of them scored. Print the scores of "
+        "each run and its paired difference from the first run, with 95 % t intervals over speakers. "
+        "Folders of finished cross-validations with the same folds are compared over folds, seeds and "
+        "speakers. p-values of several comparisons are corrected (Holm). "
         "Write a table (CSV and LaTeX) and a figure.",
         examples=[
             "compare runs/base runs/changed --out runs/compare",
@@ -167,7 +167,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         help="write a trained network as one folder",
         description="Write the weights of a run, its preprocessing, labels, a model card and a torch.export "
         "program into one folder that can be used without the caches. With --onnx the folder can "
-        "also be used without PyTorch. Networks that are exported folders are copied as they are.",
+        "also be used without PyTorch. If RUN is an exported folder, it is copied without changes.",
         examples=[
             "export runs/latest exported",
             "export runs/latest exported --onnx",

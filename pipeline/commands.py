@@ -103,7 +103,7 @@ def _add_synthesize(commands: argparse._SubParsersAction) -> None:
         _synthesize,
         help="generate the synthetic corpus",
         description="Generate clips of talking faces (mp4) and a table of their labels in corpus.root. The "
-        "best possible accuracy on them is known. A stopped run continues; finished clips are kept.",
+        "best possible accuracy on them is known. A stopped command continues; finished clips are kept.",
         examples=["synthesize corpus.root=raw/synthetic corpus.synthetic.speakers=24"],
         when_stopped="finished clips are kept: run the same command again to continue",
     )

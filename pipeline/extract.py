@@ -95,7 +95,7 @@ def extract(path: str | Path, config: Config | None = None) -> Features:
     Args:
         path: any media file that PyAV can read.
         config: settings (`deiii.data.config.load.load_config`); the defaults need no weights. Frozen encoders
-            and stages of packages run if its ``stages`` name them.
+            and stages of packages are computed if ``config.stages`` names them.
 
     Returns:
         the arrays and the outcome of each stage; a stage that finds nothing raises no error.

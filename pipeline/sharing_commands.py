@@ -29,8 +29,8 @@ def _add_pack(commands: argparse._SubParsersAction) -> None:
         description="Compress every finished stage of a cache into an archive folder, to store or copy it. "
         "The cache is kept. The archive contains a card (recipe, licence, outcomes, how to load it) and a "
         "list of digests, so that you can publish it if the licence of the corpus allows this. An archive "
-        "cannot be trained on; `deiii unpack` restores the cache. A stopped run continues. It needs an "
-        "extra: pip install 'deiii[archive]'.",
+        "cannot be trained on; `deiii unpack` restores the cache. If the command was stopped, the same "
+        "command continues. It needs an extra: pip install 'deiii[archive]'.",
         examples=["pack cache archive"],
         when_stopped="finished shards are kept: run the same command again to continue",
     )
@@ -45,7 +45,7 @@ def _add_unpack(commands: argparse._SubParsersAction) -> None:
         _unpack,
         help="restore a cache from an archive folder",
         description="Restore the cache that `deiii pack` compressed, and check each shard against its "
-        "digest. The archive is kept. A stopped run continues.",
+        "digest. The archive is kept. If the command was stopped, the same command continues.",
         examples=["unpack archive cache"],
         when_stopped="finished shards are kept: run the same command again to continue",
     )

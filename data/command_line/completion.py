@@ -29,7 +29,8 @@ def add_completion(commands: argparse._SubParsersAction) -> None:
         partial(_print, commands),
         help="print a script that completes commands in your shell",
         description="Print a script for bash, zsh or fish that completes commands, options, configs, "
-        "settings and values. The script is complete in itself: print it again after an update of deiii.",
+        "settings and values. The script contains these names as they are now, so print it again after an "
+        "update of deiii.",
         examples=["completion bash", "completion zsh", "completion fish"],
         when_stopped=NOTHING_DONE,
     )

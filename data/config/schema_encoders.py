@@ -17,8 +17,8 @@ PIXELS = ("imagenet", "0..255", "0..1", "-1..1")  # values of the images that an
 def _encoder(default: str) -> Any:
     return opt(
         default,
-        "Encoder: a name of the table (`deiii encoders`), the path of an ONNX file, a folder of "
-        "transformers, or owner/name of one on the Hugging Face Hub.",
+        "Encoder: a name that `deiii encoders` lists, the path of an ONNX file, the path of a model folder "
+        "of transformers, or the name of such a model on the Hugging Face Hub (owner/name).",
     )
 
 
@@ -81,8 +81,8 @@ class SpeechConfig:
     layers: list[int] = _layers()
     rate: float = opt(
         25.0,
-        "Rows per second; neighbouring rows of the encoder are averaged. Its own rate (50 or 100, by the "
-        "encoder) must be a multiple; 0 keeps that.",
+        "Stored rows per second; neighbouring rows of the encoder are averaged. The encoder's own rate (50 "
+        "or 100, depending on the encoder) must be a multiple of this number; 0 keeps the encoder's rate.",
         low=0,
         high=1000,
     )

@@ -14,9 +14,9 @@ class SyntheticConfig:
 
     task: str = opt(
         "cues",
-        "Question that the labels answer: which combination of three cues a clip shows (cues), whether mouth "
-        "and audio are synchronous (sync), which of two syllables comes first (order), which of two colours "
-        "of freckles trembles (binding), or one bit that audio and, faintly, frames show (told).",
+        "What the labels say. cues: which combination of three cues a clip shows; sync: whether mouth and "
+        "audio are synchronous; order: which of two syllables comes first; binding: which of two colours of "
+        "freckles trembles; told: one bit that audio and, faintly, frames show.",
         choices=("cues", "sync", "order", "binding", "told"),
     )
     speakers: int = opt(24, "Number of synthetic speakers.", low=1, high=9999)
@@ -162,8 +162,8 @@ class FacesConfig:
     )
     decoder: str = opt(
         "cpu",
-        "What decodes videos: the processor (cpu), an NVIDIA GPU if they are in H.264 or H.265 (gpu), or a "
-        "GPU if they also have at least 1280x720 px and a GPU works (auto). "
+        "Device that decodes videos. cpu: the processor; gpu: an NVIDIA GPU for videos in H.264 or H.265; "
+        "auto: a GPU for those of these videos that have at least 1280x720 px, if a GPU works. "
         "Intact videos give the same frames.",
         choices=("cpu", "auto", "gpu"),
         operational=True,

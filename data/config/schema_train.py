@@ -197,10 +197,11 @@ class ModelConfig:
     )
     join: str = opt(
         "separate",
-        "Where the rows of the stages in model.extra enter: a Conformer of their own, whose steps join their "
-        "modality before IFE (separate); the Conformer of their modality, in the order of the media clock "
-        "(conformer); as conformer, with video rows as tokens beside the frames in OV (fusion); or the heads "
-        "alone, as mean and standard deviation over the clip of every feature of every layer (pooled).",
+        "Where the rows of the stages in model.extra enter the network. separate: through a Conformer of "
+        "their own, whose steps join their modality before IFE; conformer: through the Conformer of their "
+        "modality, in the order of the media clock; fusion: as conformer, but video rows are tokens beside "
+        "the frames in OV; pooled: in the heads alone, as mean and standard deviation over the clip of every "
+        "feature of every layer.",
         choices=("separate", "conformer", "fusion", "pooled"),
     )
     balance: float = opt(
@@ -328,8 +329,8 @@ class TrainConfig:
     )
     start: str | None = opt(
         None,
-        "Run folder whose network this training starts from; if empty, weights are random at first. Weights "
-        "that both networks have are copied; classes are matched by name.",
+        "Run folder of the network from which this training starts; if empty, weights are random at first. "
+        "Weights that both networks have are copied; classes are matched by name.",
         path=True,
     )
     run: str = opt("runs/latest", "Run folder to write.", operational=True, path=True)
@@ -342,7 +343,7 @@ class TrainConfig:
     )
     monitor: str = opt(
         "auto",
-        "Validation score that chooses the best epoch; auto is uar if classes are predicted, else ccc; last "
-        "uses the last epoch, for validation sets that are too small to choose an epoch by.",
+        "Validation score that chooses the best epoch. auto is uar if classes are predicted, else ccc; last "
+        "uses the last epoch instead, for validation sets that are too small to choose an epoch by.",
         choices=("auto", "uar", "ccc", "loss", "last"),
     )

@@ -58,7 +58,7 @@ class Split:
         n_folds: number of folds.
         train, val, test: clip ids, sorted.
         speaker_of: the speaker of every clip id.
-        leaks: whether clips and speakers may be in two parts, which somebody asked for (``split.leaks``).
+        leaks: whether clips and speakers may be in two parts; true with ``split.leaks=allow``.
 
     Raises:
         SplitError: for a clip in two parts, or a speaker with clips in two parts, unless ``leaks``.

@@ -42,7 +42,7 @@ class FeatureSet:
 
     Attributes:
         corpus: the clip table; of a mixture, the joined one.
-        clips: clips with something to learn from, in a fixed order; a clip's place is its row.
+        clips: clips that are usable in at least one stage, in a fixed order; a clip's place is its row.
         keys: each opened stage's key.
         streams: each opened stage's arrays.
         outcomes: outcomes of all clips, also of those that are left out, keyed by stage.

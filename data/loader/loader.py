@@ -95,7 +95,7 @@ class Loader:
 
     Attributes:
         residency: place of the large fields: ``stream``, ``ram`` or ``device``.
-        why: the reason, in words.
+        why: the reason for this place, as text.
 
     Raises:
         DeviceError: ``loader.residency=device``, and the fields exceed the free memory of the GPU.

@@ -41,8 +41,9 @@ def load(
     """Load a trained network from a run folder, from a folder that `deiii export` wrote, or from the Hub.
 
     Args:
-        path: the folder, or ``hub:user/name`` or ``hub:user/name@revision`` of the Hugging Face Hub. Several,
-            or a folder that holds several networks, are one ensemble: the mean of their outputs.
+        path: the folder, or ``hub:user/name`` or ``hub:user/name@revision`` of the Hugging Face Hub. Several
+            paths, or a folder that holds several networks, are one ensemble, which predicts the mean of their
+            outputs.
         device: a value of ``train.device``: auto, cpu, cuda or, of several GPUs, cuda:N.
         overrides: ``key=value`` settings for this machine, such as ``faces.weights=/w/yunet.onnx``.
         change_preprocessing: allow ``overrides`` that change what a stage computes; predictions carry a note.
@@ -52,9 +53,9 @@ def load(
             without it, probabilities are those of the evaluation.
 
     Raises:
-        TypeError: ``path`` is neither a name nor several.
+        TypeError: ``path`` is neither a path nor a sequence of paths.
         RunError, CheckpointError, ExportError: the folder holds no usable run or export, or a name is empty.
-        CalibrationError: ``calibrated``, but no temperature is stored.
+        CalibrationError: ``calibrated`` is true, but no temperature is stored.
         EnsembleError: the networks cannot be averaged (`deiii.model.members.check_members`).
         ConfigError: a setting is unknown, or belongs to the trained network.
         DeviceError: the device does not exist.
@@ -176,7 +177,7 @@ def _scores_of(whole: Path | None) -> dict[str, Any] | None:
 
 
 def from_pretrained(name: str | Path, revision: str | None = None, **options) -> Predictor:
-    """Load a network from a folder where there is one of this name, else from the Hugging Face Hub.
+    """Load a network from a folder, or from the Hugging Face Hub if there is no folder of this name.
 
     Args:
         name: a folder, or ``user/name`` or ``user/name@revision``.

@@ -46,7 +46,8 @@ def add_cut(commands: argparse._SubParsersAction) -> None:
         "--crf",
         type=_crf,
         default=12.0,
-        help="quality of the video (H.264), 0 to 51; lower is better and larger (default: 12)",
+        help="quality of the video (H.264), 0 to 51; a lower number gives a better quality and a larger "
+        "file (default: 12)",
     )
     quality.add_argument("--lossless", action="store_true", help="store the video without loss (large files)")
 
