@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deiii.data.tools.atomic_files import atomic_path
 from deiii.data.tools.counts import counted
+from deiii.data.tools.devices import usable_gpus
 from deiii.data.tools.machine import machine
 from deiii.model.evaluation.crossval_report import shared_settings
 from deiii.model.intervals import interval_kind
 from deiii.model.provenance import provenance
 from deiii.model.training.run_folder import RunFolder, revisions
 
-JOBS = max(2, torch.cuda.device_count())  # one per GPU, or two on a CPU
+JOBS = max(2, usable_gpus())  # one per GPU, or two on a CPU
 
 
 def arguments(name: str, about: str | None) -> argparse.ArgumentParser:

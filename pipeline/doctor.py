@@ -152,7 +152,8 @@ def _devices(config: Config) -> Iterator[Check]:
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(i)
-            half = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bfloat16"
+            # As `deiii.model.distributed.devices.has_bfloat16`; PyTorch's function is for one GPU.
+            half = "bfloat16" if torch.version.hip is not None or about.major >= 8 else "no bfloat16"
             yield Check("ok", f"cuda:{i}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB, {half}")
         return
     if shutil.which("nvidia-smi"):

@@ -14,7 +14,7 @@ from deiii.data.encoders.onnx_session import has_gpu
 from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
 from deiii.data.encoders.table import encoders, find_encoder
 from deiii.data.encoders.transformers_folder import describe_folder
-from deiii.data.tools.devices import pick_device
+from deiii.data.tools.devices import numbered, pick_device
 
 
 class Choice(NamedTuple):
@@ -112,7 +112,7 @@ def _found(modality: Modality, config: SpeechConfig | AppearanceConfig) -> tuple
 
 
 def device_of(config: SpeechConfig | AppearanceConfig) -> str:
-    """Return the device that computes the configured encoder: ``cpu``, or a CUDA device.
+    """Return the device that computes the configured encoder: ``cpu``, or a CUDA device with its number.
 
     Raises:
         DeviceError: the configured device does not exist.
@@ -120,7 +120,7 @@ def device_of(config: SpeechConfig | AppearanceConfig) -> str:
     encoder = chosen(config).encoder
     if config.device == "auto" and encoder.runtime == "onnx" and not has_gpu():
         return "cpu"
-    return str(pick_device(config.device, f"{section_of(config)}.device"))
+    return str(numbered(pick_device(config.device, f"{section_of(config)}.device")))
 
 
 def _pool(config: SpeechConfig, encoder: Encoder) -> int:

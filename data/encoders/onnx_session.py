@@ -17,6 +17,8 @@ from deiii.data.tools.weights import WeightsError
 if TYPE_CHECKING:
     import onnxruntime
 
+GPU_PROVIDER = "CUDAExecutionProvider"
+
 
 def load_onnxruntime() -> Any:
     """Return onnxruntime, imported with its reports to Microsoft switched off.
@@ -36,7 +38,7 @@ def load_onnxruntime() -> Any:
 def has_gpu() -> bool:
     """Return whether this onnxruntime can use a GPU; its usual package cannot."""
     onnxruntime = load_onnxruntime()
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return GPU_PROVIDER in onnxruntime.get_available_providers()
 
 
 def open_session(
@@ -96,7 +98,7 @@ class OnnxNetwork:
 
     Raises:
         WeightsError: the file is damaged, or computes no value of a name.
-        DeviceError: a GPU is configured, but this onnxruntime can use none.
+        DeviceError: a GPU is configured, but this onnxruntime can use none, or starts none.
     """
 
     def __init__(self, path: str | Path, outputs: Sequence[str], device: str = "cpu", threads: int = 1):
@@ -108,7 +110,9 @@ class OnnxNetwork:
                     "onnxruntime, or use device=cpu"
                 )
             number = int(device.partition(":")[2] or 0)
-            providers = [("CUDAExecutionProvider", {"device_id": number}), *providers]
+            # By default onnxruntime rounds float32 to TF32 on a GPU; encoders in PyTorch do not.
+            options = {"device_id": number, "use_tf32": 0}
+            providers = [(GPU_PROVIDER, options), *providers]
         try:
             model = Path(path).read_bytes()
             nodes = read_nodes(model)
@@ -118,12 +122,18 @@ class OnnxNetwork:
                 raise ValueError(f"it computes no value {missing[0]!r}; it computes {last} and others")
             plain = open_session(model, threads, providers)
             given = [output.name for output in plain.get_outputs()]
+            # Where CUDA's libraries are missing, onnxruntime computes on the CPU without an error.
+            if device != "cpu" and GPU_PROVIDER not in plain.get_providers():
+                raise DeviceError(
+                    f"device={device}: onnxruntime cannot start this GPU and would compute on the CPU; "
+                    "install the onnxruntime-gpu for this CUDA and cuDNN, or use device=cpu"
+                )
             outputs = outputs or given[-1:]
             more = [name for name in outputs if name not in given]
             if more:
                 model = with_outputs(model, more)
                 plain = open_session(model, threads, providers)
-        except ImportError:  # of onnxruntime; the file may be right
+        except (ImportError, DeviceError):  # of onnxruntime; the file may be right
             raise
         except Exception as error:  # onnxruntime raises many types, which have no common base of their own
             raise WeightsError(

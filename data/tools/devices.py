@@ -45,7 +45,7 @@ def pick_device(name: str, setting: str = "train.device") -> torch.device:
         raise DeviceError(f"{setting}={name}: choose auto, cpu, cuda or, of several GPUs, cuda:N")
     if named[1] == "cpu":
         return torch.device("cpu")
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = usable_gpus()
     if found == 0:
         raise DeviceError(
             f"{setting}={name}, but PyTorch finds no CUDA device{_hidden()}; use {setting}=cpu, or see "
@@ -60,6 +60,36 @@ def pick_device(name: str, setting: str = "train.device") -> torch.device:
             f"0; use {setting}=cuda:{found - 1}"
         )
     return torch.device("cuda", int(named[2]))
+
+
+def usable_gpus() -> int:
+    """Return the number of CUDA devices that PyTorch can use.
+
+    ``torch.cuda.device_count`` alone also counts the GPUs of a driver that is too old for PyTorch, because it
+    asks NVIDIA's management library.
+
+    >>> usable_gpus() >= 0
+    True
+    """
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def numbered(device: torch.device) -> torch.device:
+    """Return a CUDA device with its number, other devices as they are.
+
+    Without a number a device is the current one of the thread that uses it: tensors that two threads place
+    on ``cuda`` may lie on two GPUs.
+
+    >>> numbered(torch.device("cpu"))  # doctest: +SKIP
+    device(type='cpu')
+    """
+    import torch
+
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _hidden() -> str:

@@ -22,6 +22,7 @@ from deiii.data.config.schema import Config, LoaderConfig, SplitConfig, TrainCon
 from deiii.data.corpora.clips import Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.counts import counted
+from deiii.data.tools.devices import usable_gpus
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.dask_workers import (
     ClusterError,
@@ -217,7 +218,7 @@ def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Ite
         texts = {name: to_yaml(config) for name, config in todo.items()}
         yield from _on_dask(first.scheduler, first, texts, work)
         return
-    gpus = torch.cuda.device_count() if first.train.device in ("auto", "cuda") else 0
+    gpus = usable_gpus() if first.train.device in ("auto", "cuda") else 0
     if not jobs and gpus and len(todo) > gpus:
         name, config = next(iter(todo.items()))
         del todo[name]

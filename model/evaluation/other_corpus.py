@@ -123,7 +123,7 @@ def _evaluate_on(
     metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best), "interval": OVER_SPEAKERS}
     metrics |= {"training": state.record(), "hidden": list(config.split.hide)}
     # run.json has the origin of the training; another version, on another machine, may score the run.
-    made_by = provenance()
+    made_by = provenance(target)
     metrics |= {"hardware": machine(), **{name: made_by[name] for name in ("gpu", "versions", "revision")}}
     entry = {
         "corpus": features.corpus.name,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from deiii.data.config.schema import TrainConfig
 from deiii.data.loader.batch import Batch
 from deiii.data.tools.counts import counted
+from deiii.data.tools.processes.torch_defaults import cudnn_flags
 from deiii.model.distributed.devices import autocast
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.metrics import ccc, class_figures
@@ -178,7 +179,10 @@ def score(
     with autocast(config.amp, device):
         for batch in batches:
             own = change(batch.to(device))
-            outputs, truth = gather_batch(ranks or Ranks(), model(own), own)
+            # By default cuDNN rounds the inputs of float32 convolutions to TF32.
+            with cudnn_flags(device, enabled=True, allow_tf32=False):
+                found = model(own)
+            outputs, truth = gather_batch(ranks or Ranks(), found, own)
             collect("real", truth.real)
             collect("index", truth.index)
             collect("label", truth.label)

@@ -162,7 +162,7 @@ def _train(
     if ranks.first:
         for note in [*notes, *data.findings.splitlines()]:
             print(note, file=sys.stderr)
-        _write_run_folder(run, config, data, imagenet, start, past, ranks.world, resume)
+        _write_run_folder(run, config, data, imagenet, start, past, ranks, resume)
     ranks.check_same({"settings": result_settings(config), "data": data.info})
 
     fit_encoders(model, data.features, data.rows["train"], config)
@@ -184,7 +184,7 @@ def _write_run_folder(
     imagenet: str | None,
     start: TrainedNetwork | None,
     past: Sequence[History],
-    world: int,
+    ranks: Ranks,
     resume: bool,
 ) -> None:
     """Write the records of a run: settings, data, origin of the weights, split and labels.
@@ -196,7 +196,7 @@ def _write_run_folder(
         imagenet: path of the ImageNet weights.
         start: the network of ``train.start``.
         past: the clips on which that network was trained, a record for each run before this one.
-        world: number of processes that train together.
+        ranks: the processes that train together.
         resume: the run may exist already; then its records must agree with these.
 
     Raises:
@@ -210,7 +210,7 @@ def _write_run_folder(
         say(f"{encoder.stage} from {encoder.name}; emotion corpora in its training: {encoder.emotion}")
     # A finished training uses no program and no features any more: the record of what trained it stays.
     goes_on = not (resume and run.state.exists() and trained_state(run, config).finished)
-    made_by = {**provenance(), "processes": world}
+    made_by = {**provenance(ranks.device), "processes": ranks.world}
     if not goes_on:
         made_by |= {name: value for name, value in run.read_info().items() if name in made_by}
     run.create(config, {**data.info, **made_by, **origin}, resume)

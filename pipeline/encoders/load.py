@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from deiii.data.config.schema import AppearanceConfig, SpeechConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.chosen import Choice, chosen, device_of, section_of
 from deiii.data.encoders.record import Request
+from deiii.data.tools.devices import DeviceError
 from deiii.data.tools.weights import resolve
 
 CPU_BATCH = {"speech": 1, "appearance": 8}
@@ -39,7 +41,7 @@ def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
     Raises:
         ConfigError: the settings contradict each other or the encoder.
         WeightsError: its weights are missing, damaged or not those of this encoder.
-        DeviceError: the configured device does not exist.
+        DeviceError: the configured device does not exist, or the encoder cannot be computed on it.
     """
     choice = chosen(config)
     encoder = choice.encoder
@@ -51,9 +53,16 @@ def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
     path = resolve(choice.path, encoder.weights)[0] if choice.path or encoder.weights else ""
     more = (config.pixels, config.grid) if isinstance(config, AppearanceConfig) else ()
     module, _, name = encoder.load.partition(":")
-    network = getattr(importlib.import_module(module), name)(
-        Request(encoder.name, path, choice.layers, device, config.precision, tuple(config.outputs), *more)
-    )
+    load = getattr(importlib.import_module(module), name)
+    settings = config.precision, tuple(config.outputs), *more
+    try:
+        network = load(Request(encoder.name, path, choice.layers, device, *settings))
+    except DeviceError as error:
+        if config.device != "auto":
+            raise
+        warnings.warn(f"{section_of(config)} is computed on the CPU: {error}", RuntimeWarning, stacklevel=2)
+        device = "cpu"
+        network = load(Request(encoder.name, path, choice.layers, device, *settings))
     usual = CPU_BATCH if device == "cpu" else GPU_BATCH
     batch = (config.batch or usual[encoder.modality]) if encoder.batched else 1
     return Loaded(choice, network, batch)

@@ -24,6 +24,7 @@ from deiii.data.cluster.on_workers import WorkerCheck, submit_checked
 from deiii.data.cluster.whole_jobs import WholeJobs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.devices import usable_gpus
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.dask_workers import (
     ClusterError,
@@ -240,9 +241,7 @@ def gpu_count(config: Config) -> int:
         return 0
     if config.gpus > 0:
         return config.gpus
-    import torch
-
-    return torch.cuda.device_count()
+    return usable_gpus()
 
 
 def with_devices(client: Client, config: Config) -> Config:

@@ -59,3 +59,10 @@ def test_auto_precision_never_takes_emulated_bfloat16(fake_gpu, capability, half
     assert found["off"] == "torch.float32" and found["bfloat16"] == "torch.bfloat16"
     assert found["fill"] is False  # deterministic, but new tensors are not filled with NaN
     assert found["fills"] == 0
+
+
+def test_scoring_in_float32_rounds_nothing_to_tf32(fake_gpu):
+    """Evaluation and prediction agree with the CPU and with the exported network."""
+    found = fake_gpu.run("scoring")
+    assert found["dtypes"] == ["torch.float32"] and found["tf32"] == [False]
+    assert found["afterwards"] is True  # PyTorch's default

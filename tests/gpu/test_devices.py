@@ -33,3 +33,11 @@ def test_a_graph_under_torchrun_is_refused_before_the_first_step(fake_gpu):
 def test_one_process_without_torchrun_exchanges_nothing(fake_gpu):
     found = fake_gpu.run("one_rank")
     assert found["backend"] == "" and found["exchanges"] == 0 and found["launch"] == "graph"
+
+
+@pytest.mark.slow
+def test_other_threads_compute_on_the_card_on_which_a_network_was_loaded(fake_gpu):
+    """Also the trial of Triton's kernels, which on another card would read memory of a foreign card."""
+    found = fake_gpu.run("other_threads", FAKE_GPU_COUNT="2")
+    assert found["loaded"] == [1] and found["triton"]
+    assert found["failed"] == [] and found["computed"] == [1]

@@ -1,4 +1,4 @@
-"""The command that a run records."""
+"""The command that a run records, and the GPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from deiii.model.provenance import command_line
+from deiii.model.provenance import command_line, provenance
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,15 @@ def test_the_recorded_words_come_from_the_real_command_line(tmp_path):
         cwd=tmp_path, env={**os.environ, **paths}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert shlex.split(done.stdout) == ["python", "own.py", "corpus.root=/my clips"]
+
+
+def test_the_gpu_is_the_one_that_computes(monkeypatch):
+    """A training on the CPU of a machine with GPUs names none of them."""
+    names = ["T4", "L4"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_name", lambda device=None: names[device.index if device else 0]
+    )
+    assert provenance(torch.device("cpu"))["gpu"] is None
+    assert provenance(torch.device("cuda", 1))["gpu"] == "L4"
+    assert provenance()["gpu"] == "T4"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from importlib import metadata
+from types import SimpleNamespace
 
 import av.codec
 import pytest
@@ -150,3 +151,14 @@ def test_a_single_thread_is_not_several(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     (check,) = doctor._devices(Config())
     assert check.text == "none; PyTorch uses 1 thread"
+
+
+def test_each_gpu_is_described_by_its_own_figures(monkeypatch):
+    cards = [SimpleNamespace(name=name, total_memory=2**34, major=n) for name, n in (("T4", 7), ("L4", 8))]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i=0: cards[i or 0])
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    monkeypatch.setattr(torch.version, "hip", None)
+    texts = [check.text for check in doctor._devices(Config())]
+    assert texts == ["T4, 16 GiB, no bfloat16", "L4, 16 GiB, bfloat16"]

@@ -24,7 +24,7 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     def load() -> ModuleType:
         from deiii.model.network.gpu import kernels
 
-        with torch.no_grad():
+        with torch.no_grad(), torch.cuda.device(device):  # Triton starts kernels on the current device
             x = torch.zeros(2, 2, device=device)
             kernels.normalise_back(kernels.normalise(x, x[0], x[1], 1e-5, x.dtype), x, x, x[0], 1e-5)
             parts = x.view(1, 1, 1, 2, 2)
@@ -45,7 +45,7 @@ def image_kernels(device: torch.device) -> ModuleType | None:
     def load() -> ModuleType:
         from deiii.model.network.gpu import image_kernels as kernels
 
-        with torch.no_grad():
+        with torch.no_grad(), torch.cuda.device(device):  # Triton starts kernels on the current device
             x = torch.zeros(1, 1, 2, 2, device=device)
             number = torch.ones(1, dtype=torch.int64, device=device)
             kernels.select(x, number - 1, number, 1.0, x.dtype)

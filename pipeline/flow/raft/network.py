@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 
-from deiii.data.tools.devices import working_kernels
+from deiii.data.tools.devices import numbered, working_kernels
 from deiii.data.tools.processes.torch_defaults import cudnn_flags
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.flow.raft.compiled import Compiled
@@ -80,7 +80,8 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     def load() -> ModuleType:
         from deiii.pipeline.flow.raft import kernels
 
-        with torch.inference_mode():
+        # Triton starts kernels on the current device, whatever the device of its tensors.
+        with torch.inference_mode(), torch.cuda.device(device):
             at = torch.zeros(1, 2, 2, 2, device=device)
             kernels.lookup(torch.zeros(16, device=device), at, 1, 3, torch.float32)
             kernels.upsample(at, torch.zeros(1, 576, 2, 2, device=device))
@@ -122,7 +123,7 @@ class RaftEngine:
     ):
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.updates = updates
-        self.device = torch.device(device)
+        self.device = numbered(torch.device(device))
         self.dtype = dtype
         self.hidden = network.update_block.hidden_state_size
         self.levels = network.corr_block.num_levels

@@ -93,3 +93,19 @@ def test_no_more_threads_than_cores_that_may_be_used(monkeypatch, threads, cores
     monkeypatch.setattr(torch, "set_num_threads", held.append)
     assert devices.use_device("cpu") == torch.device("cpu")
     assert held[-1] == left
+
+
+def test_gpus_that_pytorch_counts_but_cannot_use_are_none(monkeypatch):
+    """As with a driver that is too old: the count comes from NVIDIA's management library."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.usable_gpus() == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.usable_gpus() == 2
+
+
+def test_a_device_without_a_number_gets_that_of_this_thread(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert devices.numbered(torch.device("cuda")) == torch.device("cuda", 1)
+    assert devices.numbered(torch.device("cuda", 0)) == torch.device("cuda", 0)
+    assert devices.numbered(torch.device("cpu")) == torch.device("cpu")

@@ -67,9 +67,18 @@ def runs(count):
 )
 def test_the_first_run_is_measured_where_runs_share_a_gpu(calls, monkeypatch, gpus, jobs, rounds):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     ended = [name for name, _ in many_runs.run_all(runs(4), jobs, progress=False)]
     assert sorted(ended) == ["run0", "run1", "run2", "run3"]
     assert calls == rounds
+
+
+def test_gpus_of_a_driver_that_is_too_old_count_for_nothing(calls, monkeypatch):
+    """PyTorch counts them, and cannot use them: device=auto is the CPU."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    ended = [name for name, _ in many_runs.run_all(runs(4), progress=False)]
+    assert len(ended) == 4 and calls == ["here"] * 4
 
 
 def test_a_run_on_a_cpu_reports_no_memory(monkeypatch):

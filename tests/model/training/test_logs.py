@@ -75,7 +75,7 @@ def test_a_finished_run_keeps_the_record_of_what_trained_it(trained, monkeypatch
     run, _ = trained
     before, events = run.read_info(), sorted(run.events.iterdir())
     later = {**provenance(), "revision": "later", "gpu": "Another GPU", "command": "deiii later"}
-    monkeypatch.setattr("deiii.model.training.train.provenance", lambda: later)
+    monkeypatch.setattr("deiii.model.training.train.provenance", lambda device: later)
     folder = run.path.parent
     words = words_for(folder / "raw", folder / "cache", run.path)
     assert main(["train", *words, "train.epochs=2", "--quiet", "--resume"]) == 0

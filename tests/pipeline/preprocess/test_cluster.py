@@ -15,7 +15,7 @@ from deiii.data.cluster.worker_checks import checked_workers
 from deiii.data.config.load import load_config
 from deiii.data.tools.processes.dask_workers import connect, while_connected, workers_of
 from deiii.model.evaluation.many_runs import run_all
-from deiii.pipeline.preprocess.cluster import ClusterError, open_cluster, stage_resources
+from deiii.pipeline.preprocess.cluster import ClusterError, gpu_count, open_cluster, stage_resources
 from deiii.pipeline.preprocess.graph import preprocess
 from tests.helpers.clips import audio_corpus, tree_bytes
 from tests.helpers.dask_processes import own_scheduler, own_worker
@@ -32,6 +32,15 @@ def scheduler(tmp_path_factory):
 def settings(cache: Path, *more: str):
     words = ["stages=[logmel]", f"cache={cache}", "corpus.clips_per_shard=2", "workers=1"]
     return load_config(overrides=[*words, *more])
+
+
+def test_no_worker_gets_a_gpu_of_a_driver_that_is_too_old(monkeypatch):
+    """PyTorch counts such GPUs, and cannot use them; a number in the settings is what the user asks for."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = ["stages=[faces,flow]", "flow.method=raft"]
+    assert gpu_count(load_config(overrides=words)) == 0
+    assert gpu_count(load_config(overrides=[*words, "gpus=1"])) == 1
 
 
 def test_existing_cluster_makes_the_same_bytes_as_a_local_one(scheduler, tmp_path):
