@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.ablation import variant_config
 from deiii.model.intervals import estimate
+from deiii.model.network.deiii import DEIII
 from tests.helpers.science_pages import science_text
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -120,3 +122,23 @@ def test_the_validation_figures_tell_which_network_learned_valence():
             assert validation >= 0.85 if value > 0.5 else validation <= 0.26, (name, seed)
     learned = [value > 0.5 for name in seeing for value in variants[name]["valence"]["by_seed"].values()]
     assert (len(learned), sum(learned)) == (15, 8)
+
+
+def test_the_page_has_the_figures_of_the_linear_task():
+    folder = RESULTS / "ablation-binding-linear-2026-11-30"
+    rows = json.loads((folder / "table.json").read_text(encoding="utf-8"))["tasks"]["binding_linear"]
+    full, concat = rows["full"], rows["ov_concat"]
+    seeds = [f"{find(row['by_seed'].values()):.3f}" for row in (full, concat) for find in (min, max)]
+    low, high = concat["against_full_ci"]
+    text = " ".join(science_text().split())
+    assert f"{full['accuracy']:.3f} with attention (seeds {seeds[0]} to {seeds[1]})" in text
+    assert f"{concat['accuracy']:.3f} with concatenation ({seeds[2]} to {seeds[3]})" in text
+    assert (
+        f"{concat['against_full']:.3f} (95 % t over seeds and speakers {low:.3f} to {high:.3f}; p <" in text
+    )
+    assert concat["against_full_p"] < 0.001
+    sizes = []
+    for variant in ("full", "ov_concat"):
+        config = variant_config(folder, ("binding_linear", variant, 0), [])
+        sizes.append(sum(p.numel() for p in DEIII(config.model, n_classes=2).parameters()))
+    assert f"more parameters ({sizes[0]:,} and {sizes[1]:,})" in text
