@@ -4,9 +4,9 @@ Conventions. The *confidence* of a prediction is the largest of its C probabilit
 error (ECE) is the mean over bins of the absolute difference between accuracy and mean confidence, weighted by
 the clips in each bin (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599): `BINS` bins of equal width over
 0 to 1, or as many bins with equal numbers of clips (Nixon et al. 2019, arXiv 1904.01685). The ECE of few
-clips is too large, because noise in a bin counts as an error. The Brier score (Brier 1950) is the mean
-squared distance of the probabilities from the truth, 0 to 2. NLL is the mean of -log of the true class's
-probability.
+clips is too large, because noise in a bin counts as an error: `chance_ece` is what perfectly calibrated
+probabilities would have. The Brier score (Brier 1950) is the mean squared distance of the probabilities from
+the truth, 0 to 2. NLL is the mean of -log of the true class's probability.
 
 A *temperature* T (Guo et al.) turns probabilities p into p^(1/T), scaled to sum 1, which is the softmax of
 the logits divided by T: above 1 the network is less confident, and the most probable class stays the same.
@@ -32,6 +32,7 @@ LIMITS = (0.05, 20.0)
 SMALLEST = 1e-12  # probability in a logarithm
 EQUAL = 1e-6  # largest difference of probabilities that count as equal; the precision of float32 is 6e-8
 COVERAGES = 100  # points of a curve that is stored
+DRAWS = 200  # of right and wrong predictions, for `chance_ece`
 
 
 class CalibrationError(ValueError):
@@ -114,21 +115,25 @@ def reliability(
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == label
-    order = np.argsort(confidence, kind="stable")
-    if equal_mass:
-        groups = np.array_split(order, bins)
-    else:  # a bin holds its upper edge, as in Guo et al.
-        place = np.clip(np.ceil(confidence[order] * bins).astype(int) - 1, 0, bins - 1)
-        groups = [order[place == number] for number in range(bins)]
     return [
         {
             "clips": len(rows),
             "confidence": float(confidence[rows].mean()),
             "accuracy": float(right[rows].mean()),
         }
-        for rows in groups
-        if len(rows)
+        for rows in _in_bins(confidence, bins, equal_mass)
     ]
+
+
+def _in_bins(confidence: np.ndarray, bins: int, equal_mass: bool) -> list[np.ndarray]:
+    """Return the rows in each bin that holds a clip, by rising confidence."""
+    order = np.argsort(confidence, kind="stable")
+    if equal_mass:
+        groups = np.array_split(order, bins)
+    else:  # a bin holds its upper edge, as in Guo et al.
+        place = np.clip(np.ceil(confidence[order] * bins).astype(int) - 1, 0, bins - 1)
+        groups = [order[place == number] for number in range(bins)]
+    return [rows for rows in groups if len(rows)]
 
 
 def ece(
@@ -144,6 +149,36 @@ def ece(
         return None
     gaps = sum(b["clips"] * abs(b["accuracy"] - b["confidence"]) for b in found)
     return float(gaps / len(label))
+
+
+def chance_ece(probabilities: np.ndarray, bins: int = BINS, draws: int = DRAWS) -> float | None:
+    """Return the mean ECE, with bins of equal width, that perfectly calibrated probabilities have by chance.
+
+    Whether each prediction is right is drawn ``draws`` times, with its confidence as the probability, as in
+    the consistency sampling of Bröcker and Smith (2007, doi 10.1175/WAF993.1). The draws are the same in
+    each call. An ECE of this size is no sign of a wrong calibration.
+
+    Args:
+        probabilities: float [N,C].
+        bins: number of bins.
+        draws: number of draws.
+
+    Returns:
+        a number from 0 to 1; ``None`` without clips.
+
+    >>> chance_ece(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    0.0
+    """
+    if not len(probabilities):
+        return None
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    groups = _in_bins(confidence, bins, equal_mass=False)
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(draws):
+        excess = (rng.random(len(confidence)) < confidence) - confidence
+        found.append(sum(abs(excess[rows].sum()) for rows in groups) / len(confidence))
+    return float(np.mean(found))
 
 
 def risk_coverage(probabilities: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,9 +217,9 @@ def calibration(probabilities: np.ndarray, label: np.ndarray, temperature: float
 
     Returns:
         ``temperature``, ``bins`` (`BINS`) and ``clips`` (N); and for ``raw`` and, if there is a temperature,
-        ``tempered`` probabilities ``ece`` (bins of equal width), ``ece_equal_mass``, ``brier``, ``nll``,
-        ``aurc`` (mean risk over all coverages), ``bins`` (what `reliability` returns) and ``risk`` (pairs of
-        coverage and risk, at most `COVERAGES`).
+        ``tempered`` probabilities ``ece`` (bins of equal width), ``ece_chance`` (see `chance_ece`),
+        ``ece_equal_mass``, ``brier``, ``nll``, ``aurc`` (mean risk over all coverages), ``bins`` (what
+        `reliability` returns) and ``risk`` (pairs of coverage and risk, at most `COVERAGES`).
     """
     found: dict[str, Any] = {"temperature": temperature, "bins": BINS, "clips": len(label)}
     versions = {"raw": probabilities}
@@ -195,6 +230,7 @@ def calibration(probabilities: np.ndarray, label: np.ndarray, temperature: float
         some = np.unique(np.linspace(0, len(label) - 1, min(COVERAGES, len(label))).round().astype(int))
         found[name] = {
             "ece": ece(p, label),
+            "ece_chance": chance_ece(p),
             "ece_equal_mass": ece(p, label, equal_mass=True),
             "brier": brier(p, label),
             "nll": nll(p, label),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.stored_gap import gaps, read
-from deiii.model.calibration import ece, tempered
+from deiii.model.calibration import chance_ece, ece, tempered
 from deiii.model.intervals import estimate, mean_interval
 from tests.helpers.markdown_tables import table_rows
 from tests.helpers.science_pages import science_text
@@ -217,18 +217,20 @@ def test_the_mean_ece_of_single_runs_is_that_of_their_predictions():
         stored = read(RESULTS / folder)
         report = json.loads((RESULTS / folder / "crossval.json").read_text(encoding="utf-8"))
         label = np.array([stored.classes.index(name) for name in stored.truth])
-        raw, own = [], []
+        raw, own, chance = [], [], []
         for run, temperature in zip(report["runs"], report["calibration"]["temperatures"], strict=True):
             rows = np.isin(stored.speakers, _test_speakers(report, run["fold"]))
             p = stored.probabilities[stored.seeds.index(str(run["seed"]))][rows]
             raw.append(ece(p, label[rows]))
             own.append(ece(tempered(p, temperature), label[rows]))
+            chance.append(chance_ece(tempered(p, temperature)))
         words = re.findall(r"(0\.\d{3})", text.split("mean of the ECE of single runs", 1)[1])
         assert {f"{np.mean(raw):.3f}", f"{np.mean(own):.3f}"} <= set(words)
         if folder == HIDDEN:
             assert {f"{min(own):.3f}", f"{max(own):.3f}"} <= set(words)
             worse = sum(after > before for before, after in zip(raw, own, strict=True))
             assert f"in {worse} of the {len(own)} runs" in text
+            assert f"{np.mean(chance):.3f} on the average of these {len(chance)} runs" in text
 
 
 def _test_speakers(report: dict, fold: int) -> list[str]:

@@ -16,6 +16,7 @@ from deiii.model.calibration import (
     LIMITS,
     brier,
     calibration,
+    chance_ece,
     ece,
     find_temperature,
     nll,
@@ -33,6 +34,12 @@ from deiii.model.evaluation.sections.calibration import (
 from deiii.model.training.scoring import Predictions
 
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+def drawn_labels(probabilities: np.ndarray, seed: int) -> np.ndarray:
+    """Labels int [N] drawn from probabilities [N,C]."""
+    at = np.random.default_rng(seed).random((len(probabilities), 1)) * probabilities.sum(1, keepdims=True)
+    return (probabilities.cumsum(1) < at).sum(1)
 
 
 def drawn(seed: int, clips: int = 400, classes: int = 4, true_temperature: float = 1.0, scale: float = 2.0):
@@ -102,7 +109,8 @@ def test_a_temperature_at_a_limit_is_explained():
         (wrong, "upper limit of the search, because the network is right"),
     ):
         assert words in calibration_values(found)["about"] and words in calibration_lines(found)[-1]
-    assert len(calibration_lines({**right, "temperature": 1.5})) == 1
+    lines = calibration_lines({**right, "temperature": 1.5})
+    assert len(lines) == 2 and "by chance" in lines[1]
 
 
 @settings(max_examples=20)
@@ -138,6 +146,23 @@ def test_ece_of_honest_and_of_overconfident_probabilities():
     assert ece(tempered(p, 0.2), label) > 0.1
     assert ece(np.array([[1.0, 0.0]] * 4), np.array([0, 0, 0, 1])) == pytest.approx(0.25)
     assert ece(np.zeros((0, 2)), np.zeros(0, int)) is None
+
+
+@pytest.mark.parametrize("clips", [30, 240, 3000])
+def test_the_ece_of_chance_is_that_of_labels_drawn_from_the_probabilities(clips):
+    """The labels are drawn here; the function draws only whether the most probable class is right."""
+    p, _ = drawn(3, clips)
+    found = [ece(p, drawn_labels(p, seed)) for seed in range(100, 400)]
+    assert chance_ece(p) == pytest.approx(np.mean(found), rel=0.05)
+
+
+def test_an_ece_of_chance_is_stated_and_falls_with_the_number_of_clips():
+    few, many = (calibration(*drawn(1, clips), None)["raw"]["ece_chance"] for clips in (50, 5000))
+    assert few > 3 * many > 0
+    found = calibration(*drawn(1, 50), 1.3)
+    (line,) = [line for line in calibration_lines(found) if "by chance" in line]
+    assert f"{found['tempered']['ece_chance']:.3f} on 50 clips" in line
+    assert chance_ece(np.zeros((0, 3))) is None
 
 
 def test_risk_is_the_mean_over_the_orders_of_equal_clips():

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deiii.data.tools.counts import counted
 from deiii.data.tools.text.figure_text import number
 from deiii.model.calibration import LIMITS, calibration, find_temperature
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, show_spines
@@ -18,6 +19,7 @@ VERSIONS = {"raw": "as predicted", "tempered": "with the temperature"}
 COLOURS = {"raw": FIRST, "tempered": SECOND}
 FIGURES = {
     "ece": "ECE, bins of equal width",
+    "ece_chance": "this ECE, if perfectly calibrated (chance)",
     "ece_equal_mass": "ECE, bins of equal numbers",
     "brier": "Brier score",
     "nll": "negative log-likelihood",
@@ -55,11 +57,18 @@ def calibration_lines(found: Values) -> list[str]:
     if not found:
         return []
     error = f"calibration error (ECE) {found['raw']['ece']:.3f}"
+    chance = [
+        f"perfectly calibrated probabilities would have an ECE of about {found[name]['ece_chance']:.3f} on "
+        f"{counted(found['clips'], 'clip')}, by chance"
+        for name in ("raw", "tempered")
+        if "ece_chance" in found.get(name, {})
+    ][-1:]
     if "tempered" not in found:
-        return [f"{error}; no temperature: there are no labelled validation clips"]
+        return [f"{error}; no temperature: there are no labelled validation clips", *chance]
     lines = [
         f"{error} ({found['tempered']['ece']:.3f} with the temperature {found['temperature']:.2f}, fitted on "
-        f"validation speakers); area under the abstention curve (AURC) {found['raw']['aurc']:.3f}"
+        f"validation speakers); area under the abstention curve (AURC) {found['raw']['aurc']:.3f}",
+        *chance,
     ]
     note = limit_note(found["temperature"])
     return [*lines, f"the temperature {note}"] if note else lines
@@ -84,7 +93,11 @@ def limit_note(temperature: float) -> str:
 def calibration_values(found: Values) -> Values:
     """Return what the template shows: rows of a table and a sentence on the temperature."""
     versions = [name for name in VERSIONS if name in found]
-    rows = [(label, *(number(found[name][key]) for name in versions)) for key, label in FIGURES.items()]
+    rows = [
+        (label, *(number(found[name][key]) for name in versions))
+        for key, label in FIGURES.items()
+        if key in found["raw"]  # earlier versions stored no ECE of chance
+    ]
     t = found["temperature"]
     about = "There are no labelled validation clips, so no temperature was fitted."
     if t is not None:
