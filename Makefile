@@ -32,6 +32,8 @@ PIP_LINES = while read -r what name _; do case $$what in \
 	Installing) echo "  installing $$n packages";; esac; done
 
 SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
+# Later words win over earlier ones, so that ARGS may name the run, too.
+RUN_SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") "train.run=$(RUN)" $(ARGS)
 DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given; using the synthetic corpus: $(CONFIG)))
 
 .DEFAULT_GOAL := help
@@ -113,7 +115,7 @@ preprocess: $(STAMP) ## compute the feature caches of a corpus [CONFIG= ROOT= AR
 	$(DEFAULTED)$(PY) -m deiii preprocess $(SETTINGS)
 
 train: $(STAMP) ## train a network on the caches [CONFIG= ROOT= RUN= ARGS=]
-	$(DEFAULTED)$(PY) -m deiii train $(SETTINGS) "train.run=$(RUN)"
+	$(DEFAULTED)$(PY) -m deiii train $(RUN_SETTINGS)
 
 evaluate: $(STAMP) ## score a run on its test speakers [RUN= ARGS=--again]
 	$(PY) -m deiii evaluate "$(RUN)" $(ARGS)
@@ -146,14 +148,14 @@ docs: $(STAMP) ## write the reference of settings and the picture of the archite
 	$(PY) docs/make_architecture.py
 
 sweep: $(STAMP) ## try settings and rank them by validation scores [CONFIG= RUN= ARGS="train.lr=[1e-3,2e-3]"]
-	$(PY) -m deiii sweep $(SETTINGS) "train.run=$(RUN)"
+	$(PY) -m deiii sweep $(RUN_SETTINGS)
 
 site: $(STAMP) ## build the documentation as a site in site/ and check links (installs mkdocs-material)
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[site]
 	$(PY) -m mkdocs build --strict --quiet
 
 crossval: $(STAMP) ## train and score every fold with every seed [CONFIG= RUN= ARGS="... --seeds 0,1"]
-	$(PY) -m deiii crossval $(SETTINGS) "train.run=$(RUN)"
+	$(PY) -m deiii crossval $(RUN_SETTINGS)
 
 ablation: $(STAMP) ## remove the parts of DE-III in turn, on the synthetic corpus [ARGS=]
 	$(PY) -m benchmarks.ablation $(ARGS)

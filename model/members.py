@@ -17,6 +17,7 @@ from typing import Any
 
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
+from deiii.data.tools.os_errors import is_file
 from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS, RUN, RUN_WEIGHTS
 from deiii.model.network.streams import enabled_streams
 from deiii.model.scored_weights import own_members
@@ -28,7 +29,7 @@ class EnsembleError(ValueError):
 
 def is_network(folder: str | Path) -> bool:
     """Return whether a folder holds a run, an export, or an ensemble."""
-    return any((Path(folder) / name).is_file() for name in (RUN, EXPORT))
+    return any(is_file(Path(folder) / name) for name in (RUN, EXPORT))
 
 
 def names_network(word: str | Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections import Counter
 from dataclasses import fields, is_dataclass, replace
@@ -36,7 +35,7 @@ from deiii.pipeline import sharing_commands, split_commands
 from deiii.pipeline.cut.command import add_cut
 from deiii.pipeline.encoders.command import add_encoders_command
 from deiii.pipeline.init.command import add_init
-from deiii.pipeline.next_command import training_command
+from deiii.pipeline.next_command import preprocessing_command, training_command
 from deiii.pipeline.overview.command import add_overview, print_overview
 
 if TYPE_CHECKING:
@@ -308,7 +307,7 @@ def _download(args: argparse.Namespace) -> int:
     root = given.get("corpus.root") or read_settings([args.corpus]).corpus.root
     count = download(args.corpus, root, args.part)
     say(f"{counted(count, 'file')} downloaded, all others were complete")
-    print(f"next: deiii preprocess {args.corpus} {shlex.quote(f'corpus.root={root}')}")
+    print(f"next: {preprocessing_command(args.corpus, args.part, root)}")
     return 0
 
 

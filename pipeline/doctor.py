@@ -23,6 +23,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import wrapped
 from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import available_memory, usable_cores
+from deiii.data.tools.os_errors import explain
 from deiii.data.tools.progress import show_no_loading_note
 
 WIDTH = 120  # letters of a line
@@ -62,10 +63,12 @@ def run_checks(config: Config) -> Iterator[Check]:
         _python, _packages, _devices, _codecs, _detector, _weights, _encoders, _memory, _disk,
     ]  # fmt: skip
     for check in checks:
+        name = check.__name__.strip("_")
         try:
             yield from check(config)
+        except OSError as error:  # of a file or folder, not of a package
+            yield Check("problem", name, explain(error))
         except Exception as error:
-            name = check.__name__.strip("_")
             yield Check("problem", name, f"{type(error).__name__}: {error}", REINSTALL)
 
 
@@ -278,11 +281,11 @@ def _memory(config: Config) -> Iterator[Check]:
 def _disk(config: Config) -> Iterator[Check]:
     for about, folder in (("cache", Path(config.cache)), ("runs", Path(config.train.run).parent)):
         place = folder.absolute()
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free / 1e9
-        text = f"{folder}: {free:.0f} GB free"
         try:
+            while not place.exists():
+                place = place.parent
+            free = shutil.disk_usage(place).free / 1e9
+            text = f"{folder}: {free:.0f} GB free"
             with tempfile.NamedTemporaryFile(dir=place) as file:
                 file.write(b"x")
         except OSError as error:

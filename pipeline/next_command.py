@@ -1,4 +1,4 @@
-"""The command that trains on what ``deiii preprocess`` has computed."""
+"""The commands that follow ``deiii download`` and ``deiii preprocess``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,37 @@ from pathlib import Path
 
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
-from deiii.data.config.words import is_config
+from deiii.data.config.words import is_config, requested_keys
 from deiii.data.corpora.clips import Corpus
 
 PREPROCESSING_ONLY = (
     "workers", "gpus", "dashboard", "scheduler", "cluster",
     "max_failed", "clip_timeout", "clip_memory_gb", "retry",
 )  # fmt: skip
+# Configs and settings that read a part of a corpus, where the corpus's own config reads another part.
+OF_PART = {
+    ("ravdess", "video-song"): ("ravdess", "corpus.channel=song"),
+    ("ravdess", "audio-speech"): ("ravdess_audio",),
+    ("ravdess", "audio-song"): ("ravdess_audio", "corpus.channel=song"),
+    ("crema_d", "audio"): ("crema_d", "stages=[logmel]", "model.video=false", "model.flow=false"),
+}
 FEWEST_LABELS = 2
 FEWEST_SPEAKERS = 3  # one each for training, validation and test
+
+
+def preprocessing_command(corpus: str, part: str | None, root: str) -> str:
+    """Return the command to type after ``deiii download``, which preprocesses the part that was downloaded.
+
+    Args:
+        corpus: name of the corpus.
+        part: the part, as ``--part`` names it; ``None`` for the usual one.
+        root: folder of the corpus.
+
+    >>> preprocessing_command("ravdess", "audio-speech", "/my clips")
+    "deiii preprocess ravdess_audio 'corpus.root=/my clips'"
+    """
+    words = OF_PART.get((corpus, part or ""), (corpus,))
+    return shlex.join(["deiii", "preprocess", *words, f"corpus.root={root}"])
 
 
 def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> str:
@@ -40,7 +62,7 @@ def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> st
         return ""
     kept = [word for word in words if is_config(word) or not _is_unused(word)]
     run: list[str] = []
-    if not any(word.startswith("train.run=") for word in words):
+    if "train.run" not in requested_keys(config, words):
         name = Path(next(filter(is_config, words), corpus.name)).stem
         run = [f"train.run=runs/{name}"]
     return shlex.join(["deiii", "train", *kept, *run])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -42,6 +44,21 @@ def test_lock_file_holds_one_opencv():
 @pytest.mark.parametrize("target", "help setup demo test lint preprocess train evaluate clean".split())
 def test_makefile_describes_its_targets(target):
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.M)
+
+
+@pytest.mark.parametrize("target", ["train", "sweep", "crossval"])
+def test_settings_in_args_win_over_the_default_run(target):
+    """Of two settings of one name, the later word wins."""
+    words = [target, "CONFIG=tiny", "ARGS=train.run=runs/mine --quiet"]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")
+    }
+    command = ["make", "--dry-run", *words]
+    shown = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    words = shlex.split(shown.splitlines()[-1])
+    assert [word for word in words if word.startswith("train.run=")][-1] == "train.run=runs/mine"
 
 
 def test_citation_and_version_agree():

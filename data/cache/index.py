@@ -32,6 +32,7 @@ from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.differences import clip_digest, label_digest
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.counts import counted
+from deiii.data.tools.os_errors import explain
 
 INDEX = "index.json"
 PACKED = "packed.json"  # takes the place of the index in an archive (`deiii.data.cache.packed`)
@@ -175,6 +176,8 @@ def read_index(folder: str | Path) -> StageIndex:
         ) from None
     except CacheError:
         raise
+    except PermissionError as error:
+        raise CacheError(explain(error)) from None
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise CacheError(f"{path} is damaged ({error}); run `deiii preprocess` to rebuild it") from None
 
@@ -224,6 +227,8 @@ def read_packed(folder: str | Path) -> StageIndex:
             raise ValueError("its provenance is not a JSON object")
         shards = [ShardRecord(name, "", 0, digest, {}, ()) for name, digest in names]
         return StageIndex(tree["stage"], tree["key"], tree["provenance"], shards)
+    except PermissionError as error:
+        raise CacheError(explain(error)) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CacheError(f"{path} is damaged ({error}); pack the cache again") from None
 
@@ -312,6 +317,8 @@ def load_corpus(path: Path) -> Corpus:
             votes=tree.get("votes", ""),
             base=tree.get("base", ""),
         )
+    except PermissionError as error:
+        raise CacheError(explain(error)) from None
     except FileNotFoundError:
         raise CacheError(
             f"no clip table {path}; run `deiii preprocess` first, or name the folder of the features with "

@@ -174,6 +174,12 @@ _deiii() {
     local previous="${rest##*[[:space:]]}"
     local command="${COMP_WORDS[1]}"
     COMPREPLY=()
+    # A space that is escaped or in quotes is part of a file's name, which bash completes itself.
+    local plain="${line//\\[\"\']/}"
+    local double="${plain//[^\"]/}" single="${plain//[^\']/}"
+    if [[ "$rest" == *\\ ]] || (( ${#double} % 2 || ${#single} % 2 )); then
+        return
+    fi
     if [[ $COMP_CWORD -eq 1 || ( "$command" == help && $COMP_CWORD -eq 2 ) ]]; then
         COMPREPLY=($(compgen -W "$_deiii_commands" -- "$cur"))
         return
@@ -192,7 +198,15 @@ _deiii() {
             # Readline takes the part after "=" for the word.
             COMPREPLY=($(compgen -W "$(_deiii_values "${cur%%=*}")" -- "${cur#*=}"))
         else
-            COMPREPLY=($(compgen -W "$_deiii_configs $_deiii_keys" -- "$cur") $(compgen -f -- "$cur"))
+            COMPREPLY=($(compgen -W "$_deiii_configs $_deiii_keys" -- "$cur"))
+            # Without such a word, bash completes names of files itself, with quotes and slashes.
+            if [[ ${#COMPREPLY[@]} -gt 0 ]]; then
+                local file
+                while IFS= read -r file; do
+                    [[ -d "$file" ]] && file+=/
+                    COMPREPLY+=("$(printf '%q' "$file")")
+                done < <(compgen -f -- "$cur")
+            fi
             if [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" == *= ]]; then
                 compopt -o nospace 2>/dev/null
             fi
@@ -263,6 +277,8 @@ def _fish(words: Words) -> str:
         lines.append(
             f"complete -c deiii -f -n __fish_use_subcommand -a {_fish_text(name)} -d {_fish_text(text)}"
         )
+    names = _fish_text(" ".join(words.commands))
+    lines.append(f"complete -c deiii -f -n '__fish_seen_subcommand_from help' -a {names}")
     for name, options in words.options.items():
         seen = _fish_text(f"__fish_seen_subcommand_from {name}")
         for option, text in options.items():

@@ -33,6 +33,7 @@ from deiii.data.config.strict_yaml import (
     refuse_references,
 )
 from deiii.data.config.suggest import TABLES, no_config, no_settings, suggest_setting
+from deiii.data.tools.os_errors import is_file
 
 CONFIGS = Path(deiii.__file__).parent / "configs"
 # Where clips lie and how they are grouped; clips, labels and stage keys are compared by their digests.
@@ -254,7 +255,7 @@ def find_config(name: str | Path) -> Path:
     path = Path(name)
     if str(name) == path.stem:
         path = shipped_configs().get(path.stem, path)
-    if not path.is_file() or path.suffix.lower() in TABLES:
+    if not is_file(path) or path.suffix.lower() in TABLES:
         raise ConfigError(no_config(str(name), list(shipped_configs()), _keys()))
     return path
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 MAX_YAML_BYTES = 1_000_000
+NOT_STORED = re.compile("[\0\ud800-\udfff]")  # YAML can name them as escapes; UTF-8 text holds no surrogates
 
 
 class ConfigError(ValueError):
@@ -117,7 +118,7 @@ def parse_override(
 
 
 def refuse_references(value: Any, source: str) -> None:
-    """Raise ConfigError if a value holds OmegaConf's ``${...}`` or ``???``.
+    """Raise ConfigError if a value holds OmegaConf's ``${...}`` or ``???``, or what cannot be stored.
 
     ``${oc.env:...}`` would copy environment variables into the records of a run; ``???`` is a missing value.
     """
@@ -126,6 +127,8 @@ def refuse_references(value: Any, source: str) -> None:
     if isinstance(value, list):
         for item in value:
             refuse_references(item, source)
+    elif isinstance(value, str) and NOT_STORED.search(value):
+        raise ConfigError(f"{source}: {value!r} holds a character that no file name or text file can hold")
     elif isinstance(value, str) and ("${" in value or value == "???"):
         raise ConfigError(f"{source}: {value!r} is not supported; write the value itself")
 
@@ -172,6 +175,11 @@ def _load(text: str, text_keys: Collection[str] = (), key: str = "") -> Any:
             return None
         _keep_text(node, key, text_keys, text)
         return loader.construct_document(node)
+    except (ValueError, KeyError, AttributeError, OverflowError) as error:
+        # PyYAML reads values with tags such as !!int, and numbers of thousands of digits, without a check.
+        raise yaml.YAMLError(
+            f"a value is not of the type of its tag, or too long ({str(error):.80})"
+        ) from None
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -123,27 +124,27 @@ def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
     """
     if not name.strip():
         return "an empty word names no config file; leave it out"
-    if (Path(name) / "config.yaml").is_file():
+    if os.path.isfile(Path(name) / "config.yaml"):  # unlike Path.is_file, it takes words of any length
         return f"{name} is a folder; the config in it is {Path(name) / 'config.yaml'}"
     if name in keys:
         return f"{name} is a setting, which needs a value: {name}=VALUE"
     if inside := [key for key in keys if key.startswith(f"{name}.")]:
         return f"{name} is a section of settings; write a setting with its value, such as {inside[0]}=VALUE"
-    if any(Path(name).glob("*/*/index.json")):
+    if os.path.isdir(name) and any(Path(name).glob("*/*/index.json")):
         return f"{name} is a cache folder, not a config file; write cache={name}"
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return (
             f"{name} is a folder, not a config file; for recordings in it, write table corpus.root={name}, "
             f"or let `deiii init {shlex.quote(name)}` write a config"
         )
-    if Path(name).is_file():
+    if os.path.isfile(name):
         return (
             f"{name} is a table, not a config file; write table corpus.table={name} corpus.root=FOLDER, with "
             "the folder of the recordings"
         )
     if name.endswith(",") or any(close in name and open_ not in name for open_, close in ("[]", "{}")):
         return f"{name} is part of a list; the shell divides a setting at spaces, so quote it: 'KEY=[A, B]'"
-    files = [f"{name}{end}" for end in (".yaml", ".yml") if Path(f"{name}{end}").is_file()]
+    files = [f"{name}{end}" for end in (".yaml", ".yml") if os.path.isfile(f"{name}{end}")]
     hint = f"; did you mean {files[0]!r}?" if files else did_you_mean(Path(name).stem, shipped)
     return (
         f"no such config file: {name}{hint}{'' if hint else ';'} give the path of a YAML file, or one of "

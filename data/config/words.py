@@ -11,6 +11,7 @@ A CONFIG is the path of a YAML file, or the bare name of a config that comes wit
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import textwrap
@@ -138,7 +139,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
         parser.exit(2, "\nerror: name a command\n")
     commands = _commands(parser)
     if words[0] == "help":
-        words = [*words[1:2], "--help"]
+        words = [*(word for word in words[1:2] if word != "help"), "--help"]
     if not words[0].startswith("-") and words[0] not in commands:
         meant = OTHER_WORDS.get(words[0])
         hint = f"; did you mean {meant!r}?" if meant in commands else did_you_mean(words[0], commands)
@@ -167,13 +168,15 @@ def _positional(command: argparse.ArgumentParser) -> dict[str, str]:
 def _hint(word: str, command: argparse.ArgumentParser) -> str:
     """Return the end of a message on a word that begins with a dash and is not an option of a command."""
     name, _, value = word.lstrip("-").partition("=")
-    if Path(word).exists():
+    if os.path.exists(word):
         return f"; write ./{word} for the file"
     key = name.replace("-", "_")
     positional = _positional(command)
     if key in positional:
         return f"; write {value or positional[key]} alone, at its place in the line above"
     reads = command.get_default("reads") or ()
+    if word in command._option_string_actions:
+        return f"; options follow the command: {command.prog} {word}"
     found = [one for one in all_keys() if key in (one, one.rpartition(".")[2])]
     written = [f"{one}={value or 'VALUE'}" for one in found if {one, one.partition(".")[0]} & set(reads)]
     if written:
@@ -206,7 +209,7 @@ def is_config(word: str) -> bool:
     A word such as ``lr=0.1/a.yaml`` is a file if that file exists, and a setting otherwise.
     """
     if word.endswith(YAML):
-        return Path(word).is_file() or not is_override(word)
+        return os.path.isfile(word) or not is_override(word)
     return word in shipped_configs()
 
 
@@ -219,7 +222,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     things: list[str] = []
     settings: list[str] = []
     for word in words:
-        exists = not word.endswith(YAML) and Path(word).exists()
+        exists = not word.endswith(YAML) and os.path.exists(word)  # of any length
         if not exists and (is_config(word) or is_override(word)):
             settings.append(word)
         else:
@@ -240,9 +243,9 @@ def read_settings(words: Sequence[str]) -> Config:
     for word in words:
         if is_override(word) and not is_config(word):
             overrides.append(word)
-        elif "=" in word and not Path(word).is_file():
+        elif "=" in word and not os.path.isfile(word):
             raise ConfigError(f"a setting has the form key=value, e.g. faces.size=128, not {word!r}")
-        elif (pair := PAIR.fullmatch(word)) and not Path(word).is_file():
+        elif (pair := PAIR.fullmatch(word)) and not os.path.isfile(word):
             raise ConfigError(f"a setting has the form key=value; write {pair[1]}={pair[2]}, not {word!r}")
         else:
             configs.append(word)
@@ -260,9 +263,7 @@ def load_mixed(paths: Sequence[str]) -> list[Config]:
         try:
             found.append(load_config(path))
         except ConfigError as error:
-            place = (
-                "" if Path(path).is_absolute() else f"; mix is relative to the current folder, {Path.cwd()}"
-            )
+            place = "" if os.path.isabs(path) else f"; mix is relative to the current folder, {os.getcwd()}"
             raise ConfigError(f"mix: {error}{place}") from None
         if not any(key.startswith("corpus.") for key in named_keys(find_config(path))):
             raise ConfigError(

@@ -182,6 +182,23 @@ def is_missing(path: str | os.PathLike[str]) -> bool:
     return False
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a word of a command names a file; false for a word that is too long to be a name.
+
+    Raises:
+        OSError: the file system does not answer, or refuses access.
+
+    >>> is_file(__file__), is_file("train.lr" * 99)
+    (True, False)
+    """
+    try:
+        return Path(path).is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def file_on_the_way(path: Path) -> Path | None:
     """Return the first part of a path that exists and is not a folder; ``None`` if there is none.
 
@@ -237,7 +254,8 @@ def pseudo_folder(path: Path) -> Path | None:
     File systems of the kernel have no blocks; those of a disk, of memory and of a network have some.
     """
     place = path.absolute()
-    while not place.is_dir() and place != place.parent:
+    # `Path.is_dir` raises an error where a folder may not be searched, or for a name that is too long.
+    while not os.path.isdir(place) and place != place.parent:
         place = place.parent
     try:
         return place if os.statvfs(place).f_blocks == 0 and place.parent != place else None

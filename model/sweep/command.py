@@ -9,6 +9,7 @@ from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.words import (
     add_command,
     add_settings,
+    is_config,
     note_default_corpus,
     print_notes,
     read_settings,
@@ -66,7 +67,9 @@ def _sweep(args: argparse.Namespace) -> int:
     if best is None:
         print("every combination failed; the table gives the reasons")
         return 1
-    configs = shlex.join(word for word in words if not word.startswith("train.run="))
+    # Settings win over configs, so one that was given besides its values would win over the best value.
+    other = {"train.run", *(axis.key for axis in axes)}
+    kept = [word for word in words if is_config(word) or word.partition("=")[0] not in other]
     say((folder / "best.yaml").read_text(encoding="utf-8"), end="")
-    say(f"next: deiii train {configs} {shlex.quote(f'{folder}/best.yaml')} train.run=runs/best")
+    say(f"next: {shlex.join(['deiii', 'train', *kept, f'{folder}/best.yaml', 'train.run=runs/best'])}")
     return 0

@@ -18,10 +18,11 @@ from deiii.data.config.load import result_settings
 from deiii.data.config.schema import Config
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.counts import counted
+from deiii.data.tools.pictures import figure_text
 from deiii.data.tools.text.canonical_json import canonical_json
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.scored_weights import is_untested
-from deiii.model.sweep.space import Axis, text
+from deiii.model.sweep.space import Axis, quoted, text
 from deiii.model.training.monitor import monitored
 from deiii.model.training.run_folder import RunFolder
 
@@ -186,7 +187,7 @@ def best_yaml(best: Result, tried: int, note: str = "") -> str:
     tree: dict[str, dict[str, str]] = {}
     for key, value in best.trial.settings.items():
         section, _, name = key.rpartition(".")
-        tree.setdefault(section, {})[name] = text(value)
+        tree.setdefault(section, {})[name] = quoted(value) if isinstance(value, str) else text(value)
     lines = [
         f"# The best of {counted(tried, 'combination')} by the mean validation score, {best.mean:.4f}.",
         "# The best of many validation scores is too high by chance; score the settings on test speakers.",
@@ -220,7 +221,7 @@ def _table(order: Sequence[Result], axes: Sequence[Axis], seeds: Sequence[int]) 
         f"|{'---|' * (len(keys) + 3)}",
     ]
     for result in order:
-        cells = [text(result.trial.settings[key]) for key in keys]
+        cells = [text(result.trial.settings[key]).replace("|", r"\|") for key in keys]
         mean = f"{result.mean:.4f}" if result.scores else f"failed: {result.problem}".replace("|", "/")
         sd = "" if result.deviation is None else f"{result.deviation:.4f}"
         lines.append(f"| {' | '.join(cells)} | {mean} | {sd} | {result.seconds:.0f} |")
@@ -242,7 +243,8 @@ def draw(axes: Sequence[Axis], order: Sequence[Result]) -> Figure:
         else:
             names = [text(v) for v in axis.values]
             places = [float(names.index(text(value))) for value in values]
-            panel.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 12 else 0)
+            shown_names = list(map(figure_text, names))
+            panel.set_xticks(range(len(names)), shown_names, rotation=30 if max(map(len, names)) > 12 else 0)
             panel.set_xlim(-0.5, len(names) - 0.5)
         if axis.kind == "log":
             panel.set_xscale("log")

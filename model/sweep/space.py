@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from deiii.data.config.checks.effects import TRAINING, setting_text, without_effect_in_any
 from deiii.data.config.load import config_class
 from deiii.data.config.schema import Config
 from deiii.data.config.schema_fields import describe_range, in_range
-from deiii.data.config.strict_yaml import ConfigError, parse_override
+from deiii.data.config.strict_yaml import ConfigError, parse_override, parse_yaml
 from deiii.data.config.suggest import suggest_setting
 from deiii.data.config.words import is_config, is_override, read_settings, requested_keys
 
@@ -133,14 +135,32 @@ def _combined(words: Sequence[str], axes: Sequence[Axis]) -> Iterator[Config]:
 def text(value: Any) -> str:
     """Return a value as it is typed after ``KEY=``.
 
-    >>> text(True), text([16, 32]), text(None), text(0.001)
-    ('true', '[16,32]', 'null', '0.001')
+    >>> text(True), text([16, 32]), text(None), text(0.001), text(["a", "b, c"])
+    ('true', '[16,32]', 'null', '0.001', '[a,"b, c"]')
     """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(text, value))}]"
+        return f"[{','.join(quoted(item, True) if isinstance(item, str) else text(item) for item in value)}]"
     return "null" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+@lru_cache(maxsize=1024)
+def quoted(value: str, in_list: bool = False) -> str:
+    """Return text as YAML reads it back, in quotes only where it would be something else without them.
+
+    Args:
+        value: value of a setting that is text.
+        in_list: whether it is an item of a list, where commas and brackets need quotes, too.
+
+    >>> quoted("runs/a"), quoted("a: b")
+    ('runs/a', '"a: b"')
+    """
+    line = f"at: [{value}]" if in_list else f"at: {value}"
+    with contextlib.suppress(ConfigError):
+        if parse_yaml(line, "", ("at",)) == {"at": [value] if in_list else value}:
+            return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _axis(key: str, value: str) -> Axis | None:
@@ -168,9 +188,17 @@ def _axis(key: str, value: str) -> Axis | None:
         axis = _range(name, value, kind, metadata)
     if name in NOT_SWEPT or metadata.get("operational"):
         raise ConfigError(f"{name} changes no result, or is set by the sweep itself; it cannot be varied")
-    if len(set(map(text, axis.values))) != len(axis.values):
+    if len({_compared(item, kind) for item in axis.values}) != len(axis.values):
         raise ConfigError(f"{name} names a value twice: {value}")
     return axis
+
+
+def _compared(value: Any, kind: Any) -> Any:
+    """Return what equal values have in common: 1, 1.0 and the text 1e0 are one number."""
+    if isinstance(kind, (int, float)) and not isinstance(kind, bool):
+        with contextlib.suppress(TypeError, ValueError):
+            return float(value)
+    return text(value)
 
 
 def _is_choice(values: list[Any], kind: Any) -> bool:

@@ -96,6 +96,18 @@ def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path):
     assert levels(Config(cache=str(tmp_path / "cache")))["cache"] == {"problem"}
 
 
+def test_a_folder_whose_name_is_too_long_is_a_problem_and_the_other_is_checked(tmp_path):
+    found = levels(Config(cache=str(tmp_path / ("a" * 300))))
+    assert found["cache"] == {"problem"} and "runs" in found and "disk" not in found
+
+
+def test_a_file_that_cannot_be_read_is_no_reason_to_reinstall(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("DEIII_WEIGHTS_DIR", str(tmp_path / ("w" * 300)))
+    found = [check for check in doctor.run_checks(Config()) if check.about == "weights"]
+    assert [check.level for check in found] == ["problem"] and not found[0].remedy
+    assert "the name is too long; use a shorter one" in found[0].text
+
+
 def test_a_small_disk_is_worth_a_note(monkeypatch):
     usage = type("Usage", (), {"free": 2e9})()
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage)

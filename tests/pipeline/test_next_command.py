@@ -9,7 +9,9 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
-from deiii.pipeline.next_command import training_command
+from deiii.data.corpora.download import SOURCES
+from deiii.data.corpora.scan import scan
+from deiii.pipeline.next_command import preprocessing_command, training_command
 
 
 def corpus(labels: str = "ababab", speakers: str = "112233") -> Corpus:
@@ -70,3 +72,32 @@ def test_a_preprocess_that_succeeds_ends_with_the_command_and_a_quiet_one_does_n
     )
     assert main(["preprocess", *words, "workers=1", "--quiet"]) == status
     assert capsys.readouterr().out == ""
+
+
+def test_the_run_folder_of_a_config_of_ones_own_stays(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"corpus: {{name: table}}\ntrain: {{run: {tmp_path}/mine}}\n")
+    assert training_command(read_settings([str(path)]), [str(path)], corpus()) == f"deiii train {path}"
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "file"),
+    [
+        ("ravdess", None, "01-01-06-01-02-01-12.mp4"),
+        ("ravdess", "video-speech", "01-01-06-01-02-01-12.mp4"),
+        ("ravdess", "video-song", "01-02-05-01-02-01-12.mp4"),
+        ("ravdess", "audio-speech", "03-01-06-01-02-01-12.wav"),
+        ("ravdess", "audio-song", "03-02-05-01-02-01-12.wav"),
+        ("crema_d", None, "1001_DFA_ANG_XX.flv"),
+        ("crema_d", "video", "1001_DFA_ANG_XX.flv"),
+        ("crema_d", "audio", "1001_DFA_ANG_XX.wav"),
+    ],
+)
+def test_the_command_after_a_download_reads_the_part_that_was_downloaded(name, part, file, tmp_path):
+    assert part is None or part in SOURCES[name].parts
+    (tmp_path / file).touch()
+    command = shlex.split(preprocessing_command(name, part, str(tmp_path)))
+    assert command[:2] == ["deiii", "preprocess"]
+    config = read_settings(command[2:])
+    assert [clip.path for clip in scan(config.corpus).clips] == [file]
+    assert file.endswith(".wav") == (config.stages == ["logmel"])

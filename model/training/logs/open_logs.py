@@ -17,6 +17,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.training.logs.writers import MlflowWriter, TensorBoardWriter, WandbWriter, Writer
 from deiii.model.training.run_folder import RunFolder
 
+MOST_SHOWN = 300  # characters of an error; some have a page of advice
 # Name in ``train.log``: the module, the command that installs it, the writer.
 KINDS: dict[str, tuple[str, str, type[Any]]] = {
     "tensorboard": ("tensorboard", "pip install tensorboard", TensorBoardWriter),
@@ -58,7 +59,8 @@ class Logs:
             try:
                 writer.write(int(row["epoch"]), figures)
             except Exception as error:  # a service that is full or away must not end hours of training
-                print(f"train.log={name} stopped: {error}; metrics.csv has all figures", file=sys.stderr)
+                reason = _one_line(error)
+                print(f"train.log={name} stopped: {reason}; metrics.csv has all figures", file=sys.stderr)
                 self._close(name, finished=False)
 
     def close(self, finished: bool) -> None:
@@ -71,12 +73,12 @@ class Logs:
         try:
             self.writers.pop(name).close(finished)
         except Exception as error:
-            print(f"train.log={name} was not closed: {error}", file=sys.stderr)
+            print(f"train.log={name} was not closed: {_one_line(error)}", file=sys.stderr)
 
 
 @contextmanager
 def open_logs(config: Config, run: RunFolder, done: int) -> Iterator[Logs]:
-    """Open what ``train.log`` names for the time of a training.
+    """Open what ``train.log`` names for the time of a training; one that cannot be opened is left out.
 
     Args:
         config: all settings.
@@ -98,10 +100,21 @@ def open_logs(config: Config, run: RunFolder, done: int) -> Iterator[Logs]:
                 logs.writers[kind] = writer(run.path, name, record, settings, done)
             except ImportError as error:
                 raise ConfigError(f"train.log={kind} cannot be imported ({error}): {install}") from None
+            except Exception as error:  # such as a server that is away, or a wrong address of it
+                reason = _one_line(error)
+                print(
+                    f"train.log={kind} does not record this training: {reason}; metrics.csv has all figures",
+                    file=sys.stderr,
+                )
         yield logs
         finished = True
     finally:
         logs.close(finished)
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message of an error of a package in one line, cut after `MOST_SHOWN` characters."""
+    return " ".join(str(error).split())[:MOST_SHOWN] or type(error).__name__
 
 
 def record_id(run: RunFolder) -> str:

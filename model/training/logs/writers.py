@@ -7,10 +7,18 @@ run continues the record of its earlier part.
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
+
+from deiii.data.tools.writer_lock import writer_lock
+
+LONGEST_KEY = 240  # characters; MLflow takes 250 in the name of a setting or figure
+REFUSED = re.compile(r"[^\w.:/ -]")  # what MLflow does not take in such a name
 
 Figures = Mapping[str, float]  # figures, keyed by name, such as val/uar
 
@@ -59,19 +67,20 @@ class WandbWriter:
 
     def __init__(self, folder: Path, name: str, record: str, settings: Mapping[str, Any], done: int):
         os.environ.setdefault("WANDB_SILENT", "true")
-        if os.environ.get("WANDB_MODE", "offline") == "offline":
+        mode = os.environ.get("WANDB_MODE") or "offline"
+        if mode == "offline":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else errors are sent to Sentry
         import wandb
 
         self._done = done
         self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "deiii"),
+            project=os.environ.get("WANDB_PROJECT") or "deiii",
             name=name,
             id=record,
             resume="allow",
             config=dict(settings),
             dir=str(folder.resolve()),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
         )
 
     def write(self, epoch: int, figures: Figures) -> None:
@@ -94,9 +103,12 @@ class MlflowWriter:
             warnings.simplefilter("ignore")  # MLflow's imports warn about its own dependencies
             from mlflow.tracking import MlflowClient
 
-            uri = os.environ.get("MLFLOW_TRACKING_URI") or local_store(folder.resolve().parent / "mlflow")
-            self._client = MlflowClient(tracking_uri=uri)
-        experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "deiii"))
+            given = os.environ.get("MLFLOW_TRACKING_URI")
+            store = folder.resolve().parent / "mlflow"
+            # Runs of a sweep may begin at the same time, and MLflow's tables cannot be made twice at once.
+            with nullcontext() if given else writer_lock(store, waiting=lambda text: None):
+                self._client = MlflowClient(tracking_uri=given or local_store(store))
+                experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "deiii")
         before = self._client.search_runs([experiment], f"tags.deiii_run = '{record}'", max_results=1)
         if before:
             self._run = before[0].info.run_id
@@ -104,16 +116,23 @@ class MlflowWriter:
             return
         made = self._client.create_run(experiment, run_name=name, tags={"deiii_run": record})
         self._run = made.info.run_id
-        for key, value in settings.items():
-            self._client.log_param(self._run, key, value)
+        for key, name in plain_names(settings).items():
+            self._client.log_param(self._run, name, settings[key])
 
     def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        return found.experiment_id if found else self._client.create_experiment(name)
+        if found := self._client.get_experiment_by_name(name):
+            return found.experiment_id
+        try:
+            return self._client.create_experiment(name)
+        except Exception:
+            # Another run may have made it since.
+            if found := self._client.get_experiment_by_name(name):
+                return found.experiment_id
+            raise
 
     def write(self, epoch: int, figures: Figures) -> None:
-        for key, value in figures.items():
-            self._client.log_metric(self._run, key, value, step=epoch)
+        for key, name in plain_names(figures).items():
+            self._client.log_metric(self._run, name, figures[key], step=epoch)
 
     def close(self, finished: bool) -> None:
         self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
@@ -122,4 +141,24 @@ class MlflowWriter:
 def local_store(folder: Path) -> str:
     """Return the address of MLflow's store in a local folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}"
+    # SQLAlchemy reads `?` as the beginning of options, and `%20` as a space.
+    return f"sqlite:///{quote(str(folder / 'mlflow.db'))}"
+
+
+def plain_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return a name that MLflow accepts for each key, such as that of a class in ``corpus.classes``.
+
+    >>> plain_names(["train.lr", "corpus.classes.calm (f)", "corpus.classes.calm [f]"])["train.lr"]
+    'train.lr'
+    """
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for key in keys:
+        plain = REFUSED.sub("_", key)[:LONGEST_KEY]
+        name, number = plain, 1
+        while name in taken:
+            number += 1
+            name = f"{plain}_{number}"
+        taken.add(name)
+        found[key] = name
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from deiii.data.cache.index import (
     CacheError,
     StageIndex,
+    load_corpus,
     read_index,
+    read_packed,
     read_table,
     record_shard,
     write_index,
@@ -90,6 +94,18 @@ def test_one_changed_character_is_seen(stage):
 def test_no_index_says_what_to_run(tmp_path):
     with pytest.raises(CacheError, match="run `deiii preprocess`"):
         read_index(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_index, read_packed, lambda folder: load_corpus(folder / "clips.json")])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(read, tmp_path, monkeypatch):
+    """It belongs to another user, whose umask is 077; computing it again is no remedy."""
+
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(CacheError, match=r"\.json: permission denied; allow this user to use it"):
+        read(tmp_path)
 
 
 def test_clip_table_comes_back_whole(tmp_path):

@@ -81,6 +81,8 @@ bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
         ("deiii export-features out tiny --to w", {"webdataset"}),
         ("deiii splits ", {"list", "import"}),
         ("deiii train train.lr=", set()),
+        ("deiii train 'flow.method=", set()),
+        (r"deiii train it\'s.yaml faces.si", {"faces.size="}),
     ],
 )
 def test_bash(line, expected, scripts, tmp_path):
@@ -88,9 +90,53 @@ def test_bash(line, expected, scripts, tmp_path):
 
 
 @bash
-def test_bash_proposes_files_beside_settings(scripts, tmp_path):
-    (tmp_path / "mine.yaml").touch()
-    assert "mine.yaml" in completed(scripts, "deiii train mi", tmp_path)
+@pytest.mark.parametrize(
+    ("typed", "files"),
+    [
+        ("ra", {"ravdess_mine.yaml", "raw/"}),  # beside names of configs; a folder goes on
+        ("ca", {r"ca\ b.yaml", r"ca\'s.yaml"}),
+        ("zo", None),  # bash itself completes the others, with quotes and slashes
+        (r"zo\ r", None),
+        ('"zo r', None),
+        ("'zo r", None),
+    ],
+)
+def test_bash_proposes_files_beside_settings_as_they_are_typed(typed, files, scripts, tmp_path):
+    for name in ("ravdess_mine.yaml", "ca b.yaml", "ca's.yaml", "zone.yaml", "zo ra.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "raw").mkdir()
+    command = [
+        "bash",
+        "--noprofile",
+        "--norc",
+        "-c",
+        ASK,
+        "ask",
+        str(scripts / "bash"),
+        f"deiii train {typed}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    found = set(filter(None, done.stdout.split("\n")))
+    assert not done.stderr and (found > files if files else not found), found
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+@pytest.mark.parametrize(
+    ("line", "expected", "absent"),
+    [
+        ("deiii ", {"train", "help"}, {"train.csv"}),
+        ("deiii help tr", {"train"}, {"train.csv"}),
+        ("deiii train tr", {"train.lr=", "train.csv"}, {"train"}),
+        ("deiii splits ", {"list", "import"}, {"train.csv"}),
+    ],
+)
+def test_fish(line, expected, absent, scripts, tmp_path, monkeypatch):
+    (tmp_path / "train.csv").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    command = ["fish", "-N", "-c", f"source {scripts / 'fish'}; complete -C '{line}'"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    found = {one.partition("\t")[0] for one in done.stdout.splitlines()}
+    assert done.returncode == 0 and expected <= found and not absent & found, (found, done.stderr)
 
 
 @bash

@@ -41,3 +41,29 @@ def test_values_that_no_file_or_number_can_hold(key, value):
 @given(st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=8))
 def test_any_value_is_taken_or_refused_in_one_line(key, value):
     check(key, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("train: {lr: !!int abc}", "is not valid YAML: a value is not of the type of its tag"),
+        ("train: {lr: !!float abc}", "is not valid YAML: a value is not of the type of its tag"),
+        ("train: {lr: !!timestamp abc}", "is not valid YAML: a value is not of the type of its tag"),
+        ("train: {class_weights: !!bool abc}", "is not valid YAML: a value is not of the type of its tag"),
+        (f"train: {{epochs: {'9' * 5000}}}", "or too long"),
+        (r'corpus: {root: "a\0b"}', "holds a character that no file name or text file can hold"),
+        (r'mix: ["a\uD800b"]', "holds a character that no file name or text file can hold"),
+        (r'corpus: {codes: {a: "\0"}}', "holds a character that no file name or text file can hold"),
+    ],
+)
+def test_a_file_with_values_that_yaml_does_not_check(text, says, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_a_number_of_thousands_of_digits_is_refused():
+    with pytest.raises(ConfigError, match="train.epochs must be a whole number"):
+        load_config(overrides=[f"train.epochs={'9' * 5000}"])

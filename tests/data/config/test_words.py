@@ -92,6 +92,12 @@ def test_split_words(folder, word, kind):
     assert split_words([word]) == (([word], []) if kind == "thing" else ([], [word]))
 
 
+def test_a_word_may_be_longer_than_the_name_of_a_file():
+    words = [f"corpus.classes={{{','.join(f'class{n}: a' for n in range(99))}}}", f"http://a/{'b' * 300}"]
+    assert split_words(words) == ([words[1]], [words[0]])
+    assert len(read_settings(words[:1]).corpus.classes) == 99
+
+
 def test_split_words_keeps_the_order_of_each_kind(folder):
     words = ["b.mp4", "tiny", "a.mp4", "workers=1", "own.yaml", "c.mp4"]
     assert split_words(words) == (["b.mp4", "a.mp4", "c.mp4"], ["tiny", "workers=1", "own.yaml"])
@@ -134,6 +140,10 @@ def test_settings_are_read_from_files_bare_names_and_overrides(folder):
             r"flow\] is part of a list; the shell divides",
         ),
         (["model.channels=[8,", "16,", "32]"], "16, is part of a list"),
+        (["a" * 300], "no such config file: aaa"),  # longer than a file's name can be
+        ([f"{'a' * 300}.yaml"], "no such config file: aaa"),
+        ([f"-x={'a' * 300}"], "has the form key=value"),
+        ([f"train.lr: {'1' * 300}"], "has the form key=value; write train.lr=1"),
     ],
 )
 def test_wrong_settings_name_the_remedy(folder, words, message):
@@ -214,6 +224,8 @@ def test_a_command_line_leaves_nothing_behind_for_the_next(parser):
         ("train --ouut=3", "unknown option --ouut=3; did you mean '--out'?"),
         ("train --resum", "unknown option --resum; did you mean '--resume'?"),
         ("train --ou=3", "unknown option --ou=3; did you mean '--out'?"),
+        ("--debug train a", "unknown option --debug; options follow the command: deiii train --debug"),
+        (f"train --{'a' * 300}", "unknown option --aaa"),
         ("pack a b c", "too many words: c"),
         ("pack a", "required: archive"),
         ("", "name a command"),
@@ -227,7 +239,10 @@ def test_wrong_command_lines_end_with_status_2_and_a_hint(parser, capsys, line, 
     assert message in printed.err and not printed.out
 
 
-@pytest.mark.parametrize(("line", "shown"), [("help", "usage: deiii"), ("help train", "usage: deiii train")])
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [("help", "usage: deiii"), ("help help", "usage: deiii"), ("help train", "usage: deiii train")],
+)
 def test_help_is_a_word_too(parser, capsys, line, shown):
     with pytest.raises(SystemExit) as caught:
         parse_arguments(parser, line.split())

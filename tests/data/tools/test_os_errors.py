@@ -108,3 +108,21 @@ def test_backslashes_in_a_name_in_place_of_folders_are_named(tmp_path):
         f"; {tmp_path}/Anna\\1\\a.wav has backslashes in its name, where Anna/1/a.wav has folders: rename it"
     )
     assert other_case(str(tmp_path / "Anna/1/b.wav")) == ""
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT])
+def test_a_path_that_cannot_be_examined_is_named_too(number, tmp_path):
+    """`Path.is_dir` raises an error for such paths: in folders of others, and for names that are too long."""
+    path = tmp_path / ("a" * 300) / "b"
+    with pytest.raises(OSError):
+        path.is_dir()
+    assert explain(OSError(number, os.strerror(number), str(path))).startswith(f"{path}: ")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may search everywhere")
+def test_a_file_in_a_folder_that_may_not_be_searched(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    path = tmp_path / "closed/in/a.yaml"
+    assert told(path.read_text) == (
+        f"{path}: permission denied; allow this user to use it (chmod, chown), or name another file or folder"
+    )

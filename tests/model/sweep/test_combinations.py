@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.model.sweep import combinations as combinations_module
 from deiii.model.sweep import sweep as sweep_module
 from deiii.model.sweep.combinations import Combinations
-from deiii.model.sweep.results import Trial
+from deiii.model.sweep.results import Result, Trial, best_yaml
 from deiii.model.sweep.space import grid, split_space, text
 
 
@@ -34,6 +35,8 @@ def outcome(read, *args):
         ["model.name=[mult,gru]", "model.ife_blocks=[0,1]"],
         ["logmel.fmin=[20,9000]", "logmel.fmax=[8000,10000]"],  # allowed together only
         ["train.lr=[1e-3,99]", "train.epochs=[1,no]"],
+        ["mix=[['/a/b, c.yaml'],['/a #d.yaml',/e.yaml]]"],
+        ["speech.encoder=['a: b','c, d']", "copies=[[noise=10],[noise=0,blur=3]]"],
     ],
 )
 def test_each_combination_is_as_if_all_its_words_were_read(words):
@@ -43,6 +46,24 @@ def test_each_combination_is_as_if_all_its_words_were_read(words):
         own = [*rest, *(f"{key}={text(value)}" for key, value in settings.items())]
         assert outcome(found.config, settings) == outcome(read_settings, own)
     assert found.base == read_settings(rest)
+
+
+def test_values_with_signs_of_yaml_are_as_they_were_named():
+    axes, rest = split_space(["mix=[['/a/b, c.yaml'],['/a #d.yaml',/e.yaml]]"])
+    found = [Combinations(rest).config(settings).mix for settings in grid(axes)]
+    assert found == [["/a/b, c.yaml"], ["/a #d.yaml", "/e.yaml"]]
+
+
+@pytest.mark.parametrize("value", ["a: b", "c #d", "*e", "null", "true", "a, b", "1e-3", "runs/a", "a$b"])
+def test_the_best_values_are_read_back_from_best_yaml(value, tmp_path):
+    """`deiii train best.yaml` trains with the settings that won."""
+    (tmp_path / "best.yaml").write_text(
+        best_yaml(
+            Result(Trial({"speech.encoder": value, "mix": [value, "x"], "train.lr": 0.5}, ()), (0.5,)), 2
+        )
+    )
+    config = load_config(tmp_path / "best.yaml")
+    assert (config.speech.encoder, config.mix, config.train.lr) == (value, [value, "x"], 0.5)
 
 
 def test_a_grid_reads_each_value_once_and_checks_each_set_of_features_once(monkeypatch, tmp_path):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.model.sweep import space
-from deiii.model.sweep.space import grid, notes_without_effect, split_space
+from deiii.model.sweep.space import grid, notes_without_effect, quoted, split_space, text
 
 
 @pytest.mark.parametrize(
@@ -110,3 +111,43 @@ def test_a_large_sweep_is_not_read_combination_by_combination_for_notes(monkeypa
     values = ",".join(str(i / 1000) for i in range(1, 101))
     axes = split_space([f"train.w_match=[{values}]", f"train.lr=[{values}]"])[0]
     assert notes_without_effect(axes, ["tiny"]) == [] and len(read) == 1
+
+
+@pytest.mark.parametrize("word", ["lr=[1,1.0]", "lr=[1e-3,'0.001']", "train.w_audio=[0,-0.0]"])
+def test_a_number_that_is_written_in_two_ways_is_one_value(word):
+    with pytest.raises(ConfigError, match="names a value twice"):
+        split_space([word])
+
+
+TEXTS = (
+    "a",
+    "a b",
+    "a, b",
+    "a: b",
+    "a #b",
+    "-a",
+    "*b",
+    "[c]",
+    "{d}",
+    "null",
+    "~",
+    "'",
+    '"',
+    "",
+    "é",
+    "a\\b",
+    "|",
+)
+
+
+@pytest.mark.parametrize("value", TEXTS)
+def test_text_is_quoted_where_yaml_would_read_something_else(value):
+    assert yaml.safe_load(f"[{quoted(value, True)}]") == [value]
+    assert yaml.safe_load(f"a: {quoted(value)}") == {"a": value}
+    assert (quoted(value) == value) or quoted(value)[0] == '"'
+
+
+@pytest.mark.parametrize("value", ["noise=10", "/a/b c", "no", "1e-3", "2024-01-01", "a=b", "a|b"])
+def test_text_that_needs_no_quotes_has_none(value):
+    """The folders of runs are named by it."""
+    assert quoted(value) == value and text([value, "x"]) == f"[{value},x]"

@@ -11,6 +11,7 @@ import pytest
 from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.model.sweep import proposals
+from deiii.model.sweep import results as results_module
 from deiii.model.sweep.results import Result, Trial, draw, ranked, read_result, write_results
 from deiii.model.sweep.space import Axis, split_space
 from deiii.model.training.run_folder import RunFolder
@@ -233,3 +234,13 @@ def test_the_results_say_where_combinations_were_validated_on_other_clips(swept,
     folders = tuple(swept[0] / name for name in best["runs"])
     validated = {RunFolder(folder).read_info()["clips"]["val"] for folder in folders}
     assert set(read_result(Trial({}, folders)).clips) == validated and len(validated) == 1
+
+
+def test_values_with_signs_of_formulas_and_tables_are_shown_as_they_are(tmp_path):
+    axis = Axis("speech.encoder", ("a$b_{$", "c|d"))
+    results = [Result(Trial({axis.key: value}, (tmp_path,)), (0.5,)) for value in axis.values]
+    figure = draw([axis], results)
+    figure.canvas.draw()  # Matplotlib reads what is between dollar signs as a formula
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == [r"a\$b_{\$", "c|d"]
+    assert r"| c\|d | 0.5000 |" in results_module._table(results, [axis], [0])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
 from deiii.__main__ import main
+from deiii.data.config.words import read_settings
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation import many_runs
 
@@ -59,3 +61,14 @@ def test_an_error_that_is_no_lack_of_memory_ends_the_sweep(words, tmp_path, monk
     monkeypatch.setattr(many_runs, "train", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         main(["sweep", *words, f"train.run={tmp_path / 's'}", "model.width=[32,16]", "--quiet"])
+
+
+def test_the_command_at_the_end_trains_with_the_best_settings(words, tmp_path, capsys):
+    """A setting that is given besides its values would win over best.yaml, as settings win over configs."""
+    own = ["train.lr=0.5", "train.lr=[0.25]", f"train.run={tmp_path / 'a sweep'}"]
+    assert main(["sweep", *words, *own]) == 0
+    told = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert told[:3] == ["next:", "deiii", "train"]
+    config = read_settings(told[3:])
+    assert (config.train.lr, config.train.run) == (0.25, "runs/best")
+    assert config.corpus == read_settings(words).corpus

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import sys
 import time
 import warnings
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from deiii.model.training.logs import cost as cost_module
 from deiii.model.training.logs import open_logs as module
 from deiii.model.training.logs.cost import Cost, cost_text, joined_cost
 from deiii.model.training.logs.open_logs import Logs, check_logs, flat, open_logs
+from deiii.model.training.logs.writers import MlflowWriter, WandbWriter, local_store, plain_names
 from deiii.model.training.run_folder import RunFolder
 from tests.helpers.shared_worker import preprocess
 from tests.helpers.tables import tone_rows, words_for, write_rows
@@ -197,3 +200,104 @@ def test_wandb_offline(tmp_path, monkeypatch):
 
 def test_settings_by_dotted_name():
     assert flat({"a": {"b": {"c": 1}}, "d": [1, 2], "e": {}}) == {"a.b.c": 1, "d": [1, 2], "e": {}}
+
+
+@pytest.mark.parametrize("message", ["", "the server is away"])
+def test_a_writer_that_cannot_be_opened_is_left_out_and_the_training_goes_on(
+    message, tmp_path, monkeypatch, capsys
+):
+    def away(*_):
+        raise LookupError(f"{message}\n\nadvice")
+
+    monkeypatch.setitem(module.KINDS, "mlflow", ("mlflow", "", away))
+    run = RunFolder(tmp_path / "one")
+    run.path.mkdir()
+    run.info.write_text("{}")
+    config = Config()
+    config.train.log = ["mlflow", "tensorboard"]
+    with open_logs(config, run, 0) as logs:
+        assert list(logs.writers) == ["tensorboard"]
+        logs.epoch(ROWS[0])
+    expected = f"{message} advice".strip()
+    assert capsys.readouterr().err == (
+        f"train.log=mlflow does not record this training: {expected}; metrics.csv has all figures\n"
+    )
+
+
+class FakeClient:
+    """MLflow's client, which refuses what the real one does; its experiment is made by another run."""
+
+    made: list = []
+
+    def __init__(self, tracking_uri):
+        self.uri, self.asked = tracking_uri, 0
+        FakeClient.made.append(self)
+        self.params: dict = {}
+        self.metrics: dict = {}
+        folder = tracking_uri.removeprefix("sqlite:///").rpartition("/")[0]
+        with open(f"{folder}/.lock") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def get_experiment_by_name(self, name):
+        assert name == "deiii"
+        self.asked += 1
+        return None if self.asked == 1 else SimpleNamespace(experiment_id="7")
+
+    def create_experiment(self, name):
+        raise LookupError("it exists")
+
+    def search_runs(self, experiments, *_, **__):
+        assert experiments == ["7"]
+
+    def create_run(self, experiment, **_):
+        return SimpleNamespace(info=SimpleNamespace(run_id="r"))
+
+    def log_param(self, run, key, value):
+        assert key not in self.params and not set("()'") & set(key) and len(key) <= 250
+        self.params[key] = value
+
+    def log_metric(self, run, key, value, step):
+        assert not set("()'") & set(key)
+        self.metrics[key] = value
+
+
+def test_mlflow_gets_names_that_it_takes_and_one_run_at_a_time_makes_its_tables(tmp_path, monkeypatch):
+    tracking = ModuleType("mlflow.tracking")
+    tracking.MlflowClient = FakeClient
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", tracking)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "")
+    settings = {"a.calm (f)": 1, "a.calm 'f'": 2, "a.calm _f_": 3, "b" * 300: 4, "ü.b": 5}
+    writer = MlflowWriter(tmp_path / "run", "run", "0" * 32, settings, 0)
+    writer.write(0, {"val/x (y)": 0.5})
+    (client,) = FakeClient.made
+    assert list(client.params.values()) == [1, 2, 3, 4, 5] and "ü.b" in client.params
+    assert list(client.params)[:3] == ["a.calm _f_", "a.calm _f__2", "a.calm _f__3"]
+    assert client.metrics == {"val/x _y_": 0.5}
+    with open(tmp_path / "mlflow/.lock") as file:  # it is free again
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_names_that_mlflow_takes_stay():
+    keys = ["train.lr", "val/uar", "corpus.codes.01", "a-b c:d"]
+    assert plain_names(keys) == dict(zip(keys, keys, strict=True))
+
+
+def test_the_address_of_mlflows_store_names_its_folder_whatever_signs_it_has(tmp_path):
+    folder = tmp_path / "50% of?x#y%20z"
+    prefix = f"sqlite:///{tmp_path}"
+    assert local_store(folder) == f"{prefix}/50%25%20of%3Fx%23y%2520z/mlflow.db" and folder.is_dir()
+    assert local_store(tmp_path / "runs") == f"{prefix}/runs/mlflow.db"
+
+
+@pytest.mark.parametrize("mode", [None, ""])
+def test_empty_variables_of_wandb_are_as_good_as_none(mode, tmp_path, monkeypatch):
+    given: dict = {}
+    wandb = ModuleType("wandb")
+    wandb.init = lambda **words: given.update(words)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    for name in ("WANDB_MODE", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False) if mode is None else monkeypatch.setenv(name, mode)
+    WandbWriter(tmp_path, "one", "0" * 32, {}, 0)
+    assert (given["mode"], given["project"]) == ("offline", "deiii")
