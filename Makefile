@@ -34,13 +34,15 @@ PIP_LINES = while read -r what name _; do case $$what in \
 SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 # Later words win over earlier ones, so that ARGS may name the run, too.
 RUN_SETTINGS = $(CONFIG) $(if $(ROOT),"corpus.root=$(ROOT)") "train.run=$(RUN)" $(ARGS)
-DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(warning no CONFIG= given; using the synthetic corpus: $(CONFIG)))
+DEFAULTED = $(if $(filter file,$(origin CONFIG)),$(shell echo 'note: no CONFIG= is given; the synthetic corpus is used: $(CONFIG)' >&2))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
+##@ Start
 help: ## list the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {print (n++ ? "\n" : "") substr($$0, 5) ":"} \
+		/^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  e.g. make preprocess CONFIG=configs/ravdess.yaml ROOT=/data/RAVDESS ARGS=\"faces.size=128 workers=8\""
 
@@ -76,38 +78,7 @@ demo: $(STAMP) ## generate the synthetic corpus, preprocess, train, evaluate on 
 	$(PY) -m deiii evaluate runs/demo --keep
 	@echo 'open the report in a browser; next: "Your own clips" in README.md'
 
-test: $(STAMP) ## check style and types, run the tests without the slow ones [TESTS=tests/data: these alone]
-	$(if $(TESTS),,$(PY) -m ruff check .)
-	$(if $(TESTS),,$(PY) -m mypy)
-	$(PY) -m pytest -m "not slow and not gpu" $(TESTS)
-
-test-all: $(STAMP) ## run all tests
-	$(PY) -m pytest
-
-test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands
-	$(PY) -m pytest $(or $(TESTS),tests/package)
-
-test-newest: $(STAMP) ## install the wheel with the newest packages, for each installed Python, and run it
-	DEIII_NEWEST=1 $(PY) -m pytest -m slow tests/package/test_newest.py
-
-test-faults: $(STAMP) ## inject faults into the real programs and check the results [ARGS=--short]
-	$(PY) -m tests.faults $(ARGS)
-
-test-cluster: $(STAMP) ## preprocess and train on several simulated machines, some of which fail
-	$(PY) -m tests.cluster $(ARGS)
-
-soak: $(STAMP) ## preprocess 5,000 small clips and check for memory growth and for files and processes that remain
-	$(PY) -m benchmarks.soak $(ARGS)
-
-lint: $(STAMP) ## check style and types
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
-	$(PY) -m mypy
-
-format: $(STAMP) ## format the code
-	$(PY) -m ruff check --fix .
-	$(PY) -m ruff format .
-
+##@ Preprocess, train, predict
 init: $(STAMP) ## look at a folder of recordings and write its config and table [ROOT=/clips ARGS=--yes]
 	$(PY) -m deiii init $(if $(ROOT),"$(ROOT)") $(ARGS)
 
@@ -123,6 +94,9 @@ evaluate: $(STAMP) ## score a run on its test speakers [RUN= ARGS=--again]
 overview: $(STAMP) ## write a page about a preprocessed corpus [CONFIG= ROOT= ARGS=]
 	$(DEFAULTED)$(PY) -m deiii overview $(SETTINGS)
 
+verify: $(STAMP) ## check every byte of the caches [CONFIG= ARGS=]
+	$(PY) -m deiii verify $(SETTINGS)
+
 inspect: $(STAMP) ## draw pictures and videos of clips [MEDIA=clip.mp4 or WORST=20]
 	$(PY) -m deiii inspect $(MEDIA) $(if $(WORST),--worst $(WORST)) $(SETTINGS)
 
@@ -137,22 +111,18 @@ compare: $(STAMP) ## compare runs, with paired intervals [RUNS="runs/a runs/b"]
 export: $(STAMP) ## write a run as one folder for use elsewhere [RUN= OUT=folder]
 	$(PY) -m deiii export "$(RUN)" "$(or $(OUT),$(RUN)/export)" $(ARGS)
 
+corpus: $(STAMP) ## make the synthetic corpus only
+	$(PY) -m deiii synthesize $(SETTINGS)
+
 download: $(STAMP) ## download a corpus [CORPUS=ravdess|crema_d ROOT= ARGS=]
 	$(PY) -m deiii download $(CORPUS) $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 
 doctor: $(STAMP) ## check versions, devices, codecs, weights, memory and disk
 	$(PY) -m deiii doctor $(ARGS)
 
-docs: $(STAMP) ## write the reference of settings and the picture of the architecture
-	$(PY) docs/make_reference.py
-	$(PY) docs/make_architecture.py
-
+##@ Experiments
 sweep: $(STAMP) ## try settings and rank them by validation scores [CONFIG= RUN= ARGS="train.lr=[1e-3,2e-3]"]
 	$(PY) -m deiii sweep $(RUN_SETTINGS)
-
-site: $(STAMP) ## build the documentation as a site in site/ and check links (installs mkdocs-material)
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[site]
-	$(PY) -m mkdocs build --strict --quiet
 
 crossval: $(STAMP) ## train and score every fold with every seed [CONFIG= RUN= ARGS="... --seeds 0,1"]
 	$(PY) -m deiii crossval $(RUN_SETTINGS)
@@ -183,9 +153,7 @@ peers: $(STAMP) ## compare DE-III with other networks with the same settings, wi
 	$(if $(TASK),,$(PY) -m deiii preprocess $(SETTINGS))
 	$(PY) -m benchmarks.peers $(if $(TASK),--task $(TASK) --folds 0 $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS),$(SETTINGS)) --seeds $(SEEDS)
 
-corpus: $(STAMP) ## make the synthetic corpus only
-	$(PY) -m deiii synthesize $(SETTINGS)
-
+##@ Benchmarks
 bench-predict: $(STAMP) ## measure prediction: real-time factor and start-up
 	$(PY) -m benchmarks.predict
 
@@ -232,8 +200,46 @@ bench-train: $(STAMP) ## measure training: an epoch from caches against one from
 audit-known: $(STAMP) ## check the audit of splits on known leaks and on clean splits [ARGS="--emobox FOLDER"]
 	$(PY) -m benchmarks.audit $(ARGS)
 
-verify: $(STAMP) ## check every byte of the caches [CONFIG= ARGS=]
-	$(PY) -m deiii verify $(SETTINGS)
+##@ Development
+test: $(STAMP) ## check style and types, run the tests without the slow ones [TESTS=tests/data: these alone]
+	$(if $(TESTS),,$(PY) -m ruff check .)
+	$(if $(TESTS),,$(PY) -m mypy)
+	$(PY) -m pytest -m "not slow and not gpu" $(TESTS)
+
+test-all: $(STAMP) ## run all tests
+	$(PY) -m pytest
+
+test-package: $(STAMP) ## build the wheel, install it elsewhere and run its commands
+	$(PY) -m pytest $(or $(TESTS),tests/package)
+
+test-newest: $(STAMP) ## install the wheel with the newest packages, for each installed Python, and run it
+	DEIII_NEWEST=1 $(PY) -m pytest -m slow tests/package/test_newest.py
+
+test-faults: $(STAMP) ## inject faults into the real programs and check the results [ARGS=--short]
+	$(PY) -m tests.faults $(ARGS)
+
+test-cluster: $(STAMP) ## preprocess and train on several simulated machines, some of which fail
+	$(PY) -m tests.cluster $(ARGS)
+
+soak: $(STAMP) ## preprocess 5,000 small clips and check for memory growth and for files and processes that remain
+	$(PY) -m benchmarks.soak $(ARGS)
+
+lint: $(STAMP) ## check style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(STAMP) ## format the code
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+docs: $(STAMP) ## write the reference of settings and the picture of the architecture
+	$(PY) docs/make_reference.py
+	$(PY) docs/make_architecture.py
+
+site: $(STAMP) ## build the documentation as a site in site/ and check links (installs mkdocs-material)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable .[site]
+	$(PY) -m mkdocs build --strict --quiet
 
 lock: ## resolve pyproject.toml into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet --no-emit-index-url \

@@ -91,11 +91,12 @@ def _parse(argv: Sequence[str] | None) -> Command:
 
 def _act(args: argparse.Namespace) -> int:
     """Run the command that was parsed; with ``--quiet``, without progress bars and reports."""
+    from deiii.data.command_line.repeated_warnings import each_warning_once
     from deiii.data.tools.progress import loading_note, quietly
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
     note = loading_note("loading libraries and data ...") if first else nullcontext()
-    with quietly(args.quiet), note:
+    with quietly(args.quiet), note, each_warning_once():
         status: int = args.action(args)
     return status
 

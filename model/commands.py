@@ -22,7 +22,7 @@ from deiii.data.config.words import (
 from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.processes.signals import INTERRUPTED
 from deiii.data.tools.progress import say
-from deiii.data.tools.text.figure_text import number
+from deiii.data.tools.text.figure_text import bracketed, number
 from deiii.model.distributed.launch import single_process
 from deiii.model.prediction_commands import add_commands as add_prediction_commands
 from deiii.model.run_arguments import MOST_RUNS, add_jobs, add_seeds, refuse_repeated
@@ -191,6 +191,7 @@ def _crossval(args: argparse.Namespace) -> int:
         refuse_repeated("folds", args.folds)
 
     from deiii.model.evaluation.crossval import crossval, left_out
+    from deiii.model.intervals import kind_of_interval
     from deiii.model.metrics import figure_names, guessing
 
     note_default_corpus(config, args.settings)
@@ -202,7 +203,11 @@ def _crossval(args: argparse.Namespace) -> int:
         mean = "undefined" if figure["mean"] is None else number(figure["mean"])
         line = f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
         line += f", sd {sd:.3f}" if sd is not None else ""
-        say(line + (f" (guessing: {guessing(result['classes']):.3f})" if key == "uar" else ""))
+        line += f" (guessing: {guessing(result['classes']):.3f})" if key == "uar" else ""
+        ci = result["pooled"].get(f"{key}_ci")
+        say(line + (f"; all clips together {number(result['pooled'][key])} {bracketed(ci)}" if ci else ""))
+    if any(result["pooled"].get(f"{key}_ci") for key in result["figures"]):
+        say(f"in brackets: 95 % {kind_of_interval(result)}")
     if others := left_out(config.train.run, result):
         number_of = counted(len(others), "finished run")
         print(

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from deiii.data.tools.os_errors import is_file
 from deiii.model.file_names import EXPORT, EXPORT_WEIGHTS, RUN, RUN_WEIGHTS
 from deiii.model.network.streams import enabled_streams
 from deiii.model.scored_weights import own_members
+
+DIGEST = re.compile("[0-9a-f]{64}")  # SHA-256
 
 
 class EnsembleError(ValueError):
@@ -155,4 +158,6 @@ def _brief(value: Any) -> str:
     elif isinstance(value, Mapping):
         value = ", ".join(f"{name} {key}" for name, key in value.items())
     text = str(value)
+    if DIGEST.fullmatch(text):
+        return text[:12]  # as reports show it
     return text if len(text) <= 120 else text[:117] + "..."

@@ -35,7 +35,7 @@ from deiii.pipeline import sharing_commands, split_commands
 from deiii.pipeline.cut.command import add_cut
 from deiii.pipeline.encoders.command import add_encoders_command
 from deiii.pipeline.init.command import add_init
-from deiii.pipeline.next_command import preprocessing_command, training_command
+from deiii.pipeline.next_command import next_line, preprocessing_command
 from deiii.pipeline.overview.command import add_overview, print_overview
 
 if TYPE_CHECKING:
@@ -224,8 +224,8 @@ def _preprocess(args: argparse.Namespace) -> int:
     require_cache(config.cache)
     pairs = zip(parts, corpora, strict=True)
     status = max(_report(part, corpus, preprocess(part, corpus)) for part, corpus in pairs)
-    if status == 0 and (command := training_command(config, args.settings, corpora[0])):
-        say(f"next, after a look at the overview: {command}")
+    if status == 0:
+        say(next_line(config, args.settings, corpora[0]))
     return status
 
 

@@ -10,6 +10,7 @@ from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
 from deiii.data.config.words import is_config, requested_keys
 from deiii.data.corpora.clips import Corpus
+from deiii.data.tools.counts import counted
 
 PREPROCESSING_ONLY = (
     "workers", "gpus", "dashboard", "scheduler", "cluster",
@@ -41,6 +42,17 @@ def preprocessing_command(corpus: str, part: str | None, root: str) -> str:
     return shlex.join(["deiii", "preprocess", *words, f"corpus.root={root}"])
 
 
+def next_line(config: Config, words: Sequence[str], corpus: Corpus) -> str:
+    """Return what ``deiii preprocess`` prints at its end: the `training_command`, or why there is none.
+
+    Args:
+        config, words, corpus: arguments of `training_command`.
+    """
+    if obstacle := training_obstacle(config, corpus):
+        return f"no network can be trained with these settings: {obstacle}"
+    return f"next, after a look at the overview: {training_command(config, words, corpus)}"
+
+
 def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> str:
     """Return the command to type after ``deiii preprocess``, with the settings that it was given.
 
@@ -50,15 +62,12 @@ def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> st
         corpus: the scanned corpus.
 
     Returns:
-        the command; empty where it would end with an error: for fewer than two labels or three
-        speakers, and for stages that the network reads and that were not computed.
+        the command; empty where `training_obstacle` names a reason for which it would end with an error.
 
     >>> training_command(config, ["table", "corpus.root=/clips"], corpus)  # doctest: +SKIP
     'deiii train table corpus.root=/clips train.run=runs/table'
     """
-    labels = {clip.label for clip in corpus.clips} - {None}
-    computed = set(network_stages(config.model)) <= set(config.stages)
-    if len(labels) < FEWEST_LABELS or not computed or len(corpus.speakers) < FEWEST_SPEAKERS:
+    if training_obstacle(config, corpus):
         return ""
     kept = [word for word in words if is_config(word) or not _is_unused(word)]
     run: list[str] = []
@@ -66,6 +75,39 @@ def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> st
         name = Path(next(filter(is_config, words), corpus.name)).stem
         run = [f"train.run=runs/{name}"]
     return shlex.join(["deiii", "train", *kept, *run])
+
+
+def training_obstacle(config: Config, corpus: Corpus) -> str:
+    """Return why no network can be trained on a corpus with these settings, and what to do; empty if one can.
+
+    Args:
+        config: the settings.
+        corpus: the scanned corpus.
+
+    >>> training_obstacle(Config(stages=["logmel"]), Corpus("mine", "/clips", (), ()))
+    'the network also reads faces, flow: add them to stages, or turn these inputs of the network off'
+    """
+    lacking = [name for name in network_stages(config.model) if name not in config.stages]
+    if lacking:
+        return (
+            f"the network also reads {', '.join(lacking)}: add them to stages, or turn these inputs of the "
+            "network off"
+        )
+    labels = {clip.label for clip in corpus.clips} - {None}
+    if config.model.classes and len(labels) < FEWEST_LABELS:
+        found = "all labels are equal" if labels else "no clip has a label"
+        return (
+            f"{found}: label clips with two classes or more, or predict attributes alone "
+            "(model.classes=false)"
+        )
+    alone = config.split.val_share == 0 and config.train.monitor == "last"
+    fewest = FEWEST_SPEAKERS - alone
+    if config.split.protocol != "all-speakers" and len(corpus.speakers) < fewest:
+        parts = "training and test" if alone else "training, validation and test"
+        less = "" if alone else "; split.val_share=0 train.monitor=last needs two"
+        people = counted(len(corpus.speakers), "speaker")
+        return f"{people} cannot be divided into {parts}: add clips of other people{less}"
+    return ""
 
 
 def _is_unused(word: str) -> bool:

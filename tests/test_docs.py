@@ -256,11 +256,22 @@ def media(folder: Path, videos: list[Path]) -> None:
         ravdess.mkdir(parents=True)
         for emotion in ("03", "04"):
             shutil.copy(videos[0], ravdess / f"01-01-{emotion}-01-01-01-{actor:02d}.mp4")
+            shutil.copy(videos[0], ravdess / f"02-01-{emotion}-01-01-01-{actor:02d}.mp4")
             place(ravdess, f"03-01-{emotion}-01-01-01-{actor:02d}.wav")
     for actor in range(1001, 1092, 4):
         (folder / "data/CREMA-D/VideoFlash").mkdir(parents=True, exist_ok=True)
         for emotion in ("ANG", "SAD"):
             shutil.copy(videos[0], folder / f"data/CREMA-D/VideoFlash/{actor}_DFA_{emotion}_XX.flv")
+    for session in range(1, 6):
+        own, dialogue = folder / f"data/IEMOCAP_full_release/Session{session}", f"Ses0{session}F_impro01"
+        turns = {f"{dialogue}_{who}00{n}": code for who in "FM" for n, code in enumerate(("ang", "sad"))}
+        for turn in turns:
+            place(own, f"sentences/wav/{dialogue}/{turn}.wav")
+        (own / "dialog/EmoEvaluation").mkdir(parents=True)
+        (own / f"dialog/EmoEvaluation/{dialogue}.txt").write_text(
+            "".join(f"[0.0 - 1.0]\t{turn}\t{code}\t[{n}.5, 2.5, 3.5]\n"
+                    for n, (turn, code) in enumerate(turns.items(), 1))
+        )  # fmt: skip
 
 
 def run_command(command: str, folder: Path, background: list | None = None) -> str:

@@ -112,3 +112,28 @@ def test_each_locked_package_is_installed_once(tmp_path):
     lock = {line for line in lines if re.match(r"\w", line)}
     assert not pins[0] & pins[1] and pins[0] | pins[1] == lock
     assert any(line.startswith("torch==") for line in pins[0]) and any("nvidia" in line for line in pins[0])
+
+
+@pytest.mark.parametrize(("words", "times"), [(["ROOT=/clips"], 1), (["CONFIG=configs/ravdess.yaml"], 0)])
+def test_a_note_says_once_that_the_synthetic_corpus_is_used(words, times):
+    done = subprocess.run(["make", "-n", "preprocess", *words], cwd=ROOT, capture_output=True, text=True)
+    note = (
+        "note: no CONFIG= is given; the synthetic corpus is used: configs/synthetic.yaml configs/tiny.yaml\n"
+    )
+    assert done.stderr == note * times
+
+
+def test_make_lists_the_commands_below_headings():
+    lines = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    headings = [line for line in lines if line.endswith(":")]
+    assert headings == [
+        "Start:",
+        "Preprocess, train, predict:",
+        "Experiments:",
+        "Benchmarks:",
+        "Development:",
+    ]
+    where = {line.split()[1]: n for n, line in enumerate(lines) if line.startswith("  make ")}
+    places = [lines.index(heading) for heading in headings]
+    for name, heading in [("demo", 0), ("predict", 1), ("crossval", 2), ("gpu-check", 3), ("test", 4)]:
+        assert max(n for n, place in enumerate(places) if place < where[name]) == heading, name

@@ -70,6 +70,12 @@ def test_links_out_of_the_documentation(link, source, expected, hooks):
     assert hooks.without_links_out(link, source) == expected
 
 
+def test_no_compiled_code_is_published():
+    """Python compiles the hooks into ``docs/__pycache__`` when mkdocs imports them."""
+    assert Path(SETTINGS["hooks"][0]).parent == Path(SETTINGS["docs_dir"])
+    assert "__pycache__/" in SETTINGS["exclude_docs"].split()
+
+
 def test_no_link_leads_to_a_file_that_the_site_leaves_out():
     """mkdocs reports such a link in its log only, and the reader gets an error."""
     docs = ROOT / "docs"

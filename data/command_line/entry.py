@@ -270,7 +270,8 @@ def _escaping(stream: io.TextIOWrapper, file: io.FileIO) -> TextIO:
         encoding=stream.encoding,
         errors=stream.errors,
         newline="\n",
-        line_buffering=stream.line_buffering,
+        # The log file of a batch job gets each line when it is printed, and not when the training ends.
+        line_buffering=True,
         write_through=stream.write_through,
     )
 

@@ -148,8 +148,12 @@ def passed_over(root: Path) -> str:
     counts = Counter(path.suffix.lower() for path in _walk(root))
     others = [(suffix, n) for suffix, n in counts.most_common() if suffix and suffix not in VIDEO + AUDIO]
     others.sort(key=lambda pair: pair[0] not in ARCHIVES)
-    words = [f"{n} {s}{' (unpack them first)' if s in ARCHIVES else ''}" for s, n in others]
+    words = [f"{n} {s}{_unpack(n) if s in ARCHIVES else ''}" for s, n in others]
     return f"also there: {examples(words, 5)}" if words else ""
+
+
+def _unpack(number: int) -> str:
+    return f" (unpack {'it' if number == 1 else 'them'} first)"
 
 
 def log_left_out(corpus: str, paths: Sequence[str], why: str) -> None:

@@ -94,7 +94,8 @@ def scan(config: CorpusConfig) -> Corpus:
         folded, notes = fold_labels(labels, "file")
         clips = {i: replace(clip, label=folded[clip.label or ""]) for i, clip in clips.items()}
     if others:
-        _log.warning("pattern: %d files left out, they do not match: %s", len(others), examples(others))
+        not_matching = counted(len(others), "file that does", "files that do")
+        _log.warning("pattern: left out %s not match: %s", not_matching, examples(others))
     classes = (
         dict.fromkeys(codes.values())
         if codes

@@ -20,6 +20,7 @@ from deiii.data.config.schema import Config, CorpusConfig
 from deiii.data.corpora.clips import Corpus, CorpusError, CorpusSettingError, readable_name
 from deiii.data.corpora.files import holds_archives, passed_over
 from deiii.data.tools.atomic_files import short_name
+from deiii.data.tools.counts import counted
 
 # Modules by name, imported on first use: a scan of RAVDESS does not need the code of the synthetic corpus.
 ADAPTERS = {
@@ -61,7 +62,8 @@ def scan(config: CorpusConfig) -> Corpus:
     corpus = _adapter(config.name)(config)
     root = Path(config.root)
     if config.name in PUBLISHED_AS_ARCHIVES and holds_archives(root):
-        _log.warning("%s: %d clips under %s; %s", config.name, len(corpus.clips), root, passed_over(root))
+        found = counted(len(corpus.clips), "clip")
+        _log.warning("%s: %s under %s; %s", config.name, found, root, passed_over(root))
     return replace(corpus, name=cache_name(config))
 
 

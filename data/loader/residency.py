@@ -22,6 +22,7 @@ from deiii.data.tools.machine import available_memory
 DEVICE_SHARE = 0.5  # largest share of the GPU's free memory; the rest is for the network
 RAM_SHARE = 0.5  # largest share of the available memory, for files on a network file system
 GIB = 2**30
+MIB = 2**20
 REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "glusterfs", "beegfs", "afs", "gpfs"}
 
 
@@ -43,7 +44,7 @@ def choose_residency(
     >>> choose_residency("auto", 8 * GIB, torch.device("cpu"), 0, 16 * GIB)[0]
     'stream'
     """
-    size = f"{nbytes / GIB:.2f} GiB"
+    size = f"{nbytes / GIB:.2f} GiB" if nbytes >= GIB / 10 else f"{nbytes / MIB:.1f} MiB"
     if wanted != "auto":
         if wanted == "device" and device.type == "cpu":
             return "ram", f"loader.residency=device without a GPU is ram; {size}"

@@ -32,6 +32,7 @@ from deiii.data.loader.stage_arrays import LEAST_DB, LEAST_DEVIATION
 from deiii.data.pages.rendering import plain, render
 from deiii.data.sharing.hub_metadata import front_matter
 from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_json, write_text
+from deiii.data.tools.counts import listed
 from deiii.data.tools.progress import progress_bar
 from deiii.model.calibration import stored_temperature
 from deiii.model.corpus_title import corpus_title
@@ -62,7 +63,7 @@ from deiii.model.training.trained import load_network, training_record
 EXTRA_FIELDS = ("values", "time", "mask")  # inputs of the program for each extra stream
 TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
 TRIALS = (1, 2, 5)  # batch sizes for which the outputs are compared
-
+PART_WORDS = {"train": "training", "val": "validation"}  # in the card; other parts keep their names
 
 # Numbers by which the inputs are made from the stored features; `deiii.runtime` reads them.
 PREPARATION = {
@@ -195,8 +196,11 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus:
         m=manifest,
         corpus=corpus or manifest["corpus"],
         s=settings,
-        inputs=[name for switch, name in switches.items() if settings["model"][switch]]
-        + [f"features of {e['name']}" for e in manifest.get("encoders", ())],
+        inputs=listed(
+            [name for switch, name in switches.items() if settings["model"][switch]]
+            + [f"features of {e['name']}" for e in manifest.get("encoders", ())]
+        ),
+        parts=listed(f"{n} {PART_WORDS.get(part, part)}" for part, n in manifest["clips"].items()),
         outputs=outputs,
         metrics=metrics,
         figures=figures,

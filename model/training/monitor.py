@@ -143,7 +143,7 @@ def training_state(rows: Sequence[Mapping[str, float | None]], settings: TrainCo
 def describe(row: dict[str, Any], best: bool) -> str:
     """Return one line on an epoch."""
     names = {"train_loss": "loss", "val_loss": "val loss", "val_uar": "val UAR"}
-    names |= {k: k.removeprefix("val_").replace("_", " ") for k in row if k.startswith("val_ccc_")}
+    names |= {k: f"val CCC {k.removeprefix('val_ccc_')}" for k in row if k.startswith("val_ccc_")}
     figures = [f"{label} {row[key]:.3f}" for key, label in names.items() if row.get(key) is not None]
     return f"epoch {row['epoch']:3d}  {'  '.join(figures)}  {row['seconds']:.1f} s{'  best' if best else ''}"
 

@@ -238,6 +238,6 @@ def _few(config: Path, preset: str, corpus: Corpus) -> list[str]:
     run = shlex.quote(f"runs/{config.stem}-crossval")
     people = counted(len(speakers), "speaker")
     return [
-        f"one test fold of {people} says little about other people; `deiii crossval {words} train.run={run}` "
-        "scores every fold"
+        f"with {people}, the score of one test fold says little about other people; "
+        f"`deiii crossval {words} train.run={run}` scores every fold"
     ]

@@ -11,7 +11,7 @@ from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.download import SOURCES
 from deiii.data.corpora.scan import scan
-from deiii.pipeline.next_command import preprocessing_command, training_command
+from deiii.pipeline.next_command import preprocessing_command, training_command, training_obstacle
 
 
 def corpus(labels: str = "ababab", speakers: str = "112233") -> Corpus:
@@ -51,6 +51,45 @@ def test_no_command_is_named_that_would_end_with_an_error():
     assert not training_command(ready, ["table"], corpus(labels="aaa-aa"))
     assert not training_command(ready, ["table"], corpus(speakers="111222"))
     assert not training_command(logmel, ["table", "stages=[logmel]"], corpus())
+
+
+WITHOUT_VALIDATION = ["split.val_share=0", "train.monitor=last"]
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "speakers", "reason"),
+    [
+        ([], "ababab", "112233", ""),
+        (["stages=[logmel]"], "ababab", "112233", "the network also reads faces, flow: add them to stages"),
+        (["stages=[logmel]", "model.video=false", "model.flow=false"], "ababab", "112233", ""),
+        ([], "------", "112233", "no clip has a label: label clips with two classes or more"),
+        ([], "aaa-aa", "112233", "all labels are equal: label clips with two classes or more"),
+        (["model.classes=false", "model.attributes=[valence]"], "------", "112233", ""),
+        ([], "ababab", "111222", "2 speakers cannot be divided into training, validation and test"),
+        (WITHOUT_VALIDATION, "ababab", "111222", ""),
+        (WITHOUT_VALIDATION, "ababab", "111111", "1 speaker cannot be divided into training and test"),
+        ([*WITHOUT_VALIDATION, "split.protocol=all-speakers"], "ababab", "111111", ""),
+    ],
+)
+def test_the_obstacle_is_named(words, labels, speakers, reason):
+    config, found = read_settings(["table", *words]), corpus(labels, speakers)
+    obstacle = training_obstacle(config, found)
+    assert obstacle.startswith(reason) and bool(obstacle) == bool(reason)
+    assert bool(training_command(config, ["table", *words], found)) == (not reason)
+
+
+def test_a_preprocess_after_which_nothing_can_be_trained_names_the_reason(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("deiii.pipeline.preprocess.graph.preprocess", lambda *_: None)
+    monkeypatch.setattr("deiii.pipeline.commands._report", lambda *_: 0)
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "clips.csv").write_text("path,speaker,label\na.wav,s0,a\n")
+    words = ["table", f"corpus.root={tmp_path}", f"cache={tmp_path / 'cache'}", "workers=1"]
+    assert main(["preprocess", *words]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("no network can be trained with these settings: all labels are equal: ")
+    assert out.count("\n") == 1
+    assert main(["preprocess", *words, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("status", [0, 1])

@@ -93,11 +93,12 @@ def scan(config: CorpusConfig) -> Corpus:
     log_audio_alone("iemocap", audio, video)
     ratings, beyond = read_ratings(root)
     if not ratings.keys() & files.keys():
-        raise CorpusError(f"iemocap: {root} rates no turn of the {len(files)}, such as {min(files)}")
+        raise CorpusError(f"iemocap: {root} rates none of the turns ({len(files)}), such as {min(files)}")
     sessions = {_session(turn) for turn in files}
     absent = {turn for turn in ratings.keys() - files.keys() if _session(turn) in sessions}
     if absent:
-        _log.warning("iemocap: %d rated turns have no file: %s", len(absent), examples(sorted(absent)))
+        rated = counted(len(absent), "rated turn has", "rated turns have")
+        _log.warning("iemocap: %s no file: %s", rated, examples(sorted(absent)))
     if others := sorted(ratings.keys() - files.keys() - absent):
         _log.warning(
             "iemocap: %s left out, because their sessions have no file at all: %s",

@@ -103,11 +103,12 @@ def scan(config: CorpusConfig) -> Corpus:
     table = _find_table(root)
     ratings = read_ratings(table)
     if not ratings.keys() & files.keys():
-        raise CorpusError(f"msp_improv: {table} rates no clip of the {len(files)}, such as {min(files)}")
+        raise CorpusError(f"msp_improv: {table} rates none of the clips ({len(files)}), such as {min(files)}")
     sessions = {_session(i) for i in files}
     absent = {i for i in ratings.keys() - files.keys() if _session(i) in sessions}
     if absent:
-        _log.warning("msp_improv: %d rated clips have no file: %s", len(absent), examples(sorted(absent)))
+        rated = counted(len(absent), "rated clip has", "rated clips have")
+        _log.warning("msp_improv: %s no file: %s", rated, examples(sorted(absent)))
     if others := sorted(ratings.keys() - files.keys() - absent):
         _log.warning(
             "msp_improv: %s left out, because their sessions have no file at all: %s",

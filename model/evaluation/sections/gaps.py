@@ -88,8 +88,11 @@ def gap_values(found: Values) -> Values:
         if gap := found["sex"].get("difference"):
             rows.append((label, "women minus men", number(gap[key], "+"), span(gap[f"{key}_ci"], "–", "+")))
         if spread := found["speakers"].get(key):
-            rows.append((label, f"worst speaker, {spread['worst_speaker']}", number(spread["worst"]), ""))
-            rows.append((label, f"best speaker, {spread['best_speaker']}", number(spread["best"]), ""))
+            if spread["worst"] == spread["best"]:
+                rows.append((label, "every speaker", number(spread["best"]), ""))
+            else:
+                rows.append((label, f"worst speaker, {spread['worst_speaker']}", number(spread["worst"]), ""))
+                rows.append((label, f"best speaker, {spread['best_speaker']}", number(spread["best"]), ""))
             sd = (label, "deviation among speakers", number(spread["sd"]), span(spread["sd_ci"], "–"))
             rows.append(sd)
     return {"header": ("figure", "", "value", "95 % interval"), "rows": rows}

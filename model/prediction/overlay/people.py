@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from deiii.data.tools.counts import counted
 from deiii.model.prediction.overlay.panel import (
     BACK,
     COLOURS,
@@ -82,7 +83,8 @@ class PeoplePanel:
             draw.text((EDGE + TILE + 8, top + 2), f"person {one.person.number}", INK, font(14))
         first = self.people[0]
         under = f"{first.seconds:.1f} s; window {first.timeline.window_s:.1f} s" if first.timeline else ""
-        more = f"; {self.more} more people are not shown here" if self.more else ""
+        more = counted(self.more, "more person is", "more people are")
+        more = f"; {more} not shown here" if self.more else ""
         bottom = EDGE + ROW * len(self.people) - 4
         draw.text((self.left, bottom), under + more, SOFT, font(12))
         for k, (name, x, line) in enumerate(self.legend):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -292,6 +293,23 @@ def test_output_before_and_after_a_command_keeps_its_order(options):
     )
     done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("before\n\\udcff\nafter\n", "")
+
+
+@pytest.mark.parametrize("call", ["print('epoch 0')", "tqdm.write('epoch 0')"])
+def test_a_line_is_in_the_log_as_soon_as_it_is_printed(call):
+    """Without a terminal, Python keeps 8 KB; the log of a training would be empty until it ends."""
+    code = (
+        "import sys; from tqdm import tqdm; from deiii.data.command_line.entry import Command, run; "
+        f"run(lambda: Command(lambda: ({call}, sys.stdin.read()) and 0))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        shown, _, _ = select.select([process.stdout], [], [], 20)
+        process.stdin.close()  # the command ends
+        assert shown and process.stdout.read() == b"epoch 0\n"
 
 
 NAMED = """

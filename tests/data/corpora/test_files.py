@@ -67,7 +67,7 @@ def test_archives_beside_clips_are_named_too(tmp_path, caplog):
     place(tmp_path / "Actor_07", "01-01-03-01-01-01-07.mp4")
     fill(tmp_path, "Video_Speech_Actor_02.zip")
     scan(CorpusConfig(name="ravdess", root=str(tmp_path)))
-    assert "1 clips under" in caplog.text and "1 .zip (unpack them first)" in caplog.text
+    assert "1 clip under" in caplog.text and "1 .zip (unpack it first)" in caplog.text
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path, caplog, monkeypatch):

@@ -142,6 +142,18 @@ def test_labels_without_codes_are_classes(tmp_path):
     assert [clip.path for clip in corpus.clips] == ["s1_sad.mp4", "s2_glad.wav"]
 
 
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        (["x.mp4"], "left out 1 file that does not match: x.mp4"),
+        (["x.mp4", "y.mp4"], "left out 2 files that do not match: x.mp4, y.mp4"),
+    ],
+)
+def test_files_that_do_not_match_are_counted(tmp_path, caplog, others, words):
+    scan(corpus_of(tmp_path, ["s1_sad.mp4", *others], pattern=SIMPLE))
+    assert words in caplog.text
+
+
 def test_a_code_can_leave_recordings_out(tmp_path):
     config = corpus_of(
         tmp_path, ["s1_sad.mp4", "s2_glad.wav"], pattern=SIMPLE, codes={"SAD": "sad", "glad": None}

@@ -28,6 +28,13 @@ def test_auto_residency_says_what_and_why():
     assert choose_residency("device", 8 * GIB, cpu, 0, 64 * GIB)[0] == "ram"
 
 
+@pytest.mark.parametrize(
+    ("nbytes", "size"), [(GIB // 1024, "1.0 MiB fit"), (GIB // 4, "0.25 GiB fit"), (2 * GIB, "2.00 GiB fit")]
+)
+def test_the_size_of_few_features_is_not_zero(nbytes, size):
+    assert size in choose_residency("auto", nbytes, torch.device("cpu"), 0, 64 * GIB)[1]
+
+
 def test_features_that_do_not_fit_on_the_gpu_are_refused_before_work():
     gpu = torch.device("cuda")
     assert choose_residency("device", 8 * GIB, gpu, 8 * GIB, 64 * GIB)[0] == "device"

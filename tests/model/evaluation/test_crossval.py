@@ -84,6 +84,16 @@ def test_figures_are_those_of_the_predictions(crossed):
     assert (base / "confusion.png").stat().st_size > 1000
 
 
+def test_the_command_prints_the_interval_of_all_clips_together(crossed, capsys):
+    base, words = crossed
+    assert main(["crossval", *words, "--seeds", "0,3"]) == 0
+    pooled = json.loads((base / "crossval.json").read_text())["pooled"]
+    low, high = pooled["uar_ci"]
+    out = capsys.readouterr().out
+    assert f"(guessing: 0.500); all clips together {pooled['uar']:.3f} [{low:.3f}, {high:.3f}]\n" in out
+    assert "\nin brackets: 95 % t interval over seeds and speakers" in out
+
+
 def test_the_report_has_the_settings_that_all_runs_have_in_common(crossed):
     base, words = crossed
     found = json.loads((base / "crossval.json").read_text())["settings"]

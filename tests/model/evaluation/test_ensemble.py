@@ -224,6 +224,7 @@ def test_runs_among_the_words_of_predict_are_members(runs, seen_run, tmp_path):
     [
         ({"classes": ["a", "c"]}, r"their classes differ \(a, c and a, b\)"),
         ({"split": "0123"}, "their splits differ"),
+        ({"split": "0123456789abcdef" * 4}, r"their splits differ \(0123456789ab and [0-9a-f]{12}\)"),
         ({"label_digest": "0123"}, "their labels differ"),
         ({"keys": {"faces": "1", "flow": "2", "logmel": "3"}}, "their stages differ"),
         ({"attributes": [], "ranges": []}, "their attributes differ"),

@@ -75,6 +75,8 @@ def test_equal_speakers_do_not_tell_how_much_others_differ():
     assert (gaps["speakers"]["uar"]["sd"], gaps["speakers"]["uar"]["sd_ci"]) == (0.0, None)
     rows = gap_values(gaps)["rows"]
     assert [row[3] for row in rows if row[1] == "deviation among speakers"] == ["–"]
+    assert ("UAR", "every speaker", "1.000", "") in rows
+    assert not [row for row in rows if row[1].startswith(("worst", "best"))]  # no speaker is singled out
 
 
 @pytest.mark.parametrize("sexes", [["female"] * 9, ["female"] * 4 + [""] * 5, [""] * 9])

@@ -95,7 +95,10 @@ def test_card_has_the_runs_numbers(exported, seen_run):
     metrics = json.loads((seen_run / "run/metrics.json").read_text())
     card = (exported / "README.md").read_text()
     assert f"| UAR | {metrics['test']['uar']:.3f} |" in card and "the classes a, b" in card
+    assert "From face crops, optical flow and log-mel spectrogram it predicts" in card
     manifest = json.loads((exported / "deiii.json").read_text())
+    train, val, test = (manifest["clips"][part] for part in ("train", "val", "test"))
+    assert f": {train} training, {val} validation and {test} test clips, split by speaker" in card
     assert "has not been evaluated" in model_card(manifest, None)
     assert manifest["chosen"] and "was chosen on validation speakers" in card
     assert "was the last of training, not chosen by a score" in model_card(manifest | {"chosen": False}, None)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from PIL import ImageDraw
 
 from deiii import load
 from deiii.__main__ import main
@@ -212,3 +213,21 @@ def test_the_legend_shows_the_colour_of_each_class():
     values = replace(timeline, attributes=np.zeros((4, 1)))
     flat = replace(people[0], probabilities={}, attributes={"valence": 0.1}, timeline=values)
     assert [name for name, _, _ in PeoplePanel([flat], [(-1, 1)], 640).legend] == ["valence"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(6, ""), (7, "; 1 more person is not shown here"), (8, "; 2 more people are not shown here")],
+)
+def test_the_panel_counts_the_people_who_do_not_fit(monkeypatch, number, words):
+    drawn: list[str] = []
+    write_text = ImageDraw.ImageDraw.text
+
+    def text(draw, place, line, *args, **more):
+        drawn.append(line)
+        return write_text(draw, place, line, *args, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    one = Prediction("a.mp4", 2.0, {}, {"happy": 0.4, "sad": 0.6})
+    PeoplePanel([replace(one, person=Person(n + 1, ((0.0, 2.0),))) for n in range(number)], [], 640)
+    assert [line for line in drawn if "shown here" in line] == ([words] if words else [])

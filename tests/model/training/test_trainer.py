@@ -237,7 +237,7 @@ def test_the_monitored_figure():
     with pytest.raises(ValueError, match="no such labels"):
         monitored({"val_loss": 2.0}, "uar")
     line = describe({"epoch": 3, "train_loss": 1.0, "seconds": 2.0, **row}, best=True)
-    assert "val UAR 0.400" in line and line.endswith("best")
+    assert "val UAR 0.400  val CCC a 0.200  val CCC b 0.600" in line and line.endswith("best")
 
 
 @pytest.mark.parametrize("monitor", ["auto", "last"])

@@ -91,7 +91,10 @@ def test_too_few_speakers_get_a_remedy_and_a_training_that_can_start(people, her
 def test_few_speakers_are_told_the_cross_validation_of_the_written_config(people, said, here, capsys):
     clips = touch(here / "few", *[f"p{n:02d}/{e}/1.mp4" for n in range(people) for e in ("happy", "sad")])
     assert main(["init", str(clips), "--yes", "--layout", "speaker/label/clip"]) == 0
-    found = re.search(r"`deiii (crossval .*)` scores every fold", capsys.readouterr().out)
+    found = re.search(
+        r"with \d+ speakers, the score of one .*; `deiii (crossval .*)` scores every fold",
+        capsys.readouterr().out,
+    )
     assert (found is not None) == said
     if found is None:
         return

@@ -112,6 +112,16 @@ def test_a_folder_above_the_corpus_and_a_rated_turn_without_file(tmp_path, caplo
     assert "Ses02F_impro01_M001" in caplog.text and "Ses03F_impro01_F000" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("absent", "words"), [(1, "iemocap: 1 rated turn has no file:"), (2, "2 rated turns have no file:")]
+)
+def test_the_number_of_rated_turns_without_file(tmp_path, caplog, absent, words):
+    rated = "".join(line(f"Ses02F_impro01_M{n:03d}") for n in range(absent))
+    build(tmp_path, {"Ses02F_impro01_F000": line("Ses02F_impro01_F000") + rated})
+    scan(config(tmp_path))
+    assert words in caplog.text
+
+
 def test_videos_of_turns_come_before_audio(tmp_path):
     build(tmp_path, {"Ses01F_impro01_F000": line("Ses01F_impro01_F000")})
     place(tmp_path, "faces/Ses01F_impro01_F000.mp4")
@@ -126,7 +136,7 @@ def test_videos_of_turns_come_before_audio(tmp_path):
         (line("Ses01F_impro01_F000", means="2.5, 3.5"), "line 3: .*should be three numbers"),
         (line("Ses01F_impro01_F000", means="2.5, high, 3"), "line 3"),
         (line("Ses01F_impro01_F000") + line("Ses01F_impro01_F000", "sad"), "line 8: a second, different"),
-        (line("Ses01F_impro01_F009"), "rates no turn of the 1,"),
+        (line("Ses01F_impro01_F009"), r"rates none of the turns \(1\), such as"),
     ],
 )
 def test_bad_ratings(tmp_path, text, message):
