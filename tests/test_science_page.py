@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.stored_gap import gaps, read
 from deiii.model.calibration import chance_ece, ece, tempered
+from deiii.model.evaluation.sections.gaps import gaps_of_predictions
 from deiii.model.intervals import estimate, mean_interval
 from tests.helpers.markdown_tables import table_rows
 from tests.helpers.science_pages import science_text
@@ -300,3 +301,23 @@ def test_the_table_of_ravdess_has_the_figures_of_the_stored_reports():
             expected.append(simple["logistic_regression"]["uar"])
         cells = [cell.strip() for cell in line.split("|")[2:-1]]
         assert [float(cell) for cell in cells if cell] == pytest.approx(expected, abs=5e-4), words
+
+
+def test_the_gaps_between_women_and_men_are_those_of_the_stored_predictions():
+    rows = [line for line in section("Women and men, and single speakers").splitlines() if "(0." in line]
+    folders = (COPIES, HIDDEN, "ravdess-audio-2026-11-24")
+    for line, folder in zip(rows, folders, strict=True):
+        stored = read(RESULTS / folder)
+        number = [stored.classes.index(name) for name in stored.truth]
+        guess = stored.probabilities.argmax(axis=2)
+        truth, owner = np.tile(number, len(guess)), np.tile(stored.speakers, len(guess))
+        sexes = {s: "female" if int(s[-2:]) % 2 == 0 else "male" for s in stored.speakers}
+        found = gaps_of_predictions(truth, guess.ravel(), owner, sexes)
+        women, men, gap = (found["sex"][key] for key in ("female", "male", "difference"))
+        for side in (women, men):
+            low, high = side["uar_ci"]
+            assert f"| {side['uar']:.3f} ({low:.3f} to {high:.3f}) |" in line
+        low, high = gap["uar_ci"]
+        assert f"| {gap['uar']:+.3f} ({low:+.3f} to {high:+.3f}) |" in line
+        spread = found["speakers"]["uar"]
+        assert f"| {spread['worst']:.3f}, {spread['best']:.3f} |" in line

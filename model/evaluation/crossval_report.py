@@ -16,11 +16,13 @@ from deiii.data.config.load import result_settings
 from deiii.data.pages.rendering import render
 from deiii.data.tools.atomic_files import write_json, write_text
 from deiii.data.tools.machine import machine
-from deiii.model.calibration import brier, ece, nll, tempered
 from deiii.model.corpus_title import corpus_title
 from deiii.model.evaluation.figures import confusion_figure, layer_bars, save_png
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.results import DOUBTS, speaker_doubts
+from deiii.model.evaluation.sections.all_runs import calibration_of_runs, ceilings_of_runs, gaps_of_runs
+from deiii.model.evaluation.sections.ceiling import ceiling_lines
+from deiii.model.evaluation.sections.gaps import gap_values
 from deiii.model.evaluation.sections.layers import mean_weights
 from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind, kind_of_interval, no_intervals
 from deiii.model.metrics import (
@@ -74,7 +76,10 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
     if again:
         result["scored_again"] = again
     if classes:
-        result["calibration"] = _calibration(list(tables.values()), list(metrics.values()), classes)
+        result["calibration"] = calibration_of_runs(list(tables.values()), list(metrics.values()), classes)
+        result["gaps"] = gaps_of_runs(list(tables.values()), list(metrics.values()), classes)
+        if ceilings := ceilings_of_runs([metrics[fold, seeds[0]] for fold in folds]):
+            result["ceilings"] = ceilings
     if classes and len(seeds) > 1:
         result["seed_ensemble"] = _ensemble(tables, folds, seeds, classes)
     for fold, _, path in runs:
@@ -116,6 +121,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         "without": without,
         "seed_ensemble": result.get("seed_ensemble"),
         "calibration": result.get("calibration"),
+        "ceilings": [f"{line}, mean over folds" for line in ceiling_lines(result.get("ceilings", {}))],
+        "gaps": gap_values(result["gaps"]) if result.get("gaps") else None,
         "scored_again": result.get("scored_again", []),
         "leaks": speaker_doubts(result),
         "layers": result.get("layers", {}),
@@ -228,58 +235,6 @@ def _interval(
 
     found = estimate(speakers[rows_SN[0]], figures, limits, rows_SN.shape[1])
     return None if found is None else found.interval
-
-
-def _calibration(
-    tables: Sequence[PredictionTable], metrics: Sequence[dict[str, Any]], classes: Sequence[str]
-) -> dict[str, Any]:
-    """Return the calibration of all predictions together, each run with its own temperature.
-
-    A run that an earlier version scored has no temperature; if there is one among the runs, ``tempered`` is
-    left out. ``ece`` bins the predictions of all runs together, so overconfident and underconfident runs
-    cancel each other; ``ece_of_runs`` is the mean of the ECE of each run, weighted by its clips.
-    The NLL is the mean of the NLL in each run's ``metrics.json``, weighted by its clips: the tables have four
-    decimals, so a probability below 0.00005 is 0 there and has no logarithm.
-    """
-    raw, own, labels, temperatures = [], [], [], []
-    for table, found in zip(tables, metrics, strict=True):
-        truth, _ = table.class_numbers(classes)
-        p = table.probabilities[truth >= 0]
-        t = found.get("calibration", {}).get("temperature")
-        raw.append(p)
-        own.append(tempered(p, t or 1.0))
-        labels.append(truth[truth >= 0])
-        temperatures.append(t)
-    label = np.concatenate(labels)
-    if not len(label):
-        return {}
-    versions = {"raw": raw}
-    if None not in temperatures:
-        versions["tempered"] = own
-
-    def mean_ece(runs: Sequence[np.ndarray]) -> float:
-        scored = [(p, truth) for p, truth in zip(runs, labels, strict=True) if len(truth)]
-        each = [ece(p, truth) or 0.0 for p, truth in scored]
-        return float(np.average(each, weights=[len(truth) for _, truth in scored]))
-
-    def mean_nll(name: str, p: np.ndarray) -> float:
-        of_runs = [found.get("calibration", {}).get(name, {}).get("nll") for found in metrics]
-        clips = [found.get("calibration", {}).get("clips", 0) for found in metrics]
-        if clips != [len(own) for own in labels] or None in of_runs:
-            return nll(p, label)
-        return float(np.average(of_runs, weights=clips))
-
-    return {
-        "temperatures": temperatures,
-        "clips": len(label),
-        **{
-            name: {"ece": ece(p, label), "ece_of_runs": mean_ece(runs),
-                   "ece_equal_mass": ece(p, label, equal_mass=True),
-                   "brier": brier(p, label), "nll": mean_nll(name, p)}
-            for name, runs in versions.items()
-            for p in [np.concatenate(runs)]
-        },
-    }  # fmt: skip
 
 
 def _without(metrics: Metrics, figures: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -165,10 +165,12 @@ def read_predictions(path: str | Path, metrics: Mapping[str, Any] | None = None)
     missing = [name for name in needed if name not in header]
     if missing:
         raise RunError(f"{path} lacks the columns {', '.join(missing)}; run `{command} --again`")
-    scored = (metrics or {}).get("clips", {}).get("test", {}).get("scored", len(rows))
-    if scored != len(rows):
+    counts = (metrics or {}).get("clips", {}).get("test", {})
+    # Clips without a truth, such as those whose raters tie, are predicted and not scored.
+    expected = counts["scored"] + counts.get("unlabelled", 0) if "scored" in counts else len(rows)
+    if expected != len(rows):
         raise RunError(
-            f"{path} is damaged ({counted(len(rows), 'row')} for {counted(scored, 'scored clip')}); "
+            f"{path} is damaged ({counted(len(rows), 'row')} for {counted(expected, 'predicted clip')}); "
             f"run `{command} --again`"
         )
     try:

@@ -53,6 +53,25 @@ def gaps_of(found: Predictions, clips: Sequence[Clip], corpus: str, task: Task) 
     }
 
 
+def gaps_of_predictions(
+    truth: np.ndarray, predicted: np.ndarray, owner: np.ndarray, sexes: Mapping[str, str]
+) -> Values:
+    """Return the gaps of the UAR, as `gaps_of` does.
+
+    Args:
+        truth, predicted: class numbers, int [N].
+        owner: speakers of the N predictions; a clip may have several predictions.
+        sexes: sex of each speaker, where it is known.
+    """
+    figures: dict[str, Figure] = {"uar": lambda rows: uar(truth[rows], predicted[rows])}
+    sex = np.array([sexes.get(speaker, "") for speaker in owner])
+    return {
+        "speaker_sex": {speaker: sex for speaker, sex in sorted(sexes.items()) if sex},
+        "sex": _between_sexes(figures, {"uar": truth >= 0}, owner, sex),
+        "speakers": _among_speakers(figures, owner),
+    }
+
+
 def gap_lines(found: Values) -> list[str]:
     """Return lines for the terminal; none where nothing is known."""
     lines = []

@@ -6,10 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from deiii.model.calibration import calibration
-from deiii.model.evaluation.crossval_report import _calibration, _ensemble, _over_folds, _pooled
+from deiii.model.evaluation.crossval_report import _ensemble, _over_folds, _pooled
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
+from deiii.model.evaluation.sections.all_runs import calibration_of_runs, ceilings_of_runs, gaps_of_runs
+from deiii.model.training.run_folder import RunError
 from tests.helpers.intervals import recall_interval, recall_interval_over_seeds
 
 
@@ -103,9 +106,9 @@ def test_nll_is_that_of_the_runs_though_their_tables_have_four_decimals(tmp_path
         write_predictions(tmp_path / "predictions.csv", table)
         tables.append(read_predictions(tmp_path / "predictions.csv"))
         metrics.append({"calibration": calibration(p, label, None)})
-    found = _calibration(tables, metrics, ["a", "b"])
+    found = calibration_of_runs(tables, metrics, ["a", "b"])
     assert found["raw"]["nll"] == pytest.approx(np.mean(own))
-    older = _calibration(tables, [{}, {}], ["a", "b"])["raw"]["nll"]  # only the tables are there
+    older = calibration_of_runs(tables, [{}, {}], ["a", "b"])["raw"]["nll"]  # only the tables are there
     assert older > found["raw"]["nll"]
 
 
@@ -117,7 +120,7 @@ def test_the_ece_of_runs_does_not_let_them_cancel_each_other():
         truth = tuple("a" if i < hits else "b" for i in range(5))
         p, nothing = np.tile([0.8, 0.2], (5, 1)), np.zeros((5, 0))
         tables.append(PredictionTable(names, names, ("a", "b"), truth, ("a",) * 5, p, (), nothing, nothing))
-    found = _calibration(tables, [{}, {}], ["a", "b"])["raw"]
+    found = calibration_of_runs(tables, [{}, {}], ["a", "b"])["raw"]
     assert found["ece"] == pytest.approx(0)
     assert found["ece_of_runs"] == pytest.approx(0.2)
 
@@ -137,3 +140,63 @@ def test_the_pooled_ccc_is_the_mean_over_seeds_that_its_interval_is_of():
     assert found["ccc_valence"] == pytest.approx(0.5)  # of all predictions together it would be 2/3
     low, high = found["ccc_valence_ci"]
     assert low < 0.5 < high
+
+
+def _table(rows):
+    """Predictions of clips (clip, speaker, truth, predicted) of two classes."""
+    clips, speakers, truth, predicted = (tuple(column) for column in zip(*rows, strict=True))
+    nothing, p = np.zeros((len(rows), 0)), np.full((len(rows), 2), 0.5)
+    return PredictionTable(clips, speakers, ("a", "b"), truth, predicted, p, (), nothing, nothing)
+
+
+def test_gaps_are_over_the_speakers_of_all_folds():
+    """Two women and two men in each of three folds: too few for an interval in one fold, not in all."""
+    rng = np.random.default_rng(0)
+    tables, metrics, right = [], [], {}
+    for fold in range(3):
+        rows, sexes = [], {}
+        for sex in ("female", "male"):
+            for number in range(2):
+                speaker = f"{sex}{fold}{number}"
+                sexes[speaker] = sex
+                hits = rng.random(20) < (0.9 if sex == "female" else 0.6)
+                right[speaker] = hits
+                for n, hit in enumerate(hits):
+                    truth = "ab"[n % 2]
+                    rows.append((f"{speaker}{n}", speaker, truth, truth if hit else "ab"[1 - n % 2]))
+                rows.append((f"{speaker}x", speaker, "", "a"))  # without a class
+        tables.append(_table(rows))
+        metrics.append({"gaps": {"speaker_sex": sexes}})
+    found = gaps_of_runs(tables, metrics, ["a", "b"])
+    sides = {}
+    for sex in ("female", "male"):
+        own = np.array([hits.mean() for speaker, hits in right.items() if speaker.startswith(sex)])
+        sides[sex] = own  # classes are balanced within each speaker, so UAR is the mean accuracy
+        assert found["sex"][sex]["uar"] == pytest.approx(own.mean())
+    welch = stats.ttest_ind(sides["female"], sides["male"], equal_var=False).confidence_interval(0.95)
+    assert found["sex"]["difference"]["uar_ci"] == pytest.approx([welch.low, welch.high])
+    one = gaps_of_runs(tables[:1], metrics[:1], ["a", "b"])
+    assert one["sex"]["difference"]["uar_ci"] is None
+    assert found["speakers"]["uar"]["sd"] == pytest.approx(np.std([*sides["female"], *sides["male"]], ddof=1))
+
+
+def test_the_scores_of_raters_are_means_over_folds():
+    folds = [
+        {"ceilings": {"voice, majority": {"uar": uar, "war": uar + 0.1, "clips": clips}, "other": {}}}
+        for uar, clips in ((0.4, 10), (0.6, 30))
+    ]
+    del folds[1]["ceilings"]["other"]  # a fold without it
+    found = ceilings_of_runs(folds)
+    assert found == {"voice, majority": {"uar": pytest.approx(0.5), "war": pytest.approx(0.6), "clips": 40}}
+    assert ceilings_of_runs([{}]) == {} and ceilings_of_runs([]) == {}
+
+
+def test_predicted_clips_without_a_class_are_no_damage(tmp_path):
+    """Such as those whose raters tie; cross-validations with labels of raters ended with an error."""
+    table = _table([("1", "s", "a", "a"), ("2", "s", "", "b"), ("3", "t", "b", "a")])
+    write_predictions(tmp_path / "predictions.csv", table)
+    counts = {"in_split": 3, "scored": 2, "unlabelled": 1}
+    read = read_predictions(tmp_path / "predictions.csv", {"clips": {"test": counts}})
+    assert read.truth == ("a", "", "b")
+    with pytest.raises(RunError, match="3 rows for 4 predicted clips"):
+        read_predictions(tmp_path / "predictions.csv", {"clips": {"test": {**counts, "scored": 3}}})
