@@ -122,7 +122,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "seed_ensemble": result.get("seed_ensemble"),
         "calibration": result.get("calibration"),
         "ceilings": [f"{line}, mean over folds" for line in ceiling_lines(result.get("ceilings", {}))],
-        "gaps": gap_values(result["gaps"]) if result.get("gaps") else None,
+        "gaps": gap_values(result["gaps"], "prediction") if result.get("gaps") else None,
         "scored_again": result.get("scored_again", []),
         "leaks": speaker_doubts(result),
         "layers": result.get("layers", {}),

@@ -93,8 +93,8 @@ def gap_lines(found: Values) -> list[str]:
     return lines
 
 
-def gap_values(found: Values) -> Values:
-    """Return the rows of the page's table and its header."""
+def gap_values(found: Values, unit: str = "clip") -> Values:
+    """Return the rows of the page's table and its header; ``unit`` is what was scored."""
     some = found["speakers"] or found["sex"].get("difference", {})
     names = figure_names({key: 0 for key in some if not key.endswith("_ci")})
     rows = []
@@ -102,7 +102,7 @@ def gap_values(found: Values) -> Values:
         for sex, word in SEXES.items():
             if sex in found["sex"]:
                 own = found["sex"][sex]
-                who = f"{word}, {counted(own['speakers'], 'speaker')}, {counted(own['clips'], 'clip')}"
+                who = f"{word}, {counted(own['speakers'], 'speaker')}, {counted(own['clips'], unit)}"
                 rows.append((label, who, number(own[key]), span(own[f"{key}_ci"], "–")))
         if gap := found["sex"].get("difference"):
             rows.append((label, "women minus men", number(gap[key], "+"), span(gap[f"{key}_ci"], "–", "+")))
