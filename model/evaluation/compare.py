@@ -26,6 +26,7 @@ from deiii.model.evaluation.comparison_table import Row, as_csv, as_latex, as_te
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.results import speaker_doubts, unfinished_training
+from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.intervals import (
     CCC_LIMITS,
     estimate,
@@ -53,6 +54,7 @@ class EvaluatedRun:
         table: the predictions.
         unfinished: a sentence on a run that was scored before the end of its training, else empty.
         leaks: a sentence on a run whose test speakers may have been in training, else empty.
+        ceilings: a line for each score of human raters on its test clips.
     """
 
     name: str
@@ -60,6 +62,7 @@ class EvaluatedRun:
     table: PredictionTable
     unfinished: str = ""
     leaks: str = ""
+    ceilings: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: str | Path) -> EvaluatedRun:
@@ -74,7 +77,8 @@ class EvaluatedRun:
         table = read_predictions(run.predictions, metrics)
         doubts = speaker_doubts(metrics)
         leaks = f"{doubts}, so its figures may be too high" if doubts else ""
-        return cls(str(path), classes, table, unfinished_training(metrics), leaks)
+        ceilings = tuple(ceiling_lines(metrics.get("ceilings", {})))
+        return cls(str(path), classes, table, unfinished_training(metrics), leaks, ceilings)
 
     def select(self, clips: Sequence[str]) -> EvaluatedRun:
         """Return the run with some of its clips, in the given order."""
@@ -263,7 +267,8 @@ def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable, with_
     if left_out:
         note += "; left out: " + ", ".join(f"{counted(n, 'clip')} of {name}" for n, name in left_out)
     about_runs = [f"{run.name}: {words}" for run in runs for words in (run.unfinished, run.leaks) if words]
-    return "\n".join([note, *about_runs])
+    whole = all(run.ceilings == runs[0].ceilings for run in runs) and not left_out
+    return "\n".join([note, *about_runs, *(runs[0].ceilings if whole else ())])
 
 
 def draw(rows: Sequence[Row]) -> Figure:

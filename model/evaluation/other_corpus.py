@@ -45,6 +45,7 @@ from deiii.model.evaluation.results import (
     prediction_table,
     unfinished_training,
 )
+from deiii.model.evaluation.sections.ceiling import ceiling_lines, human_ceilings
 from deiii.model.intervals import OVER_SPEAKERS
 from deiii.model.metrics import class_intervals, class_report, figure_names
 from deiii.model.network.hide_streams import hide_in_scoring
@@ -159,6 +160,7 @@ def summary(metrics: dict[str, Any]) -> str:
     lines += [
         f"{counted(count, 'clip')} left out: {why}" for why, count in counts["left_out"].items() if count
     ]
+    lines += ceiling_lines(metrics.get("ceilings", {}))
     lines += hidden_lines(metrics)
     return "\n".join([*lines, *metrics["notes"], *filter(None, [unfinished_training(metrics)])])
 
@@ -172,6 +174,7 @@ class _Notes:
     common: tuple[str, ...]
     left_out: dict[str, int]
     notes: tuple[str, ...]
+    ceilings: dict[str, dict[str, Any]]
 
 
 def _with_corpus(config: Config, words: Sequence[str], cache: str | None) -> Config:
@@ -221,7 +224,9 @@ def _open(
     left_out["their speakers were in its training or validation part"] = len(known)
     places = np.array([row for row, c in enumerate(features.clips) if c.id in kept], np.int64)
     if not len(places):
-        why = "; ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        why = "; ".join(
+            f"{counted(count, 'clip')} left out: {reason}" for reason, count in left_out.items() if count
+        )
         raise RunError(
             f"{features.corpus.title} has no clip that {run.path} can be scored on "
             f"({why or 'none is usable'}); the run predicts "
@@ -231,7 +236,15 @@ def _open(
     left_out["no stage is usable"] = len(kept) - len(places)
     theirs = {spelling_key(name) for name in features.corpus.classes}
     common = tuple(name for name in task.classes if spelling_key(name) in theirs)
-    said = _Notes(len(features.corpus.clips), digests(features.corpus), common, left_out, notes)
+    scored = {features.clips[place].id for place in places}
+    # Raters chose among all classes of their corpus.
+    ceilings = human_ceilings(
+        [c for c in features.corpus.clips if c.id in scored],
+        features.corpus.classes,
+        features.corpus.labels,
+        features.corpus.votes,
+    )
+    said = _Notes(len(features.corpus.clips), digests(features.corpus), common, left_out, notes, ceilings)
     clips = [
         kept.get(c.id, replace(c, label=None, soft=None, attributes={}, votes={})) for c in features.clips
     ]
@@ -294,6 +307,7 @@ def _figures(found: Predictions, features: FeatureSet, task: Task, notes: _Notes
         "notes": list(notes.notes),
         "test": full_figures(found, speakers, task),
         "clips": {"in_corpus": notes.in_corpus, "scored": len(found.index), "left_out": notes.left_out},
+        "ceilings": notes.ceilings,
     }
     if 1 < len(notes.common) < len(task.classes):
         columns = np.array([task.classes.index(name) for name in notes.common])

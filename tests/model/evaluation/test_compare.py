@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -226,3 +227,15 @@ def test_a_run_whose_test_speakers_may_have_been_in_training_is_named(tmp_path, 
     text = compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
     (line,) = (line for line in text.splitlines() if words in line)
     assert line.startswith(f"{tmp_path / 'two'}: ") and line.endswith("so its figures may be too high")
+
+
+def test_the_scores_of_raters_stand_beside_those_of_the_runs(tmp_path):
+    for name in ("one", "two"):
+        run_folder(tmp_path / name, 1, 0.2)
+        raters = {"voice, majority": {"uar": 0.625, "war": 0.5, "clips": 54}}
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"ceilings": raters}))
+    line = "human raters (voice, majority): UAR 0.625, WAR 0.500 on 54 of these clips"
+    assert line in compare([tmp_path / "one", tmp_path / "two"], tmp_path / "out").splitlines()
+    run_folder(tmp_path / "fewer", 1, 0.2, drop=("s0/0",))
+    shutil.copy(tmp_path / "one/metrics.json", tmp_path / "fewer")
+    assert line not in compare([tmp_path / "one", tmp_path / "fewer"], tmp_path / "out").splitlines()

@@ -12,6 +12,7 @@ from deiii.__main__ import main
 from deiii.data.cache.index import CacheError
 from deiii.data.tools.machine import machine, source_revision
 from deiii.data.tools.writer_lock import Locked, writer_lock
+from deiii.model.evaluation import other_corpus
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.other_corpus import evaluate_on, summary
 from deiii.model.training import checkpoint
@@ -67,6 +68,20 @@ def test_scores_common_classes_and_counts_the_rest(seen_run, other, capsys):
     assert main([*words, "--again"]) == 0
     info = json.loads((seen_run / "run/run.json").read_text())
     assert [entry["corpus"] for entry in info["other_corpora"]] == ["table-rest"] * 2
+
+
+def test_the_scores_of_raters_are_those_on_the_scored_clips(seen_run, other, monkeypatch):
+    asked = []
+
+    def raters(clips, classes, labels, votes):
+        asked.append(([clip.id for clip in clips], tuple(classes)))
+        return {"voice, majority": {"uar": 0.625, "war": 0.5, "clips": 5}}
+
+    monkeypatch.setattr(other_corpus, "human_ceilings", raters)
+    metrics, _ = evaluate_on(seen_run / "run", [str(other / "rest.yaml")], again=True)
+    (clips, classes) = asked[0]
+    assert clips == ["d0", "d1", "d3", "d4", "d5"] and "other" in classes
+    assert "human raters (voice, majority): UAR 0.625, WAR 0.500" in summary(metrics)
 
 
 def test_streams_that_the_run_hides_are_hidden_and_named(seen_run, other, tmp_path):
@@ -225,7 +240,9 @@ def test_speakers_of_each_corpus_of_a_mixture_are_left_out(mixture, tmp_path, na
         expected = {i for i in expected if i.split("/")[0] not in {j.split("/")[0] for j in seen}}
     words = ["table", f"corpus.root={mixture / name}", f"corpus.table={name}.csv"]
     if not expected:
-        with pytest.raises(RunError, match="10 their speakers were in its training or validation part"):
+        with pytest.raises(
+            RunError, match="10 clips left out: their speakers were in its training or validation part"
+        ):
             evaluate_on(run, words)
         return
     metrics, folder = evaluate_on(run, words)
