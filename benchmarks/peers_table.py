@@ -22,6 +22,8 @@ from deiii.data.tools.text.figure_text import number, p_value, span
 from deiii.model.evaluation.crossval import FoldSeed
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import read_predictions
+from deiii.model.evaluation.sections.all_runs import ceilings_of_runs
+from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.intervals import Estimate, estimate, holm
 from deiii.model.metrics import matrix_figures
 from deiii.model.network.task import Task
@@ -247,6 +249,9 @@ def write_tables(
     read_as = READ_AS.format(kind=about["interval"])
     notes = f"Corpus {info['corpus']}, {len(folds)} folds, {counts}. {notes} {read_as}"
     notes += fewer_seeds(rows)
+    scored = [RunFolder(first / FoldSeed(f, seeds[0]).name) for f in folds]
+    metrics = [run.read_metrics() for run in scored if run.metrics_json.exists()]
+    notes += "".join(f" {line}, mean over folds." for line in ceiling_lines(ceilings_of_runs(metrics)))
     notes += "".join(f" `{name}` {words}." for name, _, words in (text.partition(" ") for text in missing))
     text = markdown(rows, " ".join(notes.split()))
     write_json(folder / "table.json", about | {"networks": rows, "left_out": list(missing)})

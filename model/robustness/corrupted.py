@@ -34,6 +34,7 @@ from deiii.data.tools.row_times import end_of_rows
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.evaluate import now, open_features
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
+from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.network.streams import enabled_streams
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import Predictor
@@ -106,7 +107,8 @@ def _evaluate_corrupted(
 ) -> tuple[dict[str, Any], Path]:
     """Score a run that no other process writes to."""
     require_test(run)
-    run.read_metrics()  # refuses a run that was not evaluated, or whose weights changed
+    metrics = run.read_metrics()  # refuses a run that was not evaluated, or whose weights changed
+    raters = [f"{line}, without the corruption" for line in ceiling_lines(metrics.get("ceilings", {}))]
     trained = load_network(run.path)
     if cache is not None:
         trained.config.cache = cache
@@ -138,7 +140,7 @@ def _evaluate_corrupted(
             for clip, why in list(test.failed.items())[:MOST_NAMED]:
                 print(f"warning: {corruption}: {clip}: {why}", file=sys.stderr)
             result["conditions"][str(corruption)] = figures
-            result["notes"] = [*network.notes, *_failures(result["conditions"])]
+            result["notes"] = [*network.notes, *raters, *_failures(result["conditions"])]
             write_report(folder, result, clean)
             write_json(folder / RESULT, result)  # last: with it the corruption counts as scored
     return result, folder

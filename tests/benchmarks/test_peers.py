@@ -48,7 +48,8 @@ def make_run(config, fold, seed, clips, share, rng):
         tuple(guess), np.eye(3)[[CLASSES.index(g) for g in guess]], (), nothing, nothing,
     )  # fmt: skip
     write_predictions(folder / "predictions.csv", table)
-    write_json(folder / "metrics.json", {})
+    raters = {"uar": 0.5 + fold / 4, "war": 0.5, "clips": 18}
+    write_json(folder / "metrics.json", {"ceilings": {"voice, majority": raters}})
     write_json(
         folder / "run.json",
         {"corpus": "mine", "classes": [], "revision": f"r{seed}", "keys": {"faces": "f00"}},
@@ -148,6 +149,9 @@ def test_tables_picture_and_every_prediction_are_written(made):
                     seen[variant, int(run[-5]), row["clip"]] = row["predicted"]
     assert seen == guesses and "late/settings.json" in names
     fewer = "`mbt` has 1 seed only (0); the intervals of this row are t intervals over speakers."
+    assert (
+        "human raters (voice, majority): UAR 0.625, WAR 0.500 on 36 of these clips, mean over folds" in text
+    )
     assert fewer in text and "each interval is a t interval over seeds and speakers (may be" in text
     before = (folder / "peers.tar.xz").read_bytes()
     write_tables(found, collect(found, FOLDS, SEEDS, TASK), FOLDS, SEEDS, TASK)

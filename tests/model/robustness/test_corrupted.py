@@ -72,9 +72,13 @@ def looks(run) -> list[dict]:
 
 
 def test_the_clean_result_stays_and_the_look_is_recorded(run, capsys):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["ceilings"] = {"voice, majority": {"uar": 0.625, "war": 0.5, "clips": 3}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
     before, first = (run / "metrics.json").read_bytes(), len(looks(run))
     result, folder = evaluate_corrupted(run, ["occlude=0.9", "noise=-10"], jobs=1, progress=False)
     assert list(result["conditions"]) == ["noise=-10", "occlude=0.9"]
+    assert any(note.startswith("human raters (voice, majority): UAR 0.625") for note in result["notes"])
     assert (run / "metrics.json").read_bytes() == before
     assert [entry["corruption"] for entry in looks(run)[first:]] == ["noise=-10", "occlude=0.9"]
     noisy = read_predictions(folder / "noise--10.csv")
