@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deiii.data.audit.fingerprints import (
+    SHORTEST_S,
     AudioPrint,
     audio_print,
     face_print,
@@ -197,10 +198,13 @@ def audit_parts(parts: Mapping[str, Sequence[Facts]], prints: Prints | None = No
         )
     else:
         held = {facts.id for clips in parts.values() for facts in clips}
-        looked.append(
-            f"compared by audio: {counted(len(held & prints.audio.keys()), 'clip')}; "
-            f"by the face's movement: {len(held & prints.face.keys())}"
-        )
+        by_audio, by_face = len(held & prints.audio.keys()), len(held & prints.face.keys())
+        looked.append(f"compared by audio: {counted(by_audio, 'clip')}; by the face's movement: {by_face}")
+        if lacking := len(held - prints.audio.keys()):
+            looked.append(
+                f"not compared by audio: {counted(lacking, 'clip')}, whose audio is missing, silent, or "
+                f"shorter than {SHORTEST_S:g} s without the silence around it"
+            )
     return Audit(tuple(findings), tuple(looked))
 
 

@@ -19,6 +19,8 @@ def test_only_clips_of_the_parts_count_as_compared():
     faces = {name: np.zeros(64) for name in "489"}
     looked = audit_parts({"train": A, "test": B}, Prints(sounds, faces)).looked
     assert "compared by audio: 3 clips; by the face's movement: 1" in looked
+    (without,) = (line for line in looked if line.startswith("not compared by audio"))
+    assert without.startswith(f"not compared by audio: {len(A) + len(B) - 3} clip")
 
 
 def test_one_sex_is_told_of_those_whose_sex_is_known():

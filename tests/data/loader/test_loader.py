@@ -62,7 +62,7 @@ def test_values_equal_a_naive_reader_bit_for_bit(opened, training, residency):
     config, features = opened
     config.loader.residency = residency
     loader = Loader(features, range(len(features)), config.loader, training=training, attributes=["valence"])
-    assert loader.residency == residency and "GiB" in loader.why
+    assert loader.residency == residency and "MiB" in loader.why
     seen = []
     for batch in loader.compact(2):
         b = batch.arrays()
