@@ -22,12 +22,15 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def listed(names: Iterable[str], last: str = "and") -> str:
-    """Return names with commas between them, and a word before the last one.
+    """Return names with commas between them, and a word before the last one; empty without names.
 
     >>> listed(["json"]), listed(["json", "vtt"]), listed(["json", "vtt", "tsv"], "or")
     ('json', 'json and vtt', 'json, vtt or tsv')
+    >>> listed([])
+    ''
     """
-    *others, final = names
+    found = list(names)
+    *others, final = found or [""]
     return f"{', '.join(others)} {last} {final}" if others else final
 
 

@@ -136,5 +136,5 @@ def test_predictions_that_lack_clips_are_damaged(tmp_path):
     path = tmp_path / "predictions.csv"
     path.write_text("clip,speaker,truth,predicted,p_a,p_b\nx,s,a,a,1,0\n")
     assert len(read_predictions(path, {"clips": {"test": {"scored": 1}}})) == 1
-    with pytest.raises(RunError, match=r"1 row for 2 scored clips\); run `deiii evaluate /.* --again`"):
+    with pytest.raises(RunError, match=r"1 row for 2 predicted clips\); run `deiii evaluate /.* --again`"):
         read_predictions(path, {"clips": {"test": {"scored": 2}}})

@@ -162,7 +162,7 @@ def test_hidden_files_of_macos_are_no_recordings(tmp_path):
 
 def test_an_empty_folder_says_what_is_there(tmp_path):
     touch(tmp_path, "clips.zip")
-    with pytest.raises(InitError, match=r"1 \.zip \(unpack them first\)"):
+    with pytest.raises(InitError, match=r"1 \.zip \(unpack it first\)"):
         look(tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_any_names_of_speakers_are_read_from_either_order(people, emotions):
 def test_archives_beside_the_recordings_are_told(tmp_path, name, told):
     found = look(touch(tmp_path, *every("{p}/{e}/{n}.mp4"), name))
     assert len(found.rows) == 18
-    assert any("unpack them first" in note for note in found.notes) == told
+    assert any("unpack it first" in note for note in found.notes) == told
 
 
 @pytest.mark.parametrize(
