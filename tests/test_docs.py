@@ -299,7 +299,7 @@ def run_command(command: str, folder: Path, background: list | None = None) -> s
 def localised(command: str, folder: Path, port: int) -> str:
     """The command with the pages' paths moved into the sandbox, and with a free port."""
     command = re.sub(r"(?<![\w/.])/(clips|data)\b", rf"{folder}/\1", command)
-    command = re.sub(r"\bevaluate RUN\b", "evaluate runs/demo", command)
+    command = re.sub(r"\bevaluate RUN\b(?!=)", "evaluate runs/demo", command)
     return command.replace("8786", str(port))
 
 
