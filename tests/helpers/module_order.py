@@ -62,7 +62,7 @@ ORDER = {
         "pattern published table",
         "scan",
     ],
-    "data/corpora/published": ["crema_d iemocap msp_improv ravdess"],
+    "data/corpora/published": ["rated", "crema_d iemocap msp_improv ravdess"],
     "data/corpora/targets": ["classes"],
     "data/corpora/synthetic": ["tasks write", "plan skin", "face voice", "motion make", "__init__"],
     "data/encoders": [

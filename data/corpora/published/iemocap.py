@@ -19,24 +19,14 @@ one picture; they are not read. A video of a single turn is used where its file 
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import (
-    AUDIO,
-    VIDEO,
-    corpus_files,
-    log_audio_alone,
-    log_left_out,
-    media_files,
-    nothing_there,
-    only_one,
-    root_folder,
-)
+from deiii.data.corpora.files import media_files
+from deiii.data.corpora.published.rated import rated_without_file, recordings
 from deiii.data.tools.counts import counted, examples
 
 CODES = {
@@ -54,7 +44,6 @@ _DIALOGUE = r"Ses(?P<session>\d{2})[FM]_(?:impro|script)\d{2}[a-z]?(?:_\d[a-z]?)
 _TURN = re.compile(rf"(?P<dialogue>{_DIALOGUE})_(?P<sex>[FM])\d{{3}}")
 _WHOLE = re.compile(_DIALOGUE)
 _LINE = re.compile(r"\[[^\]]*\]\s+(?P<turn>\S+)\s+(?P<code>\S+)\s+\[(?P<means>[^\]]*)\]")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,39 +63,12 @@ def scan(config: CorpusConfig) -> Corpus:
     Raises:
         CorpusError: for a folder without such files, or missing or malformed ratings.
     """
-    root = root_folder(config.root, "iemocap", EXAMPLE)
-    paths = corpus_files(root, VIDEO + AUDIO)
-    video: dict[str, str] = {}
-    audio: dict[str, str] = {}
-    strange: list[str] = []
-    for path in paths:
-        stem = PurePosixPath(path).stem
-        if _TURN.fullmatch(stem):
-            only_one(video if path.lower().endswith(VIDEO) else audio, stem, path, "iemocap")
-        elif not _WHOLE.fullmatch(stem):
-            strange.append(path)
-    files = video or audio
-    if not files:
-        there = nothing_there(root, paths)
-        raise CorpusError(f"iemocap: no files such as {EXAMPLE} under {config.root}; {there}")
-    log_left_out("iemocap", strange, f"with names unlike {PurePosixPath(EXAMPLE).name}")
-    log_audio_alone("iemocap", audio, video)
+    files = recordings(config.root, "iemocap", EXAMPLE, _turn, lambda stem: bool(_WHOLE.fullmatch(stem)))
+    root = Path(config.root)
     ratings, beyond = read_ratings(root)
-    if not ratings.keys() & files.keys():
-        raise CorpusError(f"iemocap: {root} rates none of the turns ({len(files)}), such as {min(files)}")
-    sessions = {_session(turn) for turn in files}
-    absent = {turn for turn in ratings.keys() - files.keys() if _session(turn) in sessions}
-    if absent:
-        rated = counted(len(absent), "rated turn has", "rated turns have")
-        _log.warning("iemocap: %s no file: %s", rated, examples(sorted(absent)))
-    if others := sorted(ratings.keys() - files.keys() - absent):
-        _log.warning(
-            "iemocap: %s left out, because their sessions have no file at all: %s",
-            counted(len(others), "rated turn"),
-            examples(others),
-        )
-    folder = next(iter(sorted(files.values())))
-    files |= {turn: _expected_path(turn, folder) for turn in absent}
+    absent = rated_without_file(files, ratings, root, _session, "iemocap", "turn")
+    other = min(files.values())
+    files |= {turn: _expected_path(turn, other) for turn in absent}
     clips = tuple(_clip(turn, path, ratings.get(turn)) for turn, path in sorted(files.items()))
     notes: tuple[str, ...] = ()
     if beyond:
@@ -162,6 +124,10 @@ def _rating(code: str, means: str) -> tuple[Rating, list[str]]:
     named = dict(zip(ATTRIBUTES, values, strict=True))
     within = {name: value for name, value in named.items() if LOW <= value <= HIGH}
     return Rating(CODES.get(code), within), [f"{n} {v:g}" for n, v in named.items() if n not in within]
+
+
+def _turn(stem: str) -> str | None:
+    return stem if _TURN.fullmatch(stem) else None
 
 
 def _clip(turn: str, path: str, rating: Rating | None) -> Clip:

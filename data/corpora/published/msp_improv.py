@@ -28,21 +28,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from statistics import fmean, variance
 
 from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import Clip, Corpus, CorpusError
-from deiii.data.corpora.files import (
-    AUDIO,
-    VIDEO,
-    corpus_files,
-    log_audio_alone,
-    log_left_out,
-    nothing_there,
-    only_one,
-    root_folder,
-)
+from deiii.data.corpora.published.rated import rated_without_file, recordings
 from deiii.data.tools.counts import counted, examples
 
 LETTERS = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
@@ -82,39 +73,11 @@ def scan(config: CorpusConfig) -> Corpus:
     Raises:
         CorpusError: for a folder without such files, or a missing or malformed rating table.
     """
-    root = root_folder(config.root, "msp_improv", EXAMPLE)
-    paths = corpus_files(root, VIDEO + AUDIO)
-    video: dict[str, str] = {}
-    audio: dict[str, str] = {}
-    strange: list[str] = []
-    for path in paths:
-        match = _NAME.fullmatch(PurePosixPath(path).stem)
-        if match:
-            kind = video if path.lower().endswith(VIDEO) else audio
-            only_one(kind, match[1].upper(), path, "msp_improv")
-        else:
-            strange.append(path)
-    files = video or audio
-    if not files:
-        there = nothing_there(root, paths)
-        raise CorpusError(f"msp_improv: no files such as {EXAMPLE} under {config.root}; {there}")
-    log_left_out("msp_improv", strange, f"with names unlike {PurePosixPath(EXAMPLE).name}")
-    log_audio_alone("msp_improv", audio, video)
+    files = recordings(config.root, "msp_improv", EXAMPLE, _id)
+    root = Path(config.root)
     table = _find_table(root)
     ratings = read_ratings(table)
-    if not ratings.keys() & files.keys():
-        raise CorpusError(f"msp_improv: {table} rates none of the clips ({len(files)}), such as {min(files)}")
-    sessions = {_session(i) for i in files}
-    absent = {i for i in ratings.keys() - files.keys() if _session(i) in sessions}
-    if absent:
-        rated = counted(len(absent), "rated clip has", "rated clips have")
-        _log.warning("msp_improv: %s no file: %s", rated, examples(sorted(absent)))
-    if others := sorted(ratings.keys() - files.keys() - absent):
-        _log.warning(
-            "msp_improv: %s left out, because their sessions have no file at all: %s",
-            counted(len(others), "rated clip"),
-            examples(others),
-        )
+    absent = rated_without_file(files, ratings, table, _session, "msp_improv", "clip")
     files |= {i: _expected_path(i) for i in absent}
     turned, words = activation_direction(ratings)
     clips = tuple(_clip(i, path, ratings.get(i), turned) for i, path in sorted(files.items()))
@@ -225,6 +188,11 @@ def _rating(text: str) -> Rating:
             raise ValueError(f"{pair!r} is outside {LOW:g} to {HIGH:g}")
         attributes[name.strip()] = number
     return Rating(letter, attributes)
+
+
+def _id(stem: str) -> str | None:
+    found = _NAME.fullmatch(stem)
+    return found and found[1].upper()
 
 
 def _clip(clip_id: str, path: str, rating: Rating | None, turned: bool) -> Clip:
