@@ -19,7 +19,7 @@ VERSIONS = {"raw": "as predicted", "tempered": "with the temperature"}
 COLOURS = {"raw": FIRST, "tempered": SECOND}
 FIGURES = {
     "ece": "ECE, bins of equal width",
-    "ece_chance": "this ECE, if perfectly calibrated (chance)",
+    "ece_chance": "ECE by chance, if perfectly calibrated",
     "ece_equal_mass": "ECE, bins of equal numbers",
     "brier": "Brier score",
     "nll": "negative log-likelihood",
@@ -57,12 +57,14 @@ def calibration_lines(found: Values) -> list[str]:
     if not found:
         return []
     error = f"calibration error (ECE) {found['raw']['ece']:.3f}"
-    chance = [
-        f"perfectly calibrated probabilities would have an ECE of about {found[name]['ece_chance']:.3f} on "
-        f"{counted(found['clips'], 'clip')}, by chance"
-        for name in ("raw", "tempered")
-        if "ece_chance" in found.get(name, {})
-    ][-1:]
+    last = found.get("tempered", found["raw"])
+    chance: list[str] = []
+    if "ece_chance" in last:  # earlier versions stored none
+        clips = counted(found["clips"], "clip")
+        chance = [
+            f"perfectly calibrated probabilities would have an ECE of about {last['ece_chance']:.3f} on "
+            f"{clips}, by chance"
+        ]
     if "tempered" not in found:
         return [f"{error}; no temperature: there are no labelled validation clips", *chance]
     lines = [

@@ -59,15 +59,15 @@ def gaps_of_predictions(
     """Return the gaps of the UAR, as `gaps_of` does.
 
     Args:
-        truth, predicted: class numbers, int [N].
+        truth, predicted: class numbers, int [N], 0 or more.
         owner: speakers of the N predictions; a clip may have several predictions.
         sexes: sex of each speaker, where it is known.
     """
     figures: dict[str, Figure] = {"uar": lambda rows: uar(truth[rows], predicted[rows])}
-    sex = np.array([sexes.get(speaker, "") for speaker in owner])
+    of_rows = np.array([sexes.get(speaker, "") for speaker in owner])
     return {
         "speaker_sex": {speaker: sex for speaker, sex in sorted(sexes.items()) if sex},
-        "sex": _between_sexes(figures, {"uar": truth >= 0}, owner, sex),
+        "sex": _between_sexes(figures, {"uar": truth >= 0}, owner, of_rows),
         "speakers": _among_speakers(figures, owner),
     }
 

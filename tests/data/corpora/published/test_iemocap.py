@@ -8,13 +8,13 @@ import pytest
 
 from deiii.data.audit.names import facts_of
 from deiii.data.config.load import load_config
-from deiii.data.config.schema import CorpusConfig, SplitConfig
+from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.scan import scan
-from deiii.data.corpora.splits import make_split, number_of_folds
 from deiii.data.corpora.targets.classes import map_classes
 from deiii.pipeline.init.known import known_corpus
 from tests.helpers.layouts import decodes, place
+from tests.helpers.session_folds import check_session_folds
 
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
 RATERS = "C-E2:\tNeutral;\t()\nC-F1:\tNeutral;\t(curious)\nA-E3:\tval 3; act 2; dom  2;\t()\n\n"
@@ -159,13 +159,7 @@ def test_one_session_is_left_out_and_sessions_stay_whole(tmp_path):
     turns = [f"Ses0{n}{worn}_impro01_{who}000" for n in range(1, 6) for worn in "FM" for who in "FM"]
     build(tmp_path, {turn: line(turn) for turn in turns})
     corpus = scan(config(tmp_path))
-    assert number_of_folds(corpus, SplitConfig()) == 5
-    for fold in range(5):
-        split = make_split(corpus, SplitConfig(fold=fold))
-        assert split.speakers("test") == (f"Ses0{fold + 1}F", f"Ses0{fold + 1}M")
-        for part in ("train", "val"):
-            sessions = [s[:5] for s in split.speakers(part)]
-            assert all(sessions.count(s) == 2 for s in sessions)
+    assert check_session_folds(corpus, lambda n: (f"Ses0{n}F", f"Ses0{n}M"), lambda name: name[:5]) == 5
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deiii.data.config.schema import CorpusConfig, SplitConfig
+from deiii.data.config.schema import CorpusConfig
 from deiii.data.corpora.clips import CorpusError
 from deiii.data.corpora.scan import scan
-from deiii.data.corpora.splits import make_split, number_of_folds
 from tests.helpers.layouts import decodes, place
+from tests.helpers.session_folds import check_session_folds
 
 RATERS = (
     "rater-1_a; Angry; Angry,Frustrated; A:1.000000; V:2.000000; D:2.000000; N:4.000000;\n"
@@ -127,13 +127,7 @@ def test_one_session_is_left_out_and_sessions_stay_whole(tmp_path):
     ids = [f"S01A-{sex}{n:02d}-P-{sex}M01" for n in range(1, 7) for sex in "FM"]
     build(tmp_path, {i: line(i) for i in ids})
     corpus = scan(config(tmp_path))
-    assert number_of_folds(corpus, SplitConfig()) == 6
-    for fold in range(6):
-        split = make_split(corpus, SplitConfig(fold=fold))
-        assert split.speakers("test") == (f"F{fold + 1:02d}", f"M{fold + 1:02d}")
-        for part in ("train", "val"):
-            sessions = [s[1:] for s in split.speakers(part)]
-            assert all(sessions.count(s) == 2 for s in sessions)
+    assert check_session_folds(corpus, lambda n: (f"F{n:02d}", f"M{n:02d}"), lambda name: name[1:]) == 6
 
 
 def table_of(active: float, sad: float, published: str = "") -> str:
