@@ -57,7 +57,7 @@ def calibration_lines(found: Values) -> list[str]:
     if not found:
         return []
     error = f"calibration error (ECE) {found['raw']['ece']:.3f}"
-    last = found.get("tempered", found["raw"])
+    last: Values = found["tempered" if "tempered" in found else "raw"]
     chance: list[str] = []
     if "ece_chance" in last:  # earlier versions stored none
         clips = counted(found["clips"], "clip")
