@@ -62,8 +62,8 @@ def calibration_lines(found: Values) -> list[str]:
     if "ece_chance" in last:  # earlier versions stored none
         clips = counted(found["clips"], "clip")
         chance = [
-            f"perfectly calibrated probabilities would have an ECE of about {last['ece_chance']:.3f} on "
-            f"{clips}, by chance"
+            f"{'with the temperature, ' if 'tempered' in found else ''}perfectly calibrated probabilities "
+            f"would have an ECE of about {last['ece_chance']:.3f} on {clips}, by chance"
         ]
     if "tempered" not in found:
         return [f"{error}; no temperature: there are no labelled validation clips", *chance]
