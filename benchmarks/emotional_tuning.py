@@ -2,9 +2,9 @@
 
 For every test speaker, the other speakers are validated one by one by models of the remaining ones. The test
 speaker has no part in it. Features are mean and standard deviation over time of every layer of every stage,
-as with ``model.join=pooled``; ``model.balance`` weighs the stages. Models are logistic regression and the
-linear network with SGD of `benchmarks.encoder_tuning`. With "by speaker", rows are standardised with the
-unlabelled clips of their speaker, as with ``loader.normalise=speaker``.
+as with ``model.join=pooled``; ``model.balance`` weighs the stages. Models are logistic regression, linear
+discriminant analysis and the linear network with SGD of `benchmarks.tuning_models`. With "by speaker", rows
+are standardised with the unlabelled clips of their speaker, as with ``loader.normalise=speaker``.
 
     python -m benchmarks.emotional_tuning configs/emotional_av.yaml corpus.root=/clips --out tuning.json
     python -m benchmarks.emotional_tuning ... --fewer    # what one training speaker more or less changes
@@ -21,9 +21,10 @@ import numpy as np
 import torch
 
 from benchmarks.encoder_reference import rows_of_clips, stage_factors
-from benchmarks.encoder_tuning import Part, arguments, logistic, network, principal, report, standardised
+from benchmarks.encoder_tuning import SHRINKAGES, arguments, principal, report, standardised
 from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import uar
+from benchmarks.tuning_models import Part, discriminant, logistic, network
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
 
@@ -95,6 +96,8 @@ def trials() -> Iterator[Trial]:
     yield "SGD, 60 epochs, mixup 0.4", best, 0.75, mixed
     for strength in (0.001, 0.003, 0.01, 0.03):
         yield f"logistic regression, C={strength:g}", best, 0.75, logistic(strength)
+    for shrinkage in SHRINKAGES:
+        yield f"linear discriminant analysis, shrinkage {shrinkage:g}", best, 0.75, discriminant(shrinkage)
 
 
 def balanced(parts: list[np.ndarray], balance: float) -> np.ndarray:
@@ -162,6 +165,7 @@ def main() -> None:
     tried = [(trial, 0) for trial in trials()]
     if args.fewer:
         tried = [(trial, spared) for trial in fewer_speakers() for spared in (0, 1)]
+    tried = [(trial, spared) for trial, spared in tried if args.only in trial[0]]
     for (name, stages, balance, model), spared in tried:
         entry: dict[str, Any] = {"trial": name, "stages": stages, "balance": balance}
         entry["training_speakers"] = len(np.unique(speakers)) - 2 - spared

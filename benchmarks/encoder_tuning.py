@@ -16,31 +16,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
 
 from benchmarks.encoder_reference import rows_of_clips
 from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import uar
-from deiii.data.config.schema import TrainConfig
+from benchmarks.tuning_models import averaged, discriminant, logistic, network
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.splits import make_split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.mixture import copies_of
 from deiii.data.tools.atomic_files import write_json
-from deiii.model.training.optim import learning_rate, make_optimizer, set_learning_rate
 
 FOLDS, GROUPS = (0, 2, 4), 5
 LEAST = 1e-4  # smallest deviation of a feature that it is divided by
 Features = dict[str, np.ndarray]  # by stage and statistic, float32 [N,F]
-Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # features and classes for training, features for validation
 
 
 def statistics(features: FeatureSet, stages: list[str]) -> Features:
@@ -82,90 +77,8 @@ def principal(x: np.ndarray, train: np.ndarray, other: np.ndarray) -> tuple[np.n
     return vectors[:, some] * size, x[other] @ (x[train].T @ vectors[:, some]) / size
 
 
-def logistic(strength: float) -> Callable[..., np.ndarray]:
-    """Return a function that fits logistic regression with strength C and predicts the validation clips."""
-
-    def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
-        x, labels, other = part
-        model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
-        return model.fit(x, labels, sample_weight=weights).predict_proba(other)
-
-    return run
-
-
-def network(
-    hidden: int, dropout: float, inputs: float = 0.0, mixup: float = 0.0, seed: int = 0, **words: Any
-) -> Any:
-    """Return a function that trains a linear or a hidden layer with deiii's optimisers, in batches of 32.
-
-    Args:
-        hidden: width of the hidden layer; 0 for none.
-        dropout: dropout after the hidden layer.
-        inputs: dropout of the features.
-        mixup: parameter of the beta distribution of mixup; 0 for none.
-        seed: seed of the initial weights, the order of the clips and dropout.
-        words: settings of `TrainConfig`.
-    """
-    settings = TrainConfig(label_smoothing=0.1, **words)
-
-    def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
-        torch.manual_seed(seed)
-        shares = torch.ones(len(part[0])) if weights is None else torch.from_numpy(weights).float()
-        x, other = (torch.from_numpy(np.ascontiguousarray(v)).float() for v in (part[0], part[2]))
-        classes = int(part[1].max()) + 1
-        target = F.one_hot(torch.from_numpy(part[1]), classes).float()
-        layers: list[nn.Module] = [nn.Dropout(inputs)]
-        if hidden:
-            first = nn.Linear(x.shape[1], hidden)
-            layers += [first, nn.SiLU(), nn.Dropout(dropout)]
-        model = nn.Sequential(*layers, nn.Linear(hidden or x.shape[1], classes))
-        optimizer = make_optimizer(model, settings, torch.device("cpu"))
-        batches = math.ceil(len(x) / 32)
-        total = settings.epochs * batches
-        for step in range(total):
-            if step % batches == 0:
-                order = torch.randperm(len(x))
-            rows = order[32 * (step % batches) : 32 * (step % batches + 1)]
-            set_learning_rate(optimizer, learning_rate(step, total, settings))
-            _step(model, optimizer, x[rows], target[rows], mixup, settings, shares[rows])
-        with torch.no_grad():
-            return model.eval()(other).softmax(dim=1).numpy()
-
-    return run
-
-
-def averaged(seeds: int, hidden: int, dropout: float, **words: Any) -> Callable[..., np.ndarray]:
-    """Return a function for the mean probabilities of several `network`, with the seeds from 0 on."""
-    networks = [network(hidden, dropout, seed=seed, **words) for seed in range(seeds)]
-
-    def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
-        return np.mean([own(part, weights) for own in networks], axis=0)
-
-    return run
-
-
-def _step(
-    model: nn.Module,
-    optimizer: Any,
-    x: Tensor,
-    target: Tensor,
-    mixup: float,
-    settings: TrainConfig,
-    weights: Tensor,
-) -> None:
-    if mixup:
-        share, other = float(torch.distributions.Beta(mixup, mixup).sample()), torch.randperm(len(x))
-        x, target = share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
-    smooth = settings.label_smoothing
-    each = F.cross_entropy(model(x), target, label_smoothing=smooth, reduction="none")
-    loss = (weights * each).sum() / weights.sum()
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-    optimizer.step()
-
-
 LR = {f"C={c:g}": logistic(c) for c in (0.003, 0.01, 0.03)}
+SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of linear discriminant analysis
 SGD = {"optimizer": "sgd", "lr": 0.01, "epochs": 6}
 HIDDEN = {"optimizer": "sgd", "lr": 0.03, "weight_decay": 0.03, "epochs": 12}  # with a hidden layer
 # What was tried: stages and statistics, strength against speakers, whether on principal axes, model.
@@ -182,6 +95,9 @@ def trials(stages: list[str]) -> Iterator[Trial]:
             yield f"logistic regression, {stage} alone, {name}", own, 0.0, True, model
     for name, model in LR.items():
         yield f"logistic regression, all stages, {name}", everything, 0.0, True, model
+    for shrinkage in SHRINKAGES:
+        words = f"linear discriminant analysis, all stages, shrinkage {shrinkage:g}"
+        yield words, everything, 0.0, True, discriminant(shrinkage)
     for more in ("change", "maximum"):
         wide = (*everything, *(f"{stage} {more}" for stage in stages))
         yield f"the same with each feature's {more}, C=0.003", wide, 0.0, True, LR["C=0.003"]
@@ -280,6 +196,7 @@ def arguments(description: str | None, switches: Mapping[str, str] | None = None
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--out", help="JSON file for the result")
+    parser.add_argument("--only", metavar="TEXT", default="", help="make the trials whose names contain this")
     for name, words in (switches or {}).items():
         parser.add_argument(f"--{name}", action="store_true", help=words)
     return parser.parse_args()
@@ -314,6 +231,8 @@ def main() -> None:
     torch.set_num_threads(1)
     tried = trials_with_copies if config.copies else trials
     for name, columns, strength, rotated, model in tried(config.model.extra):
+        if args.only not in name:
+            continue
         x = np.concatenate([table[column] for column in columns], axis=1)
         own_result: dict[str, Any] = {}
         for grouping, pairs in parts.items():

@@ -23,9 +23,10 @@ import numpy as np
 import torch
 
 from benchmarks.emotional_tuning import LEAST, Model, Rows, balanced, mean_figures
-from benchmarks.encoder_tuning import arguments, logistic, network, principal, report
+from benchmarks.encoder_tuning import arguments, principal, report
 from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import uar
+from benchmarks.tuning_models import logistic, network
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
@@ -129,7 +130,7 @@ def main() -> None:
     }
     used = {"none": ~copied, "own": ~copied | people, "others": ~copied | ~people, "all": copied | ~copied}
     for copies in COPIES if copied.any() else COPIES[:1]:
-        named = list(trials(bool(copied.any())))
+        named = [trial for trial in trials(bool(copied.any())) if args.only in trial[0]]
         tried = [
             (np.where(used[copies], np.where(people, 1.0, weight), 0.0), model) for _, weight, model in named
         ]

@@ -1,0 +1,31 @@
+"""Models on pooled features: linear discriminant analysis against the densities that it stands for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from benchmarks.tuning_models import discriminant
+
+
+@pytest.mark.parametrize("shrinkage", [0.1, 0.5, 1.0])
+def test_the_discriminant_is_that_of_normal_densities_with_one_shrunken_covariance(shrinkage):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], (4, 6, 10))
+    x = 2 * np.eye(3, 30)[labels] + rng.normal(size=(20, 30)) * np.linspace(0.5, 2, 30)
+    other = rng.normal(size=(7, 30))
+    means = np.stack([x[labels == k].mean(axis=0) for k in range(3)])
+    within = x - means[labels]
+    covariance = within.T @ within / len(x)
+    covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / 30 * np.eye(30)
+    logs = np.stack([multivariate_normal(mean, covariance).logpdf(other) for mean in means], axis=1)
+    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True)) * np.bincount(labels)
+    expected = likelihood / likelihood.sum(axis=1, keepdims=True)
+    found = discriminant(shrinkage)((x, labels, other))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_discriminant_refuses_weights_which_it_would_ignore():
+    with pytest.raises(ValueError, match="takes no weights"):
+        discriminant(0.5)((np.eye(3), np.arange(3), np.eye(3)), np.ones(3))
