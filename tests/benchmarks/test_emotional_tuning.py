@@ -52,7 +52,7 @@ def test_the_reference_chooses_on_validation_and_uses_the_factors():
     y = np.tile([0, 1], 30)
     x = np.stack([y + 0.1 * rng.normal(size=60), rng.normal(size=60)], axis=1).astype(np.float32)
     rows = {"train": np.arange(30), "val": np.arange(30, 40), "test": np.arange(40, 60)}
-    for model in ("logistic_regression", "svm"):
+    for model in MODELS:
         good = run_fold(model, x, y, np.repeat("a", 60), rows, np.ones(2))
         blind = run_fold(model, x, y, np.repeat("a", 60), rows, np.array([0.0, 1.0]))
         assert good["test_uar"] == good["val_uar"] == 1.0 and blind["test_uar"] < 0.8
@@ -68,9 +68,10 @@ def test_without_validation_speakers_the_reference_chooses_as_a_grid_search_over
     found = run_fold(model, x, y, speakers, {"train": train, "val": train[:0], "test": test}, np.ones(12))
     make, strengths = MODELS[model]
     estimator = make_pipeline(StandardScaler(), make(1.0))
-    grid = {f"{estimator.steps[1][0]}__C": strengths}
+    name = {"linear_discriminant": "pipeline__lineardiscriminantanalysis__shrinkage"}
+    grid = {name.get(model, f"{estimator.steps[1][0]}__C"): strengths}
     search = GridSearchCV(estimator, grid, scoring="balanced_accuracy", cv=LeaveOneGroupOut())
     search.fit(x[train], y[train], groups=speakers[train])
-    assert found["C"] == next(iter(search.best_params_.values()))
+    assert found["strength"] == next(iter(search.best_params_.values()))
     assert found["val_uar"] == pytest.approx(search.best_score_, abs=5e-5)
     assert (found["guess"] == search.predict(x[test])).all()
