@@ -165,12 +165,45 @@ def test_the_tables_of_chosen_epochs_are_the_stored_ones(folder, number):
 def test_the_table_of_trials_is_the_stored_one(title, folder):
     """The rows stand in the order in which the script makes them."""
     stored = json.loads((RESULTS / folder / "tuning.json").read_text(encoding="utf-8"))["trials"]
+    added = RESULTS / folder / "discriminant_tuning.json"
+    if added.exists():
+        stored |= json.loads(added.read_text(encoding="utf-8"))["trials"]
     expected = [
         [f"{t['balanced']['uar']:.3f}", f"{t['in order']['uar']:.3f}",
          f"{t['balanced']['loss']:.2f}; {t['in order']['loss']:.2f}"]
         for t in stored.values()
     ]  # fmt: skip
     assert [cells[1:] for cells in rows(title)] == expected
+
+
+def test_the_discriminant_has_the_figures_of_its_files():
+    folder = RESULTS / "emotional-av-2026-11-29"
+    trials = json.loads((folder / "discriminant_tuning.json").read_text(encoding="utf-8"))["trials"]
+    for t in trials:
+        line = f"| {t['trial']} | {t['balance']:g} | {t['clip']['uar']:.3f} | {t['by speaker']['uar']:.3f} |"
+        assert line in TEXT
+    assert len(trials) == 5 and max(t["by speaker"]["uar"] for t in trials) == pytest.approx(0.797, abs=5e-4)
+    found = [json.loads((folder / f"discriminant{how}.json").read_text()) for how in ("", "_by_speaker")]
+    for (how, key), file in zip(
+        ((", both", "linear_discriminant"), ("by speaker", "linear_discriminant by speaker")),
+        found,
+        strict=True,
+    ):
+        gap = file["network_minus"][f"seeds - {key}"]
+        low, high = gap["ci"]
+        words = f"{gap['gap']:+.3f}"
+        assert re.search(rf"{re.escape(how)}:?\s+\[?{re.escape(words)}", TEXT), words
+        assert f"({low:+.3f} to {high:+.3f})" in TEXT
+    both, by_speaker = (
+        found[0][key]["uar"] for key in ("linear_discriminant", "linear_discriminant by speaker")
+    )
+    assert f"{both:.3f}, by speaker {by_speaker:.3f}" in re.sub(r"\s+", " ", TEXT)
+    ravdess = json.loads((RESULTS / HIDDEN / "discriminant.json").read_text(encoding="utf-8"))
+    assert f"it has [{ravdess['linear_discriminant']['uar']:.3f}](" in TEXT
+    for kind, words in (("seeds", "this analysis: "), ("ensemble", "five averaged ")):
+        gap = ravdess["network_minus"][f"{kind} - linear_discriminant"]
+        low, high = gap["ci"]
+        assert f"{words}{gap['gap']:+.3f} ({low:+.3f} to {high:+.3f})" in TEXT
 
 
 def test_the_trials_with_urdu_voices_are_those_of_their_files():
