@@ -6,6 +6,7 @@ A problem keeps a part of deiii from working and makes the exit status non-zero.
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import shutil
 import sys
@@ -90,7 +91,7 @@ def report(results: Iterator[Check]) -> int:
 def _python(config: Config) -> Iterator[Check]:
     version = platform.python_version()
     fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    text = f"{version} on {platform.system()} {platform.machine()}, {usable_cores()} usable cores"
+    text = f"{version} on {platform.system()} {platform.machine()}, {counted(usable_cores(), 'usable core')}"
     remedy = "" if fits else "install deiii in an environment with Python 3.11, 3.12 or 3.13"
     yield Check("ok" if fits else "problem", "python", text, remedy)
 
@@ -165,8 +166,9 @@ def _devices(config: Config) -> Iterator[Check]:
             "update the driver, or install the PyTorch build for it from https://pytorch.org",
         )  # fmt: skip
         return
+    threads = min(torch.get_num_threads(), usable_cores())  # as `limit_threads`
     yield Check(
-        "note", "gpu", f"none; PyTorch uses {counted(torch.get_num_threads(), 'thread')}",
+        "note", "gpu", f"none; PyTorch uses {counted(threads, 'thread')}",
         "flow.method=dis and the preset tiny suit a CPU; `deiii settings tiny` shows all settings with it",
     )  # fmt: skip
 
@@ -289,10 +291,10 @@ def _disk(config: Config) -> Iterator[Check]:
             with tempfile.NamedTemporaryFile(dir=place) as file:
                 file.write(b"x")
         except OSError as error:
-            yield Check(
-                "problem", about, f"{place} cannot be written: {error.strerror}",
-                f"name another folder: {'cache=' if about == 'cache' else 'train.run='}/path",
-            )  # fmt: skip
+            remedy = f"name another folder: {'cache=' if about == 'cache' else 'train.run='}/path"
+            if isinstance(error, PermissionError):
+                remedy = f"allow this user (number {os.getuid()}) to write there (chmod, chown), or {remedy}"
+            yield Check("problem", about, f"{place} cannot be written: {error.strerror}", remedy)
             continue
         if free < LEAST_DISK_GB:
             remedy = "a frame takes about 63 kB at faces.size=112: name a larger disk with cache=/path"

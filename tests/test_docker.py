@@ -49,8 +49,21 @@ def test_the_user_of_the_image_finds_compiled_functions(path):
     """The first prediction in a container compiled them for half a minute, as often as one was started."""
     names = [(name, words) for name, words in instructions(path) if name == "USER" or "load_parts" in words]
     assert [name for name, _ in names] == ["USER", "RUN"]  # as the user who predicts
-    (code,) = re.findall(r"""^python -c "([^"]+)"$""", names[1][1])
+    # Numba needs a cache that it can write, also for the users of `docker run --user`.
+    (code,) = re.findall(r"""^umask 000 && python -c "([^"]+)"$""", names[1][1])
     exec(code, {})  # the names exist
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_every_user_has_a_home_and_weights_are_stored_where_they_are_looked_for(path):
+    """With --user, downloads failed; without it, they were not in the folder that a volume keeps."""
+    words = [text for name, text in instructions(path) if name == "ENV"]
+    env = dict(word.split("=", 1) for text in words for word in text.split())
+    assert env["HOME"] == "/home/deiii"
+    assert env["DEIII_CACHE_DIR"] == env["DEIII_WEIGHTS_DIR"] == "/home/deiii/weights"
+    assert env["HF_HOME"].startswith(f"{env['DEIII_WEIGHTS_DIR']}/")
+    (made,) = (text for name, text in instructions(path) if name == "RUN" and "useradd" in text)
+    assert "chmod 777 /home/deiii /home/deiii/weights" in made
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)

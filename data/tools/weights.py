@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deiii.data.tools.atomic_files import file_sha256, publish
+from deiii.data.tools.os_errors import FULL, explain
 from deiii.data.tools.processes.home_folder import replace_missing_home
 
 
@@ -304,6 +305,12 @@ def _download(source: WeightsSource) -> tuple[str, str]:
             final = folder / source.file
             publish(Path(path), final)
     except (OSError, ValueError, DownloadError) as error:
+        if isinstance(error, OSError) and (error.filename or error.errno in FULL):  # not of the connection
+            reason = explain(OSError(error.errno, error.strerror, str(folder)))
+            raise WeightsError(
+                f"{source.file} cannot be stored: {reason} (DEIII_CACHE_DIR), or put the file into a folder "
+                "and set DEIII_WEIGHTS_DIR to that folder"
+            ) from None
         why = str(error).splitlines()[0]
         if "Max retries exceeded" in why:  # requests' own message fills three lines
             why = f"no connection to {urlsplit(source.url).hostname}"

@@ -214,6 +214,7 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
     limits: dict[str, str] = {"cpu": str(threads), "memory": f"{cluster.memory_gb:g}Gi"}
     if cluster.gpu:
         limits["nvidia.com/gpu"] = "1"
+    weights = f"{cluster.mount.rstrip('/')}/weights"
     command = ["dask", "worker", "--nthreads", str(threads), *(GPU_WORKER if cluster.gpu else [])]
     spec = make_cluster_spec(
         name=f"deiii-{uuid4().hex[:8]}",
@@ -224,7 +225,8 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
         env={
             "OMP_NUM_THREADS": "1",
             "DASK_DISTRIBUTED__WORKER__DAEMON": "False",
-            "DEIII_WEIGHTS_DIR": f"{cluster.mount.rstrip('/')}/weights",
+            "DEIII_WEIGHTS_DIR": weights,
+            "DEIII_CACHE_DIR": weights,  # downloads
         },
         worker_command=command,
     )

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from deiii.__main__ import main
+from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.tools import weights
 from deiii.pipeline import doctor
@@ -163,6 +164,31 @@ def test_a_single_thread_is_not_several(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     (check,) = doctor._devices(Config())
     assert check.text == "none; PyTorch uses 1 thread"
+
+
+def test_threads_and_cores_are_those_of_the_container(monkeypatch):
+    """With --cpus 1, it said "1 usable cores" and "PyTorch uses 2 threads", but networks compute with one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 1)
+    (check,) = doctor._devices(Config())
+    assert check.text == "none; PyTorch uses 1 thread"
+    (check,) = doctor._python(Config())
+    assert check.text.endswith(", 1 usable core")
+
+
+def test_a_folder_of_another_user_can_be_opened_for_this_one(monkeypatch, tmp_path):
+    def refuse(**words):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
+    first, _ = doctor._disk(load_config([], [f"cache={tmp_path}"]))
+    assert first.text == f"{tmp_path} cannot be written: Permission denied"
+    assert first.remedy == (
+        f"allow this user (number {os.getuid()}) to write there (chmod, chown), or name another folder: "
+        "cache=/path"
+    )
 
 
 def test_each_gpu_is_described_by_its_own_figures(monkeypatch):

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from deiii.data.tools.atomic_files import write_text
-from deiii.data.tools.compilation.numba_jit import cache_of, use_writable_cache
+from deiii.data.tools.compilation.numba_jit import COMPILED, cache_of, use_writable_cache
 from deiii.data.tools.processes.home_folder import replace_missing_home
 from deiii.data.tools.writer_lock import writer_lock
 
@@ -47,7 +47,7 @@ def load_librosa() -> ModuleType:
     folder = cache_of(package / "util")
     if folder is None:
         return librosa
-    done = folder / "deiii-librosa" / _state(package)
+    done = folder / COMPILED / _state(package)
     if _is_compiled(folder, done):
         return librosa
     try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+COMPILED = "deiii-librosa"  # folder in a cache that lists librosa's functions in it
 
 
 def use_writable_cache(package: Path) -> None:
@@ -15,6 +18,9 @@ def use_writable_cache(package: Path) -> None:
 
     librosa asks for a cache when it is imported and fails without one: in a container with a read-only
     file system, or for a user without a home folder. `NUMBA_CACHE_DIR` is left as it is where it is set.
+
+    Numba does not read a cache that it cannot write. If the user's cache folder has one with librosa's
+    functions, as in an image that is started with a read-only file system, it is copied.
 
     Args:
         package: a folder of the package.
@@ -25,6 +31,8 @@ def use_writable_cache(package: Path) -> None:
     if cache_of(package) is not None:
         return
     folder = Path(tempfile.gettempdir()) / f"deiii-numba-{os.getuid()}"
+    if (_user_cache() / COMPILED).is_dir() and not folder.exists():
+        _copy_cache(_user_cache(), folder)
     if _can_write(folder) and folder.stat().st_uid == os.getuid():  # another user's code must not be run
         os.chmod(folder, 0o700)
         os.environ["NUMBA_CACHE_DIR"] = str(folder)  # child processes read this variable
@@ -40,8 +48,28 @@ def cache_of(package: Path) -> Path | None:
     """
     if own := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(own)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "numba"
-    return next((folder for folder in (package / "__pycache__", home) if _can_write(folder)), None)
+    return next((folder for folder in (package / "__pycache__", _user_cache()) if _can_write(folder)), None)
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "numba"
+
+
+def _copy_cache(source: Path, folder: Path) -> None:
+    """Copy a cache into a new private folder, completely or not at all."""
+    try:
+        part = tempfile.mkdtemp(prefix="deiii-numba-", dir=folder.parent)  # only this user can read it
+    except OSError:
+        return
+    try:
+        whole = os.path.join(part, "numba")
+        shutil.copytree(source, whole)
+        os.chmod(whole, 0o700)
+        os.rename(whole, folder)  # fails where another process was faster
+    except OSError:  # the functions are then compiled
+        pass
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _can_write(folder: Path) -> bool:

@@ -13,13 +13,15 @@ _replacements: list[str] = []  # of this process
 def replace_missing_home() -> None:
     """Name a folder of this user in the temporary folder as home if the user has none; else do nothing.
 
-    A user who is in no list of users has none if ``HOME`` is unset, as in a container that is started with
-    ``--user 12345``. Libraries keep caches and settings there, and some cannot be imported without one:
-    pooch, and with it librosa; Bokeh, and with it the dashboard. Child processes inherit the variable.
+    A user who is in no list of users has none: ``HOME`` is unset, or it is ``/`` and cannot be written, as
+    Docker sets it in a container that is started with ``--user 12345``. Libraries keep caches and settings
+    there, and some cannot be imported without a home: pooch, and with it librosa; Bokeh, and with it the
+    dashboard. Child processes inherit the variable.
 
     >>> replace_missing_home()
     """
-    if os.path.isabs(os.environ[HOME] if HOME in os.environ else os.path.expanduser("~")):
+    home = os.environ[HOME] if HOME in os.environ else os.path.expanduser("~")
+    if os.path.isabs(home) and (home != "/" or os.access("/", os.W_OK)):
         return
     folder = Path(tempfile.gettempdir()) / f"deiii-home-{os.getuid()}"
     try:

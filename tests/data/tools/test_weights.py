@@ -1,5 +1,6 @@
 """Named weights: found in order, downloaded once, never used where the digest is wrong."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -90,6 +91,31 @@ def test_failed_downloads_leave_nothing(serve, tmp_path, kind, known):
 def test_no_server(serve, monkeypatch):
     monkeypatch.setitem(weights.SOURCES, "net", WeightsSource("http://127.0.0.1:9/net.pth", SHA))
     with pytest.raises(WeightsError, match="DEIII_WEIGHTS_DIR"):
+        resolve(None, "net")
+
+
+def test_a_folder_that_cannot_be_written_is_named(serve, tmp_path, monkeypatch):
+    """The message was "could not download URL ([Errno 13] Permission denied: '/.cache')"."""
+    serve("good")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DEIII_CACHE_DIR", str(tmp_path / "file/cache"))
+    with pytest.raises(WeightsError) as found:
+        resolve(None, "net")
+    assert str(found.value) == (
+        f"net.pth cannot be stored: {tmp_path}/file/cache: {tmp_path}/file is a file, not a folder; name "
+        "another folder (DEIII_CACHE_DIR), or put the file into a folder and set DEIII_WEIGHTS_DIR to that "
+        "folder"
+    )
+
+
+def test_a_full_disk_is_not_a_failed_connection(serve, tmp_path, monkeypatch):
+    serve("good")
+
+    def full(*words, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("deiii.data.tools.fetch.stream", full)
+    with pytest.raises(WeightsError, match=rf"^net.pth cannot be stored: {tmp_path}/cache: no space left "):
         resolve(None, "net")
 
 

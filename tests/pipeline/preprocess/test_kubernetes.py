@@ -44,6 +44,13 @@ def test_every_cluster_has_a_name_of_its_own(monkeypatch):
     assert all(re.fullmatch(r"[a-z][-a-z0-9]{0,51}[a-z0-9]", name) for name in names)  # the operator's rule
 
 
+def test_pods_download_weights_into_the_claim(monkeypatch):
+    """They were downloaded into the pod's own folder, again whenever a pod started."""
+    replaced(monkeypatch, lambda **words: None)
+    (worker,) = kubernetes_spec(CONFIG)["spec"]["worker"]["spec"]["containers"]
+    assert worker["env"]["DEIII_CACHE_DIR"] == worker["env"]["DEIII_WEIGHTS_DIR"] == "/data/weights"
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [

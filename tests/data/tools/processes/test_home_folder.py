@@ -44,6 +44,16 @@ def test_downloads_have_a_folder_of_the_user(homeless, monkeypatch, home):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and [*homeless.iterdir()] == [folder]
 
 
+@pytest.mark.parametrize("writable", [False, True])
+def test_the_top_folder_is_a_home_where_it_can_be_written(homeless, monkeypatch, writable):
+    """Docker sets HOME=/ for users in no list: downloads ended with "Permission denied: '/.cache'"."""
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setattr(os, "access", lambda path, mode: writable)
+    replace_missing_home()
+    assert os.environ["HOME"] == ("/" if writable else str(homeless / f"deiii-home-{os.getuid()}"))
+    assert has_home() == writable
+
+
 def test_a_command_and_its_workers_have_one(homeless):
     seen = []
     run(lambda: Command(lambda: seen.append((os.environ["HOME"], Path.home())) or 0), ends_program=False)
