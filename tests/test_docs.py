@@ -122,10 +122,9 @@ def test_commands_within_sentences_exist(page):
             assert set(re.findall(r"(?<!\S)--[a-z][\w-]*", found[2])) <= set(known), code
         elif found := re.match(r"(?:\.venv/bin/)?python -m (benchmarks\.\w+)(.*)", code, re.S):
             source = (ROOT / f"{found[1].replace('.', '/')}.py").read_text(encoding="utf-8")
-            for name in re.findall(r"^from (benchmarks\.\w+) import", source, re.M):  # they may add options
-                source += (ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
-            options = re.findall(r"(?<!\S)--[a-z][\w-]*", found[2])
-            assert all(f'"{option}"' in source for option in options), code
+            for name in re.findall(r"^from benchmarks\.(\w+) import", source, re.M):  # they may add options
+                source += (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+            assert all(f'"{name}"' in source for name in re.findall(r"(?<!\S)--[a-z][\w-]*", found[2])), code
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

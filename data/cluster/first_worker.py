@@ -1,10 +1,11 @@
 """Wait for the first worker of a cluster whose jobs or pods may wait in a queue.
 
->>> await_first_worker(client, config)  # doctest: +SKIP
+>>> await_first_worker(client, config, print)  # doctest: +SKIP
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +14,22 @@ from distributed import Client
 
 from deiii.data.config.schema import Config
 from deiii.data.tools.processes.dask_workers import ClusterError, workers_of
+from deiii.data.tools.processes.stall_watch import StallWatch
 
 POLL_S = 0.2  # s between two looks for the first worker
 FAILURES = 3  # failed attempts in a row to submit or to start jobs after which the command ends
 LOOK_S = 5.0  # s between two looks for the first worker of an adaptive cluster
+# What SLURM's commands write if the controller is down or busy for a while.
+UNREACHED = re.compile(r"unable to contact slurm controller|timed out|standby mode", re.IGNORECASE)
 
 
-def await_first_worker(client: Client, config: Config) -> None:
+def await_first_worker(client: Client, config: Config, report: Callable[[str], None]) -> None:
     """Wait for the first worker on another machine.
+
+    Args:
+        client: client of the cluster.
+        config: settings.
+        report: called with a line for users on why none has connected, as far as that is known.
 
     Raises:
         ClusterError: none connected within ``cluster.patience``, the queue refuses the jobs, or they end.
@@ -28,18 +37,27 @@ def await_first_worker(client: Client, config: Config) -> None:
     if config.cluster.adaptive and not config.cluster.minimum:
         return  # workers are started for the first tasks; `first_worker_watch` waits for them
     end = time.monotonic() + config.cluster.patience
+    stalls = StallWatch(client, report, "finished shards")
     while not workers_of(client):
         _check_submitted(client, config)
         if time.monotonic() > end:
-            raise _no_first_worker(config)
+            raise _no_first_worker(client, config)
+        stalls.look()
         time.sleep(POLL_S)
 
 
-def _check_submitted(client: Client, config: Config) -> None:
-    """Raise ClusterError if all jobs are refused again and again, or end before any worker connects."""
+def _check_submitted(client: Client, config: Config, started: bool = False) -> None:
+    """Raise ClusterError if all jobs are refused again and again, or end before any worker connects.
+
+    Args:
+        client: client of the cluster.
+        config: settings.
+        started: whether a worker has connected before, so that the settings are right.
+    """
     cluster: Any = client.cluster
     refused = getattr(cluster, "refused", [])
-    if refused and getattr(cluster, "refusals", 0) >= FAILURES:
+    waits = started and refused and UNREACHED.search(refused[-1])
+    if refused and not waits and getattr(cluster, "refusals", 0) >= FAILURES:
         raise ClusterError(f"{config.cluster.kind} does not accept the jobs: {' '.join(refused[-1].split())}")
     if getattr(cluster, "unstarted", 0) >= FAILURES:
         raise ClusterError(
@@ -49,10 +67,12 @@ def _check_submitted(client: Client, config: Config) -> None:
         )
 
 
-def _no_first_worker(config: Config) -> ClusterError:
+def _no_first_worker(client: Client, config: Config) -> ClusterError:
     """Return the error where no job or pod started in time."""
+    queue = getattr(client.cluster, "queue", "")
+    said = f" ({queue})" if queue else ""
     remedy = {
-        "slurm": f"`squeue --me` says why jobs wait; their output is in {config.cluster.logs}",
+        "slurm": f"`squeue --me` says why jobs wait{said}; their output is in {config.cluster.logs}",
         "kubernetes": f"`kubectl get pods -n {config.cluster.namespace}` says why pods wait",
     }
     return ClusterError(
@@ -64,9 +84,11 @@ def _no_first_worker(config: Config) -> ClusterError:
 def first_worker_watch(client: Client, config: Config) -> Callable[[], None]:
     """Return a function that raises ClusterError in the cases of `await_first_worker`.
 
-    It is called while tasks wait; a cluster that starts workers only for tasks has none before.
+    It is called while tasks wait; a cluster that starts workers only for tasks has none before. After the
+    first worker, an error is raised if all jobs are refused or end before a worker connects; a SLURM
+    controller that does not answer is then waited for.
     """
-    if config.cluster.kind == "local" or not config.cluster.adaptive:
+    if config.cluster.kind == "local" or config.scheduler:
         return lambda: None
     end = time.monotonic() + config.cluster.patience
     seen = False
@@ -75,11 +97,12 @@ def first_worker_watch(client: Client, config: Config) -> Callable[[], None]:
     def look() -> None:
         nonlocal seen, next_look
         now = time.monotonic()
-        if seen or now < next_look:
+        if now < next_look:
             return
-        seen, next_look = bool(workers_of(client)), now + min(LOOK_S, config.cluster.patience)
-        _check_submitted(client, config)
+        next_look = now + min(LOOK_S, config.cluster.patience)
+        seen = seen or bool(workers_of(client))
+        _check_submitted(client, config, seen)
         if not seen and now > end:
-            raise _no_first_worker(config)
+            raise _no_first_worker(client, config)
 
     return look

@@ -1,54 +1,108 @@
-"""Ask SLURM which jobs have ended.
+"""Ask SLURM which jobs have ended, and why others wait.
 
->>> asyncio.run(ended_jobs(cluster.workers))  # doctest: +SKIP
-['SLURMCluster-3']
+>>> asyncio.run(ask_queue(cluster.workers))  # doctest: +SKIP
+QueueState(ended=['SLURMCluster-3'], waiting='1 job is PENDING: Resources', unlisted=[])
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
+
+from deiii.data.tools.counts import counted
 
 # States of jobs that have ended and that SLURM does not start again (manual of squeue, job state codes).
+# Jobs that SLURM starts again after a preemption are PENDING.
 ENDED = frozenset(
-    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+    (
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "TIMEOUT",
+    )
 )
-# SLURM lists jobs that have ended for some minutes (MinJobAge, 300 s by default).
-COMMAND = ("squeue", "--me", "--noheader", "--states=all", "--format=%A %T")
+# SLURM lists jobs that have ended for some time (MinJobAge, 300 s by default; some clusters set 2 s).
+COMMAND = ("squeue", "--me", "--noheader", "--states=all", "--format=%A %T %r")
 ANSWER_S = 20.0  # longest time in s until SLURM answers
+MAX_NAMED = 3  # states of jobs that a message names
 
 
-async def ended_jobs(jobs: Mapping[str, Any]) -> list[str]:
-    """Return the names of the jobs that have ended, as far as SLURM says so.
+class QueueState(NamedTuple):
+    """What SLURM says about jobs of which no worker has connected.
+
+    Attributes:
+        ended: the names of the jobs that have ended.
+        waiting: how many of the others are in which state, and why; empty if there are none.
+        unlisted: the names of the jobs that SLURM does not list; they ended some time ago.
+    """
+
+    ended: list[str]
+    waiting: str
+    unlisted: list[str]
+
+
+async def ask_queue(jobs: Mapping[str, Any]) -> QueueState:
+    """Return which jobs have ended, and the states of the others, as far as SLURM says so.
 
     Args:
         jobs: records of dask-jobqueue by name. Those that are not submitted have no number and are left out.
 
     Returns:
-        the names; empty where SLURM does not answer, or no longer knows the jobs.
+        the states. No job has ended where SLURM does not answer.
     """
-    numbers = {name: number for name, job in jobs.items() if (number := getattr(job, "job_id", None))}
+    numbers = {name: str(number) for name, job in jobs.items() if (number := getattr(job, "job_id", None))}
     if not numbers:
-        return []
+        return QueueState([], "", [])
     text = await _answer()
-    states = dict(line.split()[:2] for line in text.splitlines() if len(line.split()) > 1)
-    return [name for name, number in numbers.items() if states.get(str(number)) in ENDED]
+    if text is None:
+        return QueueState([], "squeue does not answer", [])
+    states = {}
+    for line in text.splitlines():
+        number, _, rest = line.strip().partition(" ")
+        state, _, reason = rest.partition(" ")
+        states[number] = (state, reason.strip())
+    known = {name: states[number] for name, number in numbers.items() if number in states}
+    ended = [name for name, (state, _) in known.items() if state in ENDED]
+    waiting = _in_words([found for found in known.values() if found[0] not in ENDED])
+    return QueueState(ended, waiting, [name for name in numbers if name not in known])
 
 
-async def _answer() -> str:
-    """Return the output of `COMMAND`; empty if it cannot be called or fails."""
+def _in_words(states: list[tuple[str, str]]) -> str:
+    """Return how many jobs are in which state, the most frequent first.
+
+    >>> _in_words([("PENDING", "Resources"), ("RUNNING", "None"), ("PENDING", "Resources")])
+    '2 jobs are PENDING: Resources; 1 job is RUNNING'
+    """
+    counts = Counter(
+        f"{state}: {reason}" if reason not in ("", "None") else state for state, reason in states
+    )
+    words = [
+        f"{counted(number, 'job')} {'is' if number == 1 else 'are'} {state}"
+        for state, number in counts.most_common(MAX_NAMED)
+    ]
+    return "; ".join(words)
+
+
+async def _answer() -> str | None:
+    """Return the output of `COMMAND`; ``None`` if it cannot be called or fails."""
     pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
         asked = await asyncio.create_subprocess_exec(*COMMAND, stdin=none, stdout=pipe, stderr=none)
     except OSError:
-        return ""
+        return None
     try:
         text, _ = await asyncio.wait_for(asked.communicate(), ANSWER_S)
     except TimeoutError:
         with suppress(ProcessLookupError):
             asked.kill()
         await asked.wait()
-        return ""
-    return text.decode(errors="replace") if asked.returncode == 0 else ""
+        return None
+    return text.decode(errors="replace") if asked.returncode == 0 else None

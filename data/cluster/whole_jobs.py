@@ -21,10 +21,11 @@ from typing import Any
 from distributed import Adaptive, SchedulerPlugin
 from distributed.core import Status
 
-from deiii.data.cluster.job_states import ended_jobs
+from deiii.data.cluster.job_states import ask_queue
 
 LOST_S = 30.0  # s without any of its workers after which a job counts as ended
 ASK_S = 30.0  # s between two questions to SLURM about jobs of which no worker has connected
+FIRST_ASK_S = 10.0  # s until the first question, so that the first message can say why jobs wait
 MOST_NOTES = 8  # latest refusals that are kept
 
 
@@ -54,7 +55,7 @@ def noting_refusals(job: Any) -> tuple[Any, list[str]]:
                 await super().start()
             except Exception as error:  # those of the command's output, too
                 self.status = Status.failed
-                refused.append(str(error))
+                refused.append(_said_by_command(error))
                 del refused[:-MOST_NOTES]
                 raise
             refused.clear()
@@ -66,6 +67,16 @@ def noting_refusals(job: Any) -> tuple[Any, list[str]]:
                 self.status = Status.closed  # Dask refuses to close a cluster with other jobs
 
     return Noting, refused
+
+
+def _said_by_command(error: Exception) -> str:
+    """Return what a command of SLURM wrote about its failure, from the error of dask-jobqueue.
+
+    >>> _said_by_command(RuntimeError("Exit code: 1\\nstdout:\\n\\nstderr:\\nsbatch: b\\n"))
+    'sbatch: b'
+    """
+    said = str(error).rpartition("\nstderr:\n")[2].strip()
+    return said or str(error)
 
 
 class Connected(SchedulerPlugin):
@@ -89,7 +100,9 @@ class WholeJobs(Adaptive):
 
     It counts two kinds of failure as attributes of the cluster, for `deiii.data.cluster.first_worker`:
     ``refusals``, looks in a row at which jobs were refused and no other was accepted; and ``unstarted``, how
-    often all jobs had ended and none of their workers had connected, since the last worker that did.
+    often all jobs had ended and none of their workers had connected, since the last worker that did. Its
+    attribute ``queue`` says in words why no worker of the jobs has connected, for
+    `deiii.data.tools.processes.dask_workers.no_worker`.
 
     Args:
         cluster: the cluster.
@@ -102,9 +115,11 @@ class WholeJobs(Adaptive):
         self._per_job = per_job
         self._connected = Connected()
         cluster.scheduler.add_plugin(self._connected, name="deiii-jobs")
+        self._unlisted: dict[str, Any] = {}  # jobs that SLURM did not list in its last answer
         self._gone: dict[str, float] = {}  # jobs without a worker, and the time at which this was first seen
-        self._asked = time.monotonic()
+        self._ask_next = time.monotonic() + min(FIRST_ASK_S, ASK_S)
         cluster.refusals = cluster.unstarted = 0
+        cluster.queue = ""
         super().__init__(cluster, minimum=self._whole(minimum), maximum=self._whole(maximum), **options)
 
     def _whole(self, workers: int) -> int:
@@ -139,30 +154,40 @@ class WholeJobs(Adaptive):
             if ended is not None:
                 with suppress(RuntimeError, OSError):  # scancel does not know a job that ended
                     await ended.close()
-        if now - self._asked >= ASK_S:
-            self._asked = now
+        if now >= self._ask_next:
+            self._ask_next = now + ASK_S
             await self._forget_unstarted(started | present)
 
     async def _forget_unstarted(self, started: set[str]) -> None:
-        """Remove jobs that ended before any of their workers connected."""
+        """Remove jobs that ended before any of their workers connected, and note why the others wait."""
         cluster: Any = self.cluster
         waiting = {name: job for name, job in cluster.workers.items() if name not in started}
-        ended = await ended_jobs(waiting)
+        answer = await ask_queue(waiting)
+        # Twice in a row, because a controller that has just started may not know all jobs yet.
+        purged = [name for name in answer.unlisted if self._unlisted.get(name) is waiting[name]]
+        self._unlisted = {name: waiting[name] for name in answer.unlisted}
         connected = {self._job(name) for name in self._connected.names}  # also while SLURM was asked
         ended = [
-            name for name in ended if name not in connected and cluster.workers.get(name) is waiting[name]
+            name
+            for name in (*answer.ended, *purged)
+            if name not in connected and cluster.workers.get(name) is waiting[name]
         ]
         for name in ended:
             self._remove(name)
         if ended and not cluster.workers:
             cluster.unstarted += 1
+        refused = getattr(cluster, "refused", [])
+        cluster.queue = answer.waiting or (" ".join(refused[-1].split()) if refused else "")
 
     def _remove(self, job: str) -> Any:
         """Remove a job from the cluster's plan; returns Dask's record of it. A later one may get its name."""
         cluster: Any = self.cluster
         cluster.worker_spec.pop(job, None)
         self._connected.names = {name for name in self._connected.names if self._job(name) != job}
-        return cluster.workers.pop(job, None)
+        record = cluster.workers.pop(job, None)
+        if record is not None:
+            record.status = Status.closed  # Dask refuses to close a cluster with other jobs
+        return record
 
     async def target(self) -> int:
         """Return the wanted number of workers, in whole jobs."""

@@ -304,7 +304,10 @@ class ClusterConfig:
     )
     interface: str | None = opt(None, "Network interface between SLURM nodes, e.g. ib0.", operational=True)
     scratch: str | None = opt(
-        None, "Local folder of a SLURM node for Dask's temporary files.", operational=True, path=True
+        None,
+        "Local folder of a SLURM node for Dask's temporary files. The node replaces variables in it, such as "
+        "$TMPDIR.",
+        operational=True,
     )
     logs: str = opt("slurm", "Folder for the output of SLURM jobs.", operational=True, path=True)
     namespace: str = opt("default", "Kubernetes namespace.", operational=True)

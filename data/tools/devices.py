@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
+NO_GPU = "DEIII_NO_GPU"  # environment variable with the reason why a worker of a job was given no GPU
 NAMED = re.compile(r"(cpu|cuda)(?::(\d+))?", re.ASCII)
 
 
@@ -94,6 +95,8 @@ def numbered(device: torch.device) -> torch.device:
 
 def _hidden() -> str:
     """Return the setting of the environment that can hide GPUs, for messages; empty where it is not set."""
+    if reason := os.environ.get(NO_GPU):
+        return f" ({reason})"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
 

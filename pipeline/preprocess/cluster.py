@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from deiii.data.cluster.on_workers import WorkerCheck, submit_checked
 from deiii.data.cluster.whole_jobs import WholeJobs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.devices import usable_gpus
+from deiii.data.tools.devices import NO_GPU, usable_gpus
 from deiii.data.tools.machine import usable_cores
 from deiii.data.tools.processes.dask_workers import (
     ClusterError,
@@ -38,6 +39,7 @@ from deiii.data.tools.processes.dask_workers import (
 from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
 from deiii.data.tools.processes.pool import SHARED_MEMORY_FULL, shared_memory_is_full
 from deiii.data.tools.processes.signals import block_sigint
+from deiii.data.tools.progress import say
 from deiii.pipeline.preprocess.cluster_kinds import (
     FURTHER,
     GPU_PROCESSES,
@@ -76,12 +78,13 @@ CLOSE_S = 10  # s that a cluster may take to close
 
 
 @contextmanager
-def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
+def open_cluster(config: Config, tasks: int, report: Callable[[str], None] = say) -> Iterator[Client]:
     """Yield a client of the configured scheduler or of a new cluster; both are closed after the block.
 
     Args:
         config: settings.
         tasks: number of tasks that can start at once; no more workers are started on this machine.
+        report: called with a line for users if the first worker does not connect.
 
     Raises:
         ClusterError: no scheduler answers or no worker connects. Also raised in place of a CommClosedError
@@ -98,7 +101,7 @@ def open_cluster(config: Config, tasks: int) -> Iterator[Client]:
         with (
             connect_to_workers(config.scheduler)
             if config.scheduler
-            else _new_cluster(config, tasks) as client
+            else _new_cluster(config, tasks, report) as client
         ):
             yield client
     except CommClosedError:
@@ -119,7 +122,7 @@ def _silence_logs() -> None:
 
 
 @contextmanager
-def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
+def _new_cluster(config: Config, tasks: int, report: Callable[[str], None]) -> Iterator[Client]:
     """Start a cluster and its workers."""
     local = config.cluster.kind == "local"
     with dask.config.set(LOCAL_SETTINGS if local else REMOTE_SETTINGS), ExitStack() as closing:
@@ -138,7 +141,7 @@ def _new_cluster(config: Config, tasks: int) -> Iterator[Client]:
         else:
             cluster.scale(workers)
         if not local:
-            await_first_worker(client, config)
+            await_first_worker(client, config, report)
         elif not config.cluster.adaptive:
             _await_processes(cluster, client, workers, mark)
         yield client
@@ -265,7 +268,7 @@ def device_lines(client: Client, config: Config, check: WorkerCheck | None = Non
         check: what workers of other machines check; ``None`` where all are on this one.
 
     Raises:
-        ClusterError: a worker that offers a GPU finds none, or lacks PyTorch.
+        ClusterError: a worker that offers a GPU finds none or was given none, or lacks PyTorch.
     """
     stages = sorted(_stages_on_gpu(config))
     if not stages:
@@ -295,8 +298,15 @@ def gpu_workers(client: Client) -> dict[str, str]:
 
 
 def _gpu_name() -> str:
-    """Return the GPU that this process would use, as PyTorch names it; empty if it finds none."""
+    """Return the GPU that this process would use, as PyTorch names it; empty if it finds none.
+
+    Raises:
+        ClusterError: its job has none for it.
+    """
     import torch
+
+    if reason := os.environ.get(NO_GPU):
+        raise ClusterError(reason)
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import shutil
+import sys
 from typing import Any
 from uuid import uuid4
 
+import dask
 from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 
 from deiii.data.cluster.whole_jobs import noting_refusals
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import visible_devices
+from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.processes.signals import keep_stop_handlers
 
 THREADS = 1  # threads of a worker; more workers, not more threads, use the cores
@@ -34,6 +39,12 @@ FURTHER = "-{}"  # follows the name of a GPU's first worker in those of its othe
 
 # Dask counts CUDA's and page-locked memory as the worker's own, and would restart it; job or pod limit it.
 GPU_WORKER = ["--resources", "GPU=1", "--memory-limit", "0"]
+
+# Options of sbatch that do not fit jobs of workers. The elements of an array have workers of the same names;
+# with --wait the number of the job is known only when the job has ended; jobs of another cluster are not
+# found by squeue and scancel.
+UNFIT = re.compile(r"\s*(--(array|wait|clusters?)(?![\w-])|-[aWM])")
+OUTPUT = (("error", "deiii-%J.err"), ("output", "deiii-%J.out"))  # %J is the number of the job
 
 
 def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
@@ -119,7 +130,9 @@ def slurm_cluster(config: Config) -> Any:
     """Return a Dask cluster of SLURM jobs, through dask-jobqueue.
 
     Raises:
-        ConfigError: dask-jobqueue is not installed, or this machine has no ``sbatch``.
+        ConfigError: dask-jobqueue is not installed, this machine has no ``sbatch``, or a directive does not
+            fit.
+        OSError: the folder ``cluster.logs`` cannot be made.
 
     >>> print(slurm_cluster(config).job_script())    # doctest: +SKIP
     """
@@ -142,6 +155,15 @@ def slurm_cluster(config: Config) -> Any:
         more["worker_extra_args"] = GPU_WORKER
         if cluster.per_job > 1:  # otherwise, all workers of a job would use its first GPU
             more["worker_extra_args"] = [*GPU_WORKER, "--preload", "deiii.pipeline.preprocess.own_gpu"]
+    for directive in directives:
+        if UNFIT.match(directive):
+            raise ConfigError(
+                f"{directive.strip()} in cluster.directives: leave it out, because every job is submitted, "
+                "watched and cancelled by itself, on the cluster of this machine; workers= and "
+                "cluster.per_job set the number of jobs"
+            )
+    logs = make_folder(cluster.logs)
+    output = [f"--{kind}={shlex.quote(str(logs / name))}" for kind, name in OUTPUT]
     job_class, refused = noting_refusals(SLURMCluster.job_cls)
     made: Any = SLURMCluster(
         job_cls=job_class,
@@ -152,16 +174,27 @@ def slurm_cluster(config: Config) -> Any:
         processes=cluster.per_job,
         memory=f"{cluster.memory_gb * cluster.per_job:g}GiB",
         interface=cluster.interface,
-        local_directory=cluster.scratch,
-        log_directory=cluster.logs,
+        # dask-jobqueue quotes no path. In the scratch folder the shell of the node replaces variables.
+        local_directory=_in_quotes(cluster.scratch) if cluster.scratch else None,
+        python=dask.config.get("jobqueue.slurm.python", None) or shlex.quote(sys.executable),
         job_name="deiii",
-        job_extra_directives=directives,
+        job_extra_directives=[*output, *directives],
         job_script_prologue=["export OMP_NUM_THREADS=1", *cluster.prologue],
         scheduler_options={"dashboard_address": config.dashboard},
         **more,
     )
     made.refused = refused  # the errors of jobs that could not be submitted
     return made
+
+
+def _in_quotes(path: str) -> str:
+    """Return a path in double quotes for a shell, which replaces variables in it.
+
+    >>> print(_in_quotes("$TMPDIR/my files"))
+    "$TMPDIR/my files"
+    """
+    home = re.sub("^~(?=/|$)", "$HOME", path)
+    return '"' + re.sub(r'(["`\\])', r"\\\1", home) + '"'
 
 
 def kubernetes_cluster(config: Config) -> Any:

@@ -168,7 +168,7 @@ def _run_turn(
     media = [clip.path for task in tasks if task.upstream is None for clip in task.plan.clips]
     folder = Path(tasks[0].folder)
     with (
-        open_cluster(config, startable) as client,
+        open_cluster(config, startable, report) as client,
         checked_workers(client, config, root, media, folder, [run_shard.__module__]) as check,
     ):
         workers = len(workers_of(client))

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from deiii.data.tools.counts import counted
-from deiii.data.tools.devices import visible_devices
+from deiii.data.tools.devices import NO_GPU, visible_devices
 
 
 def own_gpu(name: str, visible: str | None) -> str:
@@ -40,5 +40,13 @@ def own_gpu(name: str, visible: str | None) -> str:
 
 
 def dask_setup(worker: Any) -> None:
-    """Give a worker its GPU; Dask calls this when the worker starts."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = own_gpu(worker.name, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    """Give a worker its GPU; Dask calls this when the worker starts.
+
+    Where there is none for it, the worker sees no GPU, and `NO_GPU` has the reason: Dask writes the errors of
+    this function into its log and starts the worker all the same.
+    """
+    try:
+        device = own_gpu(worker.name, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    except RuntimeError as error:
+        device, os.environ[NO_GPU] = "", str(error)
+    os.environ["CUDA_VISIBLE_DEVICES"] = device

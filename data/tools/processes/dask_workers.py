@@ -198,6 +198,11 @@ def no_worker(client: Client, kept: str) -> str:
     """
     if workers_of(client):
         return ""
+    queue = getattr(client.cluster, "queue", None)
+    if queue is not None:  # the jobs are submitted by this command
+        said = f"; the queue says: {queue}" if queue else ""
+        after = f"The run continues when a job starts; {kept} are kept if you stop it"
+        return f"no worker is connected{said}. {after}"
     address = client.scheduler.address if client.scheduler is not None else ""
     return (
         f"no worker is connected to the scheduler at {address}: the run continues when one connects "

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from deiii.data.cluster import first_worker
-from deiii.data.cluster.first_worker import FAILURES, first_worker_watch
+from deiii.data.cluster.first_worker import FAILURES, await_first_worker, first_worker_watch
 from deiii.data.config.load import load_config
+from deiii.data.tools.processes import dask_workers, stall_watch
 from deiii.data.tools.processes.dask_workers import ClusterError
 
 CONFIG = load_config(overrides=["cluster.kind=slurm", "cluster.adaptive=true", "workers=64"])
@@ -38,3 +39,63 @@ def test_jobs_that_end_again_and_again_are_an_error(look):
     look(unstarted=FAILURES - 1)
     with pytest.raises(ClusterError, match="3 times in a row, all jobs of slurm ended .*cluster.prologue"):
         look(unstarted=FAILURES)
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Return a function that looks twice: while a worker is connected, and then with these attributes."""
+    monkeypatch.setattr(first_worker, "LOOK_S", 0.0)
+
+    def found(config=CONFIG, **counts) -> None:
+        connected = {"tcp://a:1": {}}
+        monkeypatch.setattr(first_worker, "workers_of", lambda client: connected)
+        cluster = SimpleNamespace(refused=[], refusals=0, unstarted=0)
+        watch = first_worker_watch(SimpleNamespace(cluster=cluster), config)
+        watch()
+        connected.clear()
+        vars(cluster).update(counts)
+        watch()
+
+    return found
+
+
+@pytest.mark.parametrize("adaptive", ["true", "false"])
+def test_jobs_that_are_refused_or_end_later_are_an_error(later, adaptive):
+    """The command waited for ever, where it says that it ends."""
+    config = load_config(overrides=["cluster.kind=slurm", f"cluster.adaptive={adaptive}", "workers=64"])
+    later(config)
+    with pytest.raises(ClusterError, match="does not accept the jobs: sbatch: error: Job violates"):
+        later(config, refused=["sbatch: error: Job violates accounting policy"], refusals=FAILURES)
+    with pytest.raises(ClusterError, match="3 times in a row, all jobs of slurm ended"):
+        later(config, unstarted=FAILURES)
+
+
+# What sbatch of SLURM 22.05 writes while slurmctld does not run, and while it is busy.
+DOWN = "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
+BUSY = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+
+
+@pytest.mark.parametrize("said", [DOWN, BUSY])
+def test_a_controller_that_does_not_answer_ends_no_run_that_has_begun(later, look, said):
+    later(refused=[said], refusals=FAILURES)
+    with pytest.raises(ClusterError, match="slurm does not accept the jobs"):
+        look(refused=[said], refusals=FAILURES)
+
+
+def test_the_reason_for_which_jobs_wait_is_reported(monkeypatch):
+    """With cluster.adaptive=false the command waited for an hour without a word."""
+    config = load_config(overrides=["cluster.kind=slurm", "workers=1", "cluster.patience=1"])
+    cluster = SimpleNamespace(queue="1 job is PENDING: PartitionTimeLimit")
+    client = SimpleNamespace(cluster=cluster)
+    monkeypatch.setattr(first_worker, "workers_of", lambda client: {})
+    monkeypatch.setattr(dask_workers, "workers_of", lambda client: {})
+    monkeypatch.setattr(stall_watch, "LOOK_S", 0.1)
+    lines: list[str] = []
+    with pytest.raises(ClusterError, match=r"why jobs wait \(1 job is PENDING: PartitionTimeLimit\); their"):
+        await_first_worker(client, config, lines.append)
+    assert lines == [
+        "no worker is connected; the queue says: 1 job is PENDING: PartitionTimeLimit. The run continues "
+        "when a job starts; finished shards are kept if you stop it"
+    ]
+    cluster.queue = ""
+    assert dask_workers.no_worker(client, "shards").startswith("no worker is connected. The run continues")

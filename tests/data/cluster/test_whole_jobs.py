@@ -9,9 +9,16 @@ import pytest
 from distributed.core import Status
 
 from deiii.data.cluster import whole_jobs
+from deiii.data.cluster.job_states import QueueState
 from deiii.data.cluster.whole_jobs import WholeJobs, job_of, noting_refusals
+from deiii.data.tools.processes import stall_watch
 
 PER_JOB = 8
+# What sbatch of SLURM 22.05 writes.
+SAID = (
+    "sbatch: error: invalid partition specified: short\n"
+    "sbatch: error: Batch job submission failed: Invalid partition name specified"
+)
 
 
 class Cluster:
@@ -190,15 +197,19 @@ def test_refusals_count_looks_without_any_accepted_job():
     assert refuse([]) == 0
 
 
-def asked(monkeypatch, cluster: Cluster, ended: list[str]):
-    """Return a function that looks at a cluster when it is time to ask SLURM, which names the ended jobs."""
+def asked(
+    monkeypatch, cluster: Cluster, ended: list[str], waiting: str = "", unlisted: list[str] | None = None
+):
+    """Return a function that looks at a cluster when it is time to ask SLURM, which gives these answers."""
     now = [0.0]
     monkeypatch.setattr(whole_jobs.time, "monotonic", lambda: now[0])
 
-    async def answer(jobs) -> list[str]:
-        return [name for name in ended if name in jobs]
+    async def answer(jobs) -> QueueState:
+        return QueueState(
+            [name for name in ended if name in jobs], waiting, [n for n in unlisted or [] if n in jobs]
+        )
 
-    monkeypatch.setattr(whole_jobs, "ended_jobs", answer)
+    monkeypatch.setattr(whole_jobs, "ask_queue", answer)
     found = scaling(cluster)
 
     def look() -> int:
@@ -216,6 +227,50 @@ def test_a_job_that_ended_before_its_workers_connected_is_replaced(monkeypatch):
     assert look() == 0
     assert list(cluster.worker_spec) == list(cluster.workers) == ["SLURMCluster-0", "SLURMCluster-2"]
     assert cluster.cancelled == []
+
+
+def test_a_job_that_slurm_no_longer_lists_is_replaced_at_the_second_answer(monkeypatch):
+    """Where SLURM forgets ended jobs within seconds (MinJobAge=2), the command waited for an hour."""
+    cluster = Cluster(2)
+    unlisted = ["SLURMCluster-1"]
+    look = asked(monkeypatch, cluster, [], unlisted=unlisted)
+    look()
+    unlisted.clear()
+    look()  # it was not listed by a controller that had just started
+    unlisted.append("SLURMCluster-1")
+    look()
+    assert len(cluster.workers) == 2
+    purged = cluster.workers["SLURMCluster-1"]
+    look()
+    assert purged.status == Status.closed  # otherwise Dask raised an AssertionError at the end
+    assert list(cluster.worker_spec) == list(cluster.workers) == ["SLURMCluster-0"]
+    cluster.worker_spec["SLURMCluster-1"] = {"group": []}
+    cluster.workers["SLURMCluster-1"] = SimpleNamespace(status=Status.running)  # its name is given again
+    look()
+    assert len(cluster.workers) == 2
+
+
+def test_the_queue_says_why_jobs_wait_or_were_refused(monkeypatch):
+    cluster = Cluster(1)
+    assert (scaling(cluster), cluster.queue)[1] == ""
+    asked(monkeypatch, cluster, [], waiting="1 job is PENDING: JobHeldUser")()
+    assert cluster.queue == "1 job is PENDING: JobHeldUser"
+    cluster.refused = ["sbatch: error: first", "sbatch: error:\n second"]
+    asked(monkeypatch, cluster, [])()
+    assert cluster.queue == "sbatch: error: second"
+
+
+def test_slurm_is_first_asked_before_the_first_message(monkeypatch):
+    now = [0.0]
+    cluster = Cluster(1)
+    asked(monkeypatch, cluster, [], waiting="1 job is PENDING: Priority")
+    monkeypatch.setattr(whole_jobs.time, "monotonic", lambda: now[0])
+    found = scaling(cluster)
+    asyncio.run(found._forget_ended())
+    assert cluster.queue == ""
+    now[0] = stall_watch.LOOK_S / 2
+    asyncio.run(found._forget_ended())
+    assert cluster.queue == "1 job is PENDING: Priority"
 
 
 def test_failures_to_start_count_until_a_worker_connects(monkeypatch):
@@ -245,7 +300,10 @@ def test_a_job_that_was_refused_leaves_the_plan_and_its_reason_is_kept():
 
         async def start(self) -> None:
             if not self.accepted:
-                raise RuntimeError("sbatch: error: invalid partition specified: short")
+                raise RuntimeError(
+                    "Command exited with non-zero exit code.\nExit code: 1\nCommand:\nsbatch /tmp/a.sh\n"
+                    f"stdout:\n\nstderr:\n{SAID}\n\n"
+                )
             self.status = Status.running
 
     noting, refused = noting_refusals(Job)
@@ -257,6 +315,7 @@ def test_a_job_that_was_refused_leaves_the_plan_and_its_reason_is_kept():
         assert len(refused) == times and "invalid partition" in refused[-1]
     asyncio.run(scaling(cluster)._forget_ended())
     assert list(cluster.worker_spec) == list(cluster.workers) == ["SLURMCluster-0"]
+    assert refused == [SAID] * 2  # without the words of dask-jobqueue
     job.accepted = True
     asyncio.run(job.start())
     assert refused == []

@@ -41,12 +41,15 @@ for job in sys.argv[1:]:
     os.killpg(int(job), signal.SIGTERM)
 """
 SQUEUE = """#!{python}
+import psutil, time
 for job in open({folder!r} + "/sbatch.txt").read().split():
     try:
-        ended = " Z " in open(f"/proc/{{job}}/stat").read()
-    except OSError:
+        process = psutil.Process(int(job))
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        waits = time.time() - process.create_time() < {wait}
+    except psutil.NoSuchProcess:
         ended = True
-    print(job, "FAILED" if ended else "RUNNING")
+    print(job, "FAILED NonZeroExitCode" if ended else "PENDING Priority" if waits else "RUNNING None")
 """
 
 
@@ -135,11 +138,17 @@ def test_an_idle_job_ends_while_another_computes(tmp_path, monkeypatch):
 
 
 def test_a_queue_that_refuses_jobs_is_an_error(tmp_path, monkeypatch):
-    refuse = "sys.exit('sbatch: error: invalid partition specified: short')"
+    said = "invalid partition specified: short"
+    refuse = (
+        f"sys.exit('sbatch: error: {said}\\\\nsbatch: error: Batch job submission failed: "
+        "Invalid partition name specified')"
+    )
     make_queue(tmp_path, monkeypatch, refuse=refuse)
     monkeypatch.setattr(first_worker, "FAILURES", 1)
     monkeypatch.setattr(first_worker, "LOOK_S", 0.1)
-    with pytest.raises(ClusterError, match="slurm does not accept the jobs: .*invalid partition"):
+    with pytest.raises(
+        ClusterError, match="slurm does not accept the jobs: sbatch: error: invalid partition"
+    ):
         preprocess(far(tmp_path), audio_corpus(tmp_path / "raw", speakers=1), lambda line: None)
 
 
