@@ -9,12 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from distributed import Client, LocalCluster, Nanny
+from distributed import Nanny
 
 from deiii.data.cache.stages import get_stage
 from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools.devices import NO_GPU, DeviceError, pick_device
 from deiii.data.tools.processes.signals import keep_stop_handlers
 from deiii.pipeline.preprocess.cluster import (
     ClusterError,
@@ -31,7 +30,6 @@ from deiii.pipeline.preprocess.cluster_kinds import (
     slurm_cluster,
 )
 from deiii.pipeline.preprocess.graph import preprocess, turns
-from deiii.pipeline.preprocess.own_gpu import dask_setup, own_gpu
 from deiii.pipeline.preprocess.tasks import share
 from tests.helpers.clips import audio_corpus, tree_bytes
 from tests.helpers.waiting import PATIENCE_S
@@ -300,42 +298,6 @@ def test_workers_are_told_the_device(settings, device):
     config = load_config(overrides=["flow.method=raft", *settings])
     assert with_devices(None, config).flow.device == device
     assert with_devices(None, load_config(overrides=settings)).flow == load_config(overrides=settings).flow
-
-
-@pytest.mark.parametrize("name,visible,expected", [
-    ("SLURMCluster-0-0", "4,5", "4"), ("SLURMCluster-3-1", "4,5", "5"), ("SLURMCluster-3-1", None, "1"),
-])  # fmt: skip
-def test_each_worker_of_a_job_has_a_gpu_of_its_own(name, visible, expected, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    dask_setup(SimpleNamespace(name=name))
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
-
-
-def test_a_worker_without_a_gpu_of_its_own_uses_none_and_ends_the_run_with_the_reason(monkeypatch):
-    """Dask only logs what a preload raises, and starts the worker."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
-    monkeypatch.setenv(NO_GPU, "")
-    dask_setup(SimpleNamespace(name="SLURMCluster-0-1"))
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
-    reason = "number 2 of its job, which has 1 GPU .*lower cluster.per_job"
-    with pytest.raises(DeviceError, match=reason):
-        pick_device("cuda")
-    config = load_config(overrides=["flow.method=raft", "cluster.kind=slurm", "cluster.gpu=true"])
-    with (
-        LocalCluster(1, processes=False, dashboard_address=None, resources={"GPU": 1}) as cluster,
-        Client(cluster) as client,
-        pytest.raises(ClusterError, match=reason),
-    ):
-        device_lines(client, config)
-
-
-def test_a_job_with_too_few_gpus_is_an_error():
-    with pytest.raises(RuntimeError, match="number 3 of its job, which has 2 GPUs"):
-        own_gpu("SLURMCluster-0-2", "0,1")
-    with pytest.raises(RuntimeError, match="number 3 of its job, which has 1 GPU "):
-        own_gpu("SLURMCluster-0-2", "0")
 
 
 def test_workers_with_and_without_a_gpu_start_and_share_the_work(tmp_path):
