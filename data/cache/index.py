@@ -130,6 +130,25 @@ def stage_folder(cache: str | Path, corpus_name: str, stage: str, key: str) -> P
     return corpus_folder(cache, corpus_name) / f"{stage}-{key}"
 
 
+def remedy_for(folder: str | Path, otherwise: str) -> str:
+    """Return what to do about a cache or archive in which nothing is found: often another folder is meant.
+
+    Args:
+        folder: the folder that was named; perhaps it lies in the cache that is meant, or holds it.
+        otherwise: what to do if no cache is there.
+
+    >>> remedy_for("cache/table-clips", "run `deiii preprocess`")     # doctest: +SKIP
+    'name the folder cache instead'
+    """
+    folder = Path(folder)
+    meant = next((path.parent.parent for path in sorted(folder.glob(f"*/*/{TABLE}"))), None)
+    if (folder / TABLE).exists():
+        meant = folder.parent
+    elif (folder / INDEX).exists() or (folder / PACKED).exists():
+        meant = folder.parent.parent
+    return f"name the folder {meant} instead" if meant else otherwise
+
+
 def record_shard(path: str | Path) -> ShardRecord:
     """Return the index entry of a finished shard file, which is read."""
     info = read_info(path)
@@ -171,9 +190,8 @@ def read_index(folder: str | Path) -> StageIndex:
                 f"{path.parent} is in the packed form, which cannot be trained on; "
                 f"run `deiii unpack {shlex.quote(str(archive))} CACHE` and use cache=CACHE"
             ) from None
-        raise CacheError(
-            f"no finished features in {Path(folder)}; run `deiii preprocess` with the same settings"
-        ) from None
+        remedy = remedy_for(path.parents[2], "run `deiii preprocess` with the same settings")
+        raise CacheError(f"no finished features in {path.parent}; {remedy}") from None
     except CacheError:
         raise
     except PermissionError as error:
@@ -320,10 +338,8 @@ def load_corpus(path: Path) -> Corpus:
     except PermissionError as error:
         raise CacheError(explain(error)) from None
     except FileNotFoundError:
-        raise CacheError(
-            f"no clip table {path}; run `deiii preprocess` first, or name the folder of the features with "
-            "cache=FOLDER"
-        ) from None
+        remedy = "run `deiii preprocess` first, or name the folder of the features with cache=FOLDER"
+        raise CacheError(f"no clip table {path}; {remedy_for(path.parent.parent, remedy)}") from None
     except CacheError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:

@@ -14,7 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from deiii.data.cache.index import INDEX, TABLE, CacheError, ShardRecord, read_index, read_table
+from deiii.data.cache.index import (
+    INDEX,
+    TABLE,
+    CacheError,
+    ShardRecord,
+    read_index,
+    read_table,
+    remedy_for,
+)
 from deiii.data.cache.shards import ShardError, ShardInfo, content_digest, read_info, structure_digest
 from deiii.data.tools.atomic_files import TEMPORARY
 from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
@@ -122,12 +130,11 @@ def verify(cache: str | Path) -> tuple[int, list[CacheDefect]]:
         raise CacheError(
             f"there is no cache folder {cache}; name another one with cache=FOLDER, or run `deiii preprocess`"
         )
-    folders = sorted(p for p in cache.glob("*/*-*") if p.is_dir())
+    # A folder with a clip table is that of a corpus: the folder above the cache was named.
+    folders = sorted(p for p in cache.glob("*/*-*") if p.is_dir() and not (p / TABLE).exists())
     if not folders:
-        raise CacheError(
-            f"{cache} holds no features of any corpus; name another folder with cache=FOLDER, or run "
-            "`deiii preprocess`"
-        )
+        remedy = remedy_for(cache, "name another folder with cache=FOLDER, or run `deiii preprocess`")
+        raise CacheError(f"{cache} holds no features of any corpus; {remedy}")
     defects: list[CacheDefect] = []
     for table in sorted(cache.glob(f"*/{TABLE}")):
         try:

@@ -33,6 +33,7 @@ from deiii.data.cache.index import (
     read_packed,
     read_table,
     record_shard,
+    remedy_for,
     write_index,
 )
 from deiii.data.cache.outcomes import Outcome, Status, is_machine_trouble
@@ -63,7 +64,8 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
     cache, archive = Path(cache), Path(archive)
     stages = [p.parent for p in sorted(cache.glob(f"*/*/{INDEX}"))]
     if not stages:
-        raise CacheError(f"{cache} holds no finished stage to pack; run `deiii preprocess` first")
+        remedy = remedy_for(cache, "run `deiii preprocess` first")
+        raise CacheError(f"{cache} holds no finished stage to pack; {remedy}")
     _refuse_one_folder(cache, archive, stages)
     with writer_lock(archive, say):
         _refuse_others(archive, cache, stages)
@@ -107,7 +109,8 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
     archive, cache = Path(archive), Path(cache)
     stages = [p.parent for p in sorted(archive.glob(f"*/*/{PACKED}"))]
     if not stages:
-        raise CacheError(f"{archive} holds no packed cache; `deiii pack` writes one")
+        remedy = remedy_for(archive, "`deiii pack` writes one")
+        raise CacheError(f"{archive} holds no packed cache; {remedy}")
     _refuse_one_folder(archive, cache, stages)
     corpora = sorted({folder.parent.name for folder in stages})
     with ExitStack() as held:
