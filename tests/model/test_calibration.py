@@ -200,13 +200,28 @@ def test_the_temperature_comes_from_validation_clips_alone():
     json.dumps(found, allow_nan=False)
     assert calibration_lines(found)[0] == (
         f"calibration error (ECE) {found['raw']['ece']:.3f} ({found['tempered']['ece']:.3f} with the "
-        f"temperature {wanted:.2f}, fitted on validation speakers); area under the abstention curve (AURC) "
-        f"{found['raw']['aurc']:.3f}"
+        f"temperature {wanted:.2f}, fitted on 120 clips of validation speakers); area under the "
+        f"abstention curve (AURC) {found['raw']['aurc']:.3f}"
     )
     assert {figure.axes[0].get_title(loc="left") for figure in calibration_figures(found).values()} == {
         "reliability",
         "abstention",
     }
+
+
+def test_a_temperature_of_few_clips_is_said_to_be_uncertain():
+    label = predictions(4).label.copy()
+    label[29:] = -1
+    found = calibration_of(predictions(3), predictions(4, label=label))
+    told = [*calibration_lines(found), calibration_values(found)["about"]]
+    assert found["temperature_clips"] == 29 and all("29 clips of validation" in told[i] for i in (0, -1))
+    assert sum("is uncertain, because it was fitted on so few clips" in line for line in told) == 2
+    label[29] = 0
+    found = calibration_of(predictions(3), predictions(4, label=label))
+    told = [*calibration_lines(found), calibration_values(found)["about"]]
+    assert not any("uncertain" in line for line in told)
+    del found["temperature_clips"]  # of an earlier version
+    assert "fitted on validation speakers)" in calibration_lines(found)[0]
 
 
 def test_without_labels_there_is_no_temperature_or_no_calibration():

@@ -25,6 +25,7 @@ FIGURES = {
     "nll": "negative log-likelihood",
     "aurc": "AURC",
 }
+FEW = 30  # clips; a temperature that was fitted on fewer of them is said to be uncertain
 NEAR_LIMIT = 1.01  # a temperature within this factor of a limit counts as being at the limit
 
 
@@ -34,18 +35,21 @@ def calibration_of(test: Predictions, validation: Predictions | None) -> Values:
     The temperature is fitted on validation speakers alone; there is none without them.
 
     Returns:
-        see `deiii.model.calibration.calibration`; empty where no labelled test clip has probabilities.
+        see `deiii.model.calibration.calibration`, and ``temperature_clips``, the number of validation clips
+        on which the temperature was fitted; empty where no labelled test clip has probabilities.
     """
     if "fused" not in test.probabilities:
         return {}
     known = (test.label >= 0) & test.present["fused"]
     if not known.any():
         return {}
-    temperature = None
+    temperature, clips = None, 0
     if validation is not None and "fused" in validation.probabilities:
         chosen = (validation.label >= 0) & validation.present["fused"]
         temperature = find_temperature(validation.probabilities["fused"][chosen], validation.label[chosen])
-    return calibration(test.probabilities["fused"][known], test.label[known], temperature)
+        clips = int(chosen.sum())
+    found = calibration(test.probabilities["fused"][known], test.label[known], temperature)
+    return found | {"temperature_clips": clips}
 
 
 def calibration_lines(found: Values) -> list[str]:
@@ -69,11 +73,25 @@ def calibration_lines(found: Values) -> list[str]:
         return [f"{error}; no temperature: there are no labelled validation clips", *chance]
     lines = [
         f"{error} ({found['tempered']['ece']:.3f} with the temperature {found['temperature']:.2f}, fitted on "
-        f"validation speakers); area under the abstention curve (AURC) {found['raw']['aurc']:.3f}",
+        f"{_validation(found)}); area under the abstention curve (AURC) {found['raw']['aurc']:.3f}",
         *chance,
     ]
-    note = limit_note(found["temperature"])
-    return [*lines, f"the temperature {note}"] if note else lines
+    return [*lines, *(f"the temperature {note}" for note in _notes(found))]
+
+
+def _validation(found: Values) -> str:
+    """Return on what the temperature was fitted; earlier versions stored no number of clips."""
+    clips = found.get("temperature_clips")
+    return f"{counted(clips, 'clip')} of validation speakers" if clips else "validation speakers"
+
+
+def _notes(found: Values) -> list[str]:
+    """Return the ends of sentences on the temperature that a user should read."""
+    few = "is uncertain, because it was fitted on so few clips"
+    return [
+        *([few] if 0 < found.get("temperature_clips", 0) < FEW else []),
+        *filter(None, [limit_note(found["temperature"])]),
+    ]
 
 
 def limit_note(temperature: float) -> str:
@@ -103,9 +121,8 @@ def calibration_values(found: Values) -> Values:
     t = found["temperature"]
     about = "There are no labelled validation clips, so no temperature was fitted."
     if t is not None:
-        about = f"The temperature {t:.3f} was fitted on validation speakers."
-        if note := limit_note(t):
-            about += f" It {note}."
+        about = f"The temperature {t:.3f} was fitted on {_validation(found)}."
+        about += "".join(f" It {note}." for note in _notes(found))
     header = ("", *(VERSIONS[name] for name in versions))
     return {"header": header, "rows": rows, "about": about, "bins": found["bins"]}
 
