@@ -12,9 +12,11 @@ from typing import Any
 
 from distributed import Client
 
+from deiii.data.cluster.pods import PodWatch, ask_trouble
 from deiii.data.config.schema import Config
 from deiii.data.tools.processes.dask_workers import ClusterError, workers_of
 from deiii.data.tools.processes.stall_watch import StallWatch
+from deiii.data.tools.progress import say
 
 POLL_S = 0.2  # s between two looks for the first worker
 FAILURES = 3  # failed attempts in a row to submit or to start jobs after which the command ends
@@ -38,10 +40,12 @@ def await_first_worker(client: Client, config: Config, report: Callable[[str], N
         return  # workers are started for the first tasks; `first_worker_watch` waits for them
     end = time.monotonic() + config.cluster.patience
     stalls = StallWatch(client, report, "finished shards")
+    pods = WorkerPods(client, config, report)
     while not workers_of(client):
         _check_submitted(client, config)
+        pods.look()
         if time.monotonic() > end:
-            raise _no_first_worker(client, config)
+            raise _no_first_worker(client, config, pods.reason())
         stalls.look()
         time.sleep(POLL_S)
 
@@ -67,8 +71,46 @@ def _check_submitted(client: Client, config: Config, started: bool = False) -> N
         )
 
 
-def _no_first_worker(client: Client, config: Config) -> ClusterError:
-    """Return the error where no job or pod started in time."""
+class WorkerPods:
+    """Looks every `LOOK_S` at what keeps the worker pods of a Kubernetes cluster from starting.
+
+    Args:
+        client: client of the cluster.
+        config: settings; for other kinds of clusters nothing is looked at.
+        report: called with a line of text for users.
+    """
+
+    def __init__(self, client: Client, config: Config, report: Callable[[str], None] = say):
+        self._cluster: Any = client.cluster if config.cluster.kind == "kubernetes" else None
+        self._namespace = config.cluster.namespace
+        self._watch = PodWatch("pod of a worker", config.cluster.patience, report)
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Look at the pods.
+
+        Raises:
+            ClusterError: a reason that does not pass by itself.
+        """
+        if self._cluster is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + LOOK_S
+        cluster = self._cluster
+        self._watch.note(cluster.sync(ask_trouble, cluster.name, self._namespace, "worker"))
+
+    def reason(self) -> str:
+        """Return the end of a sentence with the latest reason; empty if none is known."""
+        return self._watch.reason()
+
+
+def _no_first_worker(client: Client, config: Config, reason: str) -> ClusterError:
+    """Return the error where no job or pod started in time.
+
+    Args:
+        client: client of the cluster.
+        config: settings.
+        reason: the end of a sentence with the cause; empty if none is known.
+    """
     queue = getattr(client.cluster, "queue", "")
     said = f" ({queue})" if queue else ""
     remedy = {
@@ -76,8 +118,8 @@ def _no_first_worker(client: Client, config: Config) -> ClusterError:
         "kubernetes": f"`kubectl get pods -n {config.cluster.namespace}` says why pods wait",
     }
     return ClusterError(
-        f"no worker connected within cluster.patience={config.cluster.patience:g} s; "
-        f"{remedy[config.cluster.kind]}"
+        f"no worker connected within cluster.patience={config.cluster.patience:g} s"
+        f"{reason or '; ' + remedy[config.cluster.kind]}"
     )
 
 
@@ -93,6 +135,7 @@ def first_worker_watch(client: Client, config: Config) -> Callable[[], None]:
     end = time.monotonic() + config.cluster.patience
     seen = False
     next_look = 0.0
+    pods = WorkerPods(client, config)
 
     def look() -> None:
         nonlocal seen, next_look
@@ -102,7 +145,9 @@ def first_worker_watch(client: Client, config: Config) -> Callable[[], None]:
         next_look = now + min(LOOK_S, config.cluster.patience)
         seen = seen or bool(workers_of(client))
         _check_submitted(client, config, seen)
+        if not seen:
+            pods.look()
         if not seen and now > end:
-            raise _no_first_worker(client, config)
+            raise _no_first_worker(client, config, pods.reason())
 
     return look

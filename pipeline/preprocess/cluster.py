@@ -6,9 +6,9 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def _silence_logs() -> None:
 
     Many of Dask's loggers have a level of their own, so it is not enough to set that of their parents.
     """
-    loud = {"distributed", "bokeh", "tornado", "asyncio"}
+    loud = {"distributed", "bokeh", "tornado", "asyncio", "dask_kubernetes"}
     for name in loud | {n for n in logging.root.manager.loggerDict if n.split(".")[0] in loud}:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -127,7 +127,9 @@ def _new_cluster(config: Config, tasks: int, report: Callable[[str], None]) -> I
     local = config.cluster.kind == "local"
     with dask.config.set(LOCAL_SETTINGS if local else REMOTE_SETTINGS), ExitStack() as closing:
         mark = closing.enter_context(watch_workers())
-        with block_sigint():  # workers are started by threads that start here
+        # Workers of this machine and SLURM's commands are started by threads that start here. Kubernetes
+        # starts no process, and may let the command wait for long, so that Ctrl-C must have an effect.
+        with block_sigint() if config.cluster.kind != "kubernetes" else nullcontext():
             others = set(psutil.Process().children())
             cluster, workers = _start(config, tasks)
             closing.push(partial(_close, cluster, others if local else None))
@@ -259,18 +261,23 @@ def with_devices(client: Client, config: Config) -> Config:
     return placed(config, "cuda" if gpus else "cpu")
 
 
-def device_lines(client: Client, config: Config, check: WorkerCheck | None = None) -> list[str]:
+def device_lines(
+    client: Client, config: Config, check: WorkerCheck | None = None, computed: Collection[str] | None = None
+) -> list[str]:
     """Return a line on the devices of the stages that can use a GPU; none where no stage can.
 
     Args:
         client: client of the cluster.
         config: settings.
+        computed: the stages that this cluster computes; ``None`` for those of the settings.
         check: what workers of other machines check; ``None`` where all are on this one.
 
     Raises:
         ClusterError: a worker that offers a GPU finds none or was given none, or lacks PyTorch.
     """
     stages = sorted(_stages_on_gpu(config))
+    if computed is not None:
+        stages = [stage for stage in stages if stage in computed]
     if not stages:
         return []
     named = {}

@@ -19,10 +19,12 @@ from uuid import uuid4
 import dask
 from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 
+from deiii.data.cluster.pods import watched
 from deiii.data.cluster.whole_jobs import noting_refusals
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import visible_devices
+from deiii.data.tools.processes.dask_workers import ClusterError
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.processes.signals import keep_stop_handlers
 
@@ -36,6 +38,14 @@ GPU_THREADS = (
 # 10,443.
 GPU_PROCESSES = 2
 FURTHER = "-{}"  # follows the name of a GPU's first worker in those of its others
+
+# s without a task after which the Dask operator deletes the pods of a command that was killed. A command that
+# runs leaves its scheduler without a task for seconds only. It is less than the five minutes after which an
+# idle scheduler ends itself once the operator has asked a busy one (dask-kubernetes 2026.3.0): it would be
+# started again.
+IDLE_S = 240
+
+OPERATOR = "https://kubernetes.dask.org/en/latest/installing.html"
 
 # Dask counts CUDA's and page-locked memory as the worker's own, and would restart it; job or pod limit it.
 GPU_WORKER = ["--resources", "GPU=1", "--memory-limit", "0"]
@@ -202,7 +212,8 @@ def kubernetes_cluster(config: Config) -> Any:
 
     Raises:
         ConfigError: dask-kubernetes is not installed, or no image or claim is named.
-        RuntimeError: Kubernetes does not answer, or refuses or does not start the cluster.
+        ClusterError: the pod of the scheduler does not start, or is not reached.
+        RuntimeError: Kubernetes does not answer or refuses the cluster, or has no operator.
     """
     try:
         from dask_kubernetes.operator import KubeCluster
@@ -210,16 +221,24 @@ def kubernetes_cluster(config: Config) -> Any:
         raise ConfigError(_needs("kubernetes", "dask-kubernetes")) from None
     cluster, spec = config.cluster, kubernetes_spec(config)
     try:
-        return KubeCluster(
+        return watched(KubeCluster)(
+            patience=cluster.patience,
             namespace=cluster.namespace,
             custom_cluster_spec=spec,
-            resource_timeout=int(cluster.patience),
             quiet=True,
         )
+    except ClusterError:
+        raise
     except Exception as error:  # dask-kubernetes raises types of httpx and kr8s, which share no base
+        why = " ".join(str(error).split()) or type(error).__name__
+        absent = getattr(getattr(error, "response", None), "status_code", None) == 404
+        if absent and "namespaces" not in why.partition("http")[0]:
+            raise RuntimeError(
+                f"the Dask operator is not installed in the Kubernetes cluster ({OPERATOR})"
+            ) from error
         raise RuntimeError(
-            f"{str(error) or type(error).__name__}; check the connection and the rights with: kubectl "
-            f"--namespace {cluster.namespace} auth can-i create daskclusters"
+            f"{why}; check the connection and the rights with: kubectl --namespace {cluster.namespace} auth "
+            "can-i create daskclusters"
         ) from error
 
 
@@ -248,11 +267,14 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
     if cluster.gpu:
         limits["nvidia.com/gpu"] = "1"
     weights = f"{cluster.mount.rstrip('/')}/weights"
-    command = ["dask", "worker", "--nthreads", str(threads), *(GPU_WORKER if cluster.gpu else [])]
+    # By itself, Dask divides the memory by the cores that it sees, which may be all of the machine.
+    own = GPU_WORKER if cluster.gpu else ["--memory-limit", f"{cluster.memory_gb:g}GiB"]
+    command = ["dask", "worker", "--nthreads", str(threads), *own]
     spec = make_cluster_spec(
         name=f"deiii-{uuid4().hex[:8]}",
         image=cluster.image,
         n_workers=0,
+        idle_timeout=IDLE_S,
         resources={"requests": limits, "limits": limits},
         # All pods share the weights; a pod's own folder would be empty whenever a pod starts.
         env={

@@ -173,9 +173,10 @@ def _run_turn(
     ):
         workers = len(workers_of(client))
         report(f"{counted(workers, 'worker')}{_more_workers(config)}, {dashboard_words(client)}")
+        computed = {task.recipe.stage for task in tasks}
         if config.cluster.kind != "local":
-            report(f"they compute {', '.join(sorted({task.recipe.stage for task in tasks}))}")
-        for line in device_lines(client, config, check):
+            report(f"they compute {', '.join(sorted(computed))}")
+        for line in device_lines(client, config, check, computed):
             report(line)
         clips = sum(len(task.plan.clips) for task in tasks if task.recipe.stage == FLOW.name)
         settings = to_yaml(within_memory(launched(with_devices(client, config), clips)))

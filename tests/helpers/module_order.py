@@ -80,7 +80,7 @@ ORDER = {
         "identity integrity",
         "packed",
     ],
-    "data/cluster": ["first_worker job_states on_workers", "whole_jobs worker_checks"],
+    "data/cluster": ["job_states on_workers pods", "first_worker whole_jobs worker_checks"],
     "data/pages": ["rendering strips"],
     "data/loader": [
         "batch mapped_files mixture prefetch sampling",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 from deiii.data.cluster import first_worker
 from deiii.data.cluster.first_worker import FAILURES, await_first_worker, first_worker_watch
+from deiii.data.cluster.pods import Trouble
 from deiii.data.config.load import load_config
 from deiii.data.tools.processes import dask_workers, stall_watch
 from deiii.data.tools.processes.dask_workers import ClusterError
@@ -99,3 +102,52 @@ def test_the_reason_for_which_jobs_wait_is_reported(monkeypatch):
     ]
     cluster.queue = ""
     assert dask_workers.no_worker(client, "shards").startswith("no worker is connected. The run continues")
+
+
+class Pods:
+    """A Kubernetes cluster whose worker pods wait for this reason."""
+
+    name = "deiii-0"
+
+    def __init__(self, trouble):
+        self.trouble = trouble
+        self.asked = []
+
+    def sync(self, function, *words):
+        assert function is first_worker.ask_trouble
+        self.asked.append(words)
+        return self.trouble
+
+
+@pytest.mark.parametrize("adaptive", ["true", "false"])
+@pytest.mark.parametrize(
+    ("trouble", "patience", "says"),
+    [
+        (
+            Trouble("CrashLoopBackOff", lasting=True, final=True),
+            20,
+            "pod of a worker cannot start: CrashLoopBackOff",
+        ),
+        (Trouble("no GPU"), 1, "no worker connected within cluster.patience=1 s: no GPU"),
+        (None, 1, "no worker connected within cluster.patience=1 s; `kubectl get pods -n lab` says why"),
+    ],
+)
+def test_worker_pods_that_do_not_start_are_told_with_the_reason(
+    trouble, patience, says, adaptive, monkeypatch
+):
+    """The command said after an hour that no worker had connected."""
+    monkeypatch.setattr(first_worker, "workers_of", lambda client: {})
+    monkeypatch.setattr(first_worker, "LOOK_S", 0.0)
+    words = ["cluster.kind=kubernetes", "cluster.namespace=lab", f"cluster.patience={patience}", "workers=2"]
+    config = load_config(overrides=[*words, f"cluster.adaptive={adaptive}"])
+    client = SimpleNamespace(cluster=Pods(trouble))
+    watch = (
+        first_worker_watch(client, config)
+        if adaptive == "true"
+        else partial(await_first_worker, client, config, print)
+    )
+    with pytest.raises(ClusterError, match=says):
+        for _ in range(1000):
+            watch()
+            time.sleep(0.01)
+    assert client.cluster.asked[0] == ("deiii-0", "lab", "worker")

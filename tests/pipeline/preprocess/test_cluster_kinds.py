@@ -273,6 +273,9 @@ def test_gpus_0_leaves_gpus_alone(tmp_path):
         assert client.submit(_visible, 0).result() == ""
         assert with_devices(client, config).flow.device == "cpu"
         assert device_lines(client, config) == ["flow on the CPU"]
+        # Jobs and pods without a GPU said so of a stage that others computed later, on a GPU.
+        assert device_lines(client, config, computed=["faces"]) == []
+        assert device_lines(client, config, computed=["flow"]) == ["flow on the CPU"]
     asked = load_config(overrides=["gpus=0", "flow.method=raft", "flow.device=cuda"])
     with (
         pytest.raises(ConfigError, match="gpus=0 uses no GPU, but flow.device=cuda"),
