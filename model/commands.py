@@ -7,14 +7,13 @@ import shlex
 import sys
 from pathlib import Path
 
+from deiii.data.command_line.notes import note_default_corpus, note_without_effect
 from deiii.data.command_line.numbers import whole_numbers
 from deiii.data.config.checks.effects import TRAINING
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     add_command,
     add_settings,
-    note_default_corpus,
-    note_without_effect,
     read_settings,
     set_read_settings,
     take_overrides,

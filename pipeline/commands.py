@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deiii.data.command_line.completion import add_completion
 from deiii.data.command_line.entry import NOTHING_DONE
+from deiii.data.command_line.notes import note_default_corpus, note_without_effect
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.checks.effects import PREPROCESSING
 from deiii.data.config.keys import sections
@@ -20,8 +21,6 @@ from deiii.data.config.words import (
     HELP,
     add_command,
     add_settings,
-    note_default_corpus,
-    note_without_effect,
     read_settings,
     set_read_settings,
     split_words,

@@ -8,17 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deiii.data.command_line.entry import NOTHING_DONE
+from deiii.data.command_line.notes import note_default_corpus
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.load import find_config, load_config, named_keys
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.config.words import (
-    add_command,
-    add_settings,
-    is_config,
-    is_override,
-    note_default_corpus,
-    read_settings,
-)
+from deiii.data.config.words import add_command, add_settings, is_config, is_override, read_settings
 from deiii.data.tools.progress import say
 
 

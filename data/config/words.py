@@ -15,10 +15,10 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deiii.data.config.checks.effects import changed_keys, without_effect
+from deiii.data.config.checks.effects import changed_keys
 from deiii.data.config.keys import all_keys, sections
 from deiii.data.config.load import find_config, load_config, named_keys, shipped_configs
 from deiii.data.config.schema import Config
@@ -272,32 +272,6 @@ def load_mixed(paths: Sequence[str]) -> list[Config]:
     return found
 
 
-def note_default_corpus(config: Config, words: Sequence[str]) -> None:
-    """Print a note that the synthetic corpus is used, on stderr, where no word names a corpus.
-
-    >>> note_default_corpus(read_settings(["tiny", "corpus.name=ravdess"]), ["tiny", "corpus.name=ravdess"])
-    """
-    if config.corpus.name == "synthetic" and not any("synthetic" in word for word in words):
-        print(
-            "note: no corpus is named, so the synthetic one is used; name a configuration, such as ravdess, "
-            "or table for clips of your own",
-            file=sys.stderr,
-        )
-
-
-def note_without_effect(config: Config, words: Sequence[str], sections: Sequence[str] = ()) -> None:
-    """Print a note on stderr for each setting in the words that has no effect together with the others.
-
-    Args:
-        config: the settings that the words describe.
-        words: ``CONFIG`` and ``KEY=VALUE`` words.
-        sections: what the command reads (`deiii.data.config.checks.effects`); everything where empty.
-
-    >>> note_without_effect(read_settings(["tiny"]), ["tiny"])
-    """
-    print_notes(without_effect(config, requested_keys(config, words), sections))
-
-
 def requested_keys(config: Config, words: Sequence[str]) -> list[str]:
     """Return the settings that the user gave with ``CONFIG`` and ``KEY=VALUE`` words.
 
@@ -316,12 +290,6 @@ def requested_keys(config: Config, words: Sequence[str]) -> list[str]:
             if len(keys) < len(all_keys()) / 2:
                 named += changed_keys(config, Config(), keys)
     return named
-
-
-def print_notes(lines: Iterable[str]) -> None:
-    """Print lines on stderr as notes."""
-    for line in lines:
-        print(f"note: {line}", file=sys.stderr)
 
 
 def take_overrides(words: Sequence[str], allowed: Sequence[str], command: str) -> dict[str, str]:

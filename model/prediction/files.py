@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 
 from deiii.data.cache.outcomes import ClipError, Outcome, Status, is_machine_trouble
-from deiii.data.config.words import print_notes
+from deiii.data.command_line.notes import print_notes
 from deiii.data.corpora.files import MediaError, expand_folders
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import (

@@ -5,15 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from deiii.data.command_line.notes import note_default_corpus, print_notes
 from deiii.data.command_line.numbers import whole_number
-from deiii.data.config.words import (
-    add_command,
-    add_settings,
-    is_config,
-    note_default_corpus,
-    print_notes,
-    read_settings,
-)
+from deiii.data.config.words import add_command, add_settings, is_config, read_settings
 from deiii.data.tools.progress import say
 from deiii.model.distributed.launch import single_process
 from deiii.model.run_arguments import add_jobs, add_seeds, refuse_repeated

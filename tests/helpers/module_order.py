@@ -25,7 +25,7 @@ ORDER = {
         "audit sharing",
     ],
     "data/sharing": ["clips licences", "card formats hub_metadata", "archive export"],
-    "data/command_line": ["empty_words missing numbers repeated_warnings", "entry", "completion"],
+    "data/command_line": ["empty_words missing notes numbers repeated_warnings", "entry", "completion"],
     "data/audit": ["copies fingerprints list_rows names", "audit lists", "run"],
     "data/tools": [
         "text",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.cache.stages import FACES, LOGMEL
-from deiii.data.config.words import print_notes
+from deiii.data.command_line.notes import print_notes
 from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import always_shown, say

@@ -6,11 +6,12 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.data.cache.recipes import stage_keys
+from deiii.data.command_line.notes import note_without_effect
 from deiii.data.config.checks.effects import without_effect
 from deiii.data.config.checks.rules import RULES
 from deiii.data.config.keys import all_keys
 from deiii.data.config.load import load_config, to_yaml
-from deiii.data.config.words import note_without_effect, read_settings
+from deiii.data.config.words import read_settings
 
 
 def said(*words: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deiii.__main__ import build_parser, main
+from deiii.data.command_line.notes import note_default_corpus
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     OTHER_WORDS,
@@ -16,7 +17,6 @@ from deiii.data.config.words import (
     add_settings,
     is_config,
     is_override,
-    note_default_corpus,
     parse_arguments,
     read_settings,
     split_words,
