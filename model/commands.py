@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from deiii.data.command_line.notes import note_default_corpus, note_without_effect
+from deiii.data.command_line.notes import note_configs, note_without_effect
 from deiii.data.command_line.numbers import whole_numbers
 from deiii.data.config.checks.effects import TRAINING
 from deiii.data.config.strict_yaml import ConfigError
@@ -164,7 +164,7 @@ def _train(args: argparse.Namespace) -> int:
 
     ranks = read_environment()
     if ranks.first:
-        note_default_corpus(config, args.settings)
+        note_configs(config, args.settings)
         note_without_effect(config, args.settings, TRAINING)
     try:
         best = train(config, resume=args.resume, progress=not args.quiet)
@@ -193,7 +193,7 @@ def _crossval(args: argparse.Namespace) -> int:
     from deiii.model.intervals import kind_of_interval
     from deiii.model.metrics import figure_names, guessing
 
-    note_default_corpus(config, args.settings)
+    note_configs(config, args.settings)
     note_without_effect(config, args.settings, TRAINING)
     result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
     for key, name in figure_names(result["figures"]).items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deiii.data.command_line.completion import add_completion
 from deiii.data.command_line.entry import NOTHING_DONE
-from deiii.data.command_line.notes import note_default_corpus, note_without_effect
+from deiii.data.command_line.notes import note_configs, note_without_effect
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.checks.effects import PREPROCESSING
 from deiii.data.config.keys import sections
@@ -210,7 +210,7 @@ def _preprocess(args: argparse.Namespace) -> int:
     from deiii.pipeline.preprocess.graph import preprocess  # a missing package is reported before any work
     from deiii.pipeline.preprocess.read_only import require_cache
 
-    note_default_corpus(config, args.settings)
+    note_configs(config, args.settings)
     note_without_effect(config, args.settings, PREPROCESSING)
     if config.corpus.name == "synthetic":
         require_cache(config.cache)  # before the corpus is generated

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deiii.data.command_line.entry import NOTHING_DONE
-from deiii.data.command_line.notes import note_default_corpus
+from deiii.data.command_line.notes import note_configs
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.load import find_config, load_config, named_keys
 from deiii.data.config.strict_yaml import ConfigError
@@ -115,7 +115,7 @@ def _audit(args: argparse.Namespace) -> int:
     words = [*([args.corpus] if args.corpus else []), *args.settings]
     _refuse_other_words(args.split, words)
     config = read_settings(words)
-    note_default_corpus(config, words)
+    note_configs(config, words)
     if args.json:
         writable_file(args.json)
     tree: list[dict[str, object]] = []

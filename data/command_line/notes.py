@@ -5,20 +5,35 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
 from deiii.data.config.checks.effects import without_effect
+from deiii.data.config.load import shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.words import requested_keys
 
+SUFFIXES = (".yaml", ".yml")
 
-def note_default_corpus(config: Config, words: Sequence[str]) -> None:
-    """Print a note that the synthetic corpus is used, on stderr, where no word names a corpus.
+
+def note_configs(config: Config, words: Sequence[str]) -> None:
+    """Print notes on stderr on the configurations that the words name.
+
+    They say which of two configurations of one name is read, and that the synthetic corpus is used where no
+    word names a corpus.
+
+    Args:
+        config: the settings that the words describe.
+        words: ``CONFIG`` and ``KEY=VALUE`` words.
 
     >>> from deiii.data.config.words import read_settings
-    >>> note_default_corpus(read_settings(["tiny", "corpus.name=ravdess"]), ["tiny", "corpus.name=ravdess"])
+    >>> note_configs(read_settings(["tiny", "corpus.name=ravdess"]), ["tiny", "corpus.name=ravdess"])
     """
+    for word in words:
+        here = [f"{word}{suffix}" for suffix in SUFFIXES if os.path.isfile(f"{word}{suffix}")]
+        if here and word in shipped_configs():
+            print_notes([f"{word} is the configuration that comes with deiii; to read yours, type {here[0]}"])
     if config.corpus.name == "synthetic" and not any("synthetic" in word for word in words):
         print(
             "note: no corpus is named, so the synthetic one is used; name a configuration, such as ravdess, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from deiii.data.command_line.notes import note_default_corpus, print_notes
+from deiii.data.command_line.notes import note_configs, print_notes
 from deiii.data.command_line.numbers import whole_number
 from deiii.data.config.words import add_command, add_settings, is_config, read_settings
 from deiii.data.tools.progress import say
@@ -51,7 +51,7 @@ def _sweep(args: argparse.Namespace) -> int:
     base = read_settings(words)
     require_axes(axes)
     refuse_repeated("seeds", args.seeds)
-    note_default_corpus(base, words)
+    note_configs(base, words)
     print_notes(notes_without_effect(axes, words))
 
     from deiii.model.sweep.sweep import sweep

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deiii.data.config.load import find_config, load_config
+from deiii.data.config.load import find_config, load_config, shipped_configs
 from deiii.data.corpora.clips import Corpus, CorpusError
 from deiii.data.corpora.files import AUDIO, remedy_by_init
 from deiii.data.corpora.protocol import SplitError
@@ -32,12 +32,15 @@ HEAD = """# {how}.
 
 
 def file_name(folder: Path) -> str:
-    """Return the name of the config for a folder of recordings.
+    """Return the name of the config for a folder of recordings, which none that comes with deiii has.
 
     >>> file_name(Path("/data/My clips"))
     'My_clips.yaml'
+    >>> file_name(Path("/data/RAVDESS")), file_name(Path("/data/ravdess"))
+    ('RAVDESS.yaml', 'my_ravdess.yaml')
     """
-    return (re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_") or "corpus") + ".yaml"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_") or "corpus"
+    return f"my_{name}.yaml" if name in shipped_configs() else f"{name}.yaml"
 
 
 def write(found: Found, folder: Path, config: Path, preset: str, force: bool = False) -> list[str]:

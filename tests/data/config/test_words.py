@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deiii.__main__ import build_parser, main
-from deiii.data.command_line.notes import note_default_corpus
+from deiii.data.command_line.notes import note_configs
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import (
     OTHER_WORDS,
@@ -269,7 +269,7 @@ def test_help_for_an_unknown_command_names_the_nearest(parser, capsys):
     ],
 )
 def test_the_synthetic_corpus_is_noted_where_no_word_asks_for_it(words, said, capsys):
-    note_default_corpus(read_settings(words), words)
+    note_configs(read_settings(words), words)
     printed = capsys.readouterr()
     assert printed.err.startswith("note: no corpus is named") is said and not printed.out
     assert said or not printed.err
