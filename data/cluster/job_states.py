@@ -58,21 +58,49 @@ async def ask_queue(jobs: Mapping[str, Any]) -> QueueState:
     Returns:
         the states. No job has ended where SLURM does not answer.
     """
-    numbers = {name: str(number) for name, job in jobs.items() if (number := getattr(job, "job_id", None))}
+    numbers = _numbers(jobs)
     if not numbers:
         return QueueState([], "", [])
+    states = await _states()
+    if states is None:
+        return QueueState([], "squeue does not answer", [])
+    known = {name: states[number] for name, number in numbers.items() if number in states}
+    ended = [name for name, (state, _) in known.items() if state in ENDED]
+    waiting = _in_words([found for found in known.values() if found[0] not in ENDED])
+    return QueueState(ended, waiting, [name for name in numbers if name not in known])
+
+
+async def ask_ends(jobs: Mapping[str, Any]) -> list[str]:
+    """Return how jobs have ended, such as ``TIMEOUT: TimeLimit``, as far as SLURM says so.
+
+    Args:
+        jobs: records of dask-jobqueue by name.
+    """
+    states = await _states() if _numbers(jobs) else None
+    found = [states[number] for number in _numbers(jobs).values() if number in states] if states else []
+    return [_words(*state) for state in found if state[0] in ENDED]
+
+
+def _numbers(jobs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the numbers of submitted jobs by name."""
+    return {name: str(number) for name, job in jobs.items() if (number := getattr(job, "job_id", None))}
+
+
+async def _states() -> dict[str, tuple[str, str]] | None:
+    """Return state and reason of each job that SLURM lists, by number; ``None`` if it does not answer."""
     text = await _answer()
     if text is None:
-        return QueueState([], "squeue does not answer", [])
+        return None
     states = {}
     for line in text.splitlines():
         number, _, rest = line.strip().partition(" ")
         state, _, reason = rest.partition(" ")
         states[number] = (state, reason.strip())
-    known = {name: states[number] for name, number in numbers.items() if number in states}
-    ended = [name for name, (state, _) in known.items() if state in ENDED]
-    waiting = _in_words([found for found in known.values() if found[0] not in ENDED])
-    return QueueState(ended, waiting, [name for name in numbers if name not in known])
+    return states
+
+
+def _words(state: str, reason: str) -> str:
+    return f"{state}: {reason}" if reason not in ("", "None") else state
 
 
 def _in_words(states: list[tuple[str, str]]) -> str:
@@ -81,9 +109,7 @@ def _in_words(states: list[tuple[str, str]]) -> str:
     >>> _in_words([("PENDING", "Resources"), ("RUNNING", "None"), ("PENDING", "Resources")])
     '2 jobs are PENDING: Resources; 1 job is RUNNING'
     """
-    counts = Counter(
-        f"{state}: {reason}" if reason not in ("", "None") else state for state, reason in states
-    )
+    counts = Counter(_words(state, reason) for state, reason in states)
     words = [
         f"{counted(number, 'job')} {'is' if number == 1 else 'are'} {state}"
         for state, number in counts.most_common(MAX_NAMED)

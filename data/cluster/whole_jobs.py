@@ -21,7 +21,7 @@ from typing import Any
 from distributed import Adaptive, SchedulerPlugin
 from distributed.core import Status
 
-from deiii.data.cluster.job_states import ask_queue
+from deiii.data.cluster.job_states import ask_ends, ask_queue
 
 LOST_S = 30.0  # s without any of its workers after which a job counts as ended
 ASK_S = 30.0  # s between two questions to SLURM about jobs of which no worker has connected
@@ -101,8 +101,8 @@ class WholeJobs(Adaptive):
     It counts two kinds of failure as attributes of the cluster, for `deiii.data.cluster.first_worker`:
     ``refusals``, looks in a row at which jobs were refused and no other was accepted; and ``unstarted``, how
     often all jobs had ended and none of their workers had connected, since the last worker that did. Its
-    attribute ``queue`` says in words why no worker of the jobs has connected, for
-    `deiii.data.tools.processes.dask_workers.no_worker`.
+    attribute ``queue`` says in words why no worker of the jobs has connected, and ``ends`` lists how jobs
+    ended whose workers were connected, for `deiii.data.tools.processes.stall_watch`.
 
     Args:
         cluster: the cluster.
@@ -120,6 +120,7 @@ class WholeJobs(Adaptive):
         self._ask_next = time.monotonic() + min(FIRST_ASK_S, ASK_S)
         cluster.refusals = cluster.unstarted = 0
         cluster.queue = ""
+        cluster.ends = []
         super().__init__(cluster, minimum=self._whole(minimum), maximum=self._whole(maximum), **options)
 
     def _whole(self, workers: int) -> int:
@@ -149,11 +150,13 @@ class WholeJobs(Adaptive):
             cluster.unstarted = 0
         now = time.monotonic()
         self._gone = {job: self._gone.get(job, now) for job in started - present}
-        for job in [job for job, since in self._gone.items() if now - since >= LOST_S]:
-            ended = self._remove(job)
-            if ended is not None:
-                with suppress(RuntimeError, OSError):  # scancel does not know a job that ended
-                    await ended.close()
+        lost = [job for job, since in self._gone.items() if now - since >= LOST_S]
+        removed = {job: record for job in lost if (record := self._remove(job)) is not None}
+        if removed:
+            cluster.ends += await ask_ends(removed)
+        for record in removed.values():
+            with suppress(RuntimeError, OSError):  # scancel does not know a job that ended
+                await record.close()
         if now >= self._ask_next:
             self._ask_next = now + ASK_S
             await self._forget_unstarted(started | present)

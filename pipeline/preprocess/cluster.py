@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import time
@@ -33,6 +32,7 @@ from deiii.data.tools.processes.dask_workers import (
     connect_to_workers,
     kill_workers,
     result_of,
+    silence_logs,
     while_connected,
     workers_of,
 )
@@ -70,6 +70,10 @@ REMOTE_SETTINGS = {
     "distributed.scheduler.allowed-failures": 3,
     "distributed.scheduler.worker-ttl": "5 minutes",
 }
+# Some time after a worker's death, Dask closes its process or SLURM job if the worker is not there at that
+# moment: also if it has died again, is slow to start, or if its next job waits in the queue. Only an adaptive
+# cluster of this machine then starts another one. `WholeJobs` replaces lost jobs.
+KEEP_LOST = {"distributed.deploy.lost-worker-timeout": "1000 days"}
 
 POLL_S = 0.02  # s between two looks for workers
 MAX_NAMED = 3  # workers that an error message names
@@ -94,7 +98,7 @@ def open_cluster(config: Config, tasks: int, report: Callable[[str], None] = say
     >>> with open_cluster(config, 8) as client:  # doctest: +SKIP
     ...     client.submit(len, "abc").result()
     """
-    _silence_logs()
+    silence_logs()
     if config.scheduler and (config.cluster.kind != "local" or config.cluster.adaptive):
         raise ConfigError("scheduler= names an existing cluster; leave out cluster.kind and cluster.adaptive")
     try:
@@ -111,21 +115,13 @@ def open_cluster(config: Config, tasks: int, report: Callable[[str], None] = say
         ) from None
 
 
-def _silence_logs() -> None:
-    """Silence Dask's log messages: outcomes and errors report every problem.
-
-    Many of Dask's loggers have a level of their own, so it is not enough to set that of their parents.
-    """
-    loud = {"distributed", "bokeh", "tornado", "asyncio", "dask_kubernetes"}
-    for name in loud | {n for n in logging.root.manager.loggerDict if n.split(".")[0] in loud}:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
 @contextmanager
 def _new_cluster(config: Config, tasks: int, report: Callable[[str], None]) -> Iterator[Client]:
     """Start a cluster and its workers."""
     local = config.cluster.kind == "local"
-    with dask.config.set(LOCAL_SETTINGS if local else REMOTE_SETTINGS), ExitStack() as closing:
+    settings = LOCAL_SETTINGS if local else REMOTE_SETTINGS
+    kept = {} if local and config.cluster.adaptive else KEEP_LOST
+    with dask.config.set({**settings, **kept}), ExitStack() as closing:
         mark = closing.enter_context(watch_workers())
         # Workers of this machine and SLURM's commands are started by threads that start here. Kubernetes
         # starts no process, and may let the command wait for long, so that Ctrl-C must have an effect.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, submit_checked
 from deiii.data.cluster.worker_checks import explained
 from deiii.data.tools.counts import examples
 from deiii.data.tools.os_errors import is_missing
-from deiii.data.tools.processes.dask_workers import ASK_AGAIN_S, ClusterError
+from deiii.data.tools.processes.dask_workers import (
+    ASK_AGAIN_S,
+    ClusterError,
+    ends_of_jobs,
+    remedy_for_ends,
+    said_of_ends,
+)
 from deiii.data.tools.processes.stall_watch import StallWatch
 from deiii.data.tools.progress import ProgressBar, say
 from deiii.pipeline.stages.shard import ShardTask, UnseenFiles, run_shard
@@ -126,7 +132,7 @@ class TaskRunner:
                 error = future.exception() if future.status == "error" else None
                 if error is not None:
                     error = explained(self._client, self._check, error)
-                self._ready.append(next_attempt(attempt, error))
+                self._ready.append(next_attempt(attempt, error, ends_of_jobs(self._client)))
             self._submit()
 
     def _submit(self) -> None:
@@ -194,10 +200,15 @@ def waits(task: ShardTask, done: Mapping[str, Mapping[str, ShardRecord]]) -> boo
     return upstream is not None and task.plan.name not in done[upstream]
 
 
-def next_attempt(attempt: Attempt, error: BaseException | None) -> Attempt:
+def next_attempt(attempt: Attempt, error: BaseException | None, ends: Sequence[str] = ()) -> Attempt:
     """Return the same shard again, if its worker died or found no media files that are missing here, too.
 
     After a worker's death the clips are isolated. Any other error is raised.
+
+    Args:
+        attempt: the attempt that failed.
+        error: why.
+        ends: how jobs of workers ended.
 
     Raises:
         PreprocessError: this was the last attempt.
@@ -207,6 +218,12 @@ def next_attempt(attempt: Attempt, error: BaseException | None) -> Attempt:
         return _without(attempt, error)
     if not isinstance(error, KilledWorker):
         raise error or RuntimeError(f"{attempt.stage} of shard {attempt.shard} ended without a result")
+    if attempt.number >= MAX_ATTEMPTS and ends:
+        raise PreprocessError(
+            f"{attempt.stage} of shard {attempt.shard} lost its worker {MAX_ATTEMPTS} times, and jobs ended "
+            f"while they computed ({said_of_ends(ends)}); finished shards are kept: run again with "
+            f"{remedy_for_ends(ends)}, or with more cluster.memory_gb if memory ran out"
+        ) from error
     if attempt.number >= MAX_ATTEMPTS:
         raise PreprocessError(
             f"{attempt.stage} of shard {attempt.shard} killed its worker {MAX_ATTEMPTS} times, most likely "

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,11 +34,23 @@ TLS_SETTINGS = (
     "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY",
 )
 MAX_NAMED = 3  # workers that a message names
+# Settings that keep SLURM from ending jobs, by the state of such a job.
+REMEDIES = {"TIMEOUT": "a longer cluster.walltime", "OUT_OF_MEMORY": "more cluster.memory_gb"}
 CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)  # Dask then cancels all futures
 
 
 class ClusterError(RuntimeError):
     """The Dask cluster cannot do the work; the message says what to change."""
+
+
+def silence_logs() -> None:
+    """Silence Dask's log messages: outcomes and errors report every problem.
+
+    Many of Dask's loggers have a level of their own, so it is not enough to set that of their parents.
+    """
+    loud = {"distributed", "bokeh", "tornado", "asyncio", "dask_kubernetes"}
+    for name in loud | {n for n in logging.root.manager.loggerDict if n.split(".")[0] in loud}:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -49,6 +62,7 @@ def connect(address: str) -> Iterator[Client]:
     """
     from distributed import Client
 
+    silence_logs()  # of the client, which would write a traceback if the scheduler ends
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT)
     except (OSError, ValueError, TypeError) as error:
@@ -208,6 +222,49 @@ def no_worker(client: Client, kept: str) -> str:
         f"no worker is connected to the scheduler at {address}: the run continues when one connects "
         f"(`dask worker {address}`, or the next job or pod); {kept} are kept if you stop it"
     )
+
+
+def ends_of_jobs(client: Client) -> list[str]:
+    """Return how jobs of the client's cluster ended while workers of theirs were connected."""
+    return list(getattr(getattr(client, "cluster", None), "ends", ()))
+
+
+def ended_jobs(ends: Sequence[str], kept: str) -> str:
+    """Return a line for users on jobs that ended since a task was finished; empty if there are none.
+
+    Args:
+        ends: how they ended, in SLURM's words.
+        kept: what is kept if the user stops the command.
+
+    >>> ended_jobs(["NODE_FAIL", "NODE_FAIL"], "finished shards")[:25]
+    '2 jobs ended (NODE_FAIL),'
+    """
+    if not ends:
+        return ""
+    again = "another job computes its work" if len(ends) == 1 else "other jobs compute their work"
+    return (
+        f"{counted(len(ends), 'job')} ended ({said_of_ends(ends)}), and nothing was finished since; {again} "
+        f"again. If this repeats, stop the command and run it with {remedy_for_ends(ends)}; {kept} are kept"
+    )
+
+
+def said_of_ends(ends: Sequence[str]) -> str:
+    """Return how jobs ended, each way once.
+
+    >>> said_of_ends(["TIMEOUT: TimeLimit", "NODE_FAIL", "TIMEOUT: TimeLimit"])
+    'TIMEOUT: TimeLimit; NODE_FAIL'
+    """
+    return "; ".join(dict.fromkeys(ends))
+
+
+def remedy_for_ends(ends: Sequence[str]) -> str:
+    """Return the settings that keep jobs from ending in these ways.
+
+    >>> remedy_for_ends(["TIMEOUT: TimeLimit"])
+    'a longer cluster.walltime'
+    """
+    found = [remedy for state, remedy in REMEDIES.items() if any(end.startswith(state) for end in ends)]
+    return " and ".join(found) or "another cluster.queue"
 
 
 def paused_workers(client: Client, kept: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from deiii.data.tools.processes.dask_workers import no_worker, paused_workers
+from deiii.data.tools.processes.dask_workers import ended_jobs, ends_of_jobs, no_worker, paused_workers
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,9 +26,10 @@ PROCESSES = Path("/proc")
 class StallWatch:
     """Reports why no task ends, once for each cause.
 
-    No worker may be connected, workers may be paused because their memory is full, or workers of this machine
-    may be stopped, or wait for a disk or a network share that does not answer. None of these ends a run,
-    because all can pass: a job of SLURM starts later, a stopped process is continued, a share answers again.
+    No worker may be connected, jobs of SLURM may end before their tasks do, workers may be paused because
+    their memory is full, or workers of this machine may be stopped, or wait for a disk or a network share
+    that does not answer. None of these ends a run, because all can pass: a job of SLURM starts later, a
+    stopped process is continued, a share answers again.
 
     Args:
         client: client of the cluster.
@@ -44,6 +45,7 @@ class StallWatch:
 
     def ended(self) -> None:
         """Take note that a task has ended."""
+        self._ends = len(ends_of_jobs(self._client))
         self._told = ""
         self._next = time.monotonic() + LOOK_S
         self._read_next = time.monotonic() + LOOK_S / STATES
@@ -63,6 +65,7 @@ class StallWatch:
         self._next = time.monotonic() + LOOK_S
         found = (
             no_worker(self._client, self._kept)
+            or ended_jobs(ends_of_jobs(self._client)[self._ends :], self._kept)
             or paused_workers(self._client, self._kept)
             or _stopped_workers()
             or waiting_for_disk(self._blocked, self._kept)

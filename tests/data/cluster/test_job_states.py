@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from deiii.data.cluster import job_states
-from deiii.data.cluster.job_states import QueueState, ask_queue
+from deiii.data.cluster.job_states import QueueState, ask_ends, ask_queue
 
 JOBS = {str(n): SimpleNamespace(job_id=str(n)) for n in range(1, 5)} | {"new": SimpleNamespace(job_id=None)}
 
@@ -33,6 +33,14 @@ def test_jobs_that_have_ended_are_named(squeue):
     assert squeue("echo 11 FAILED", "echo 1 REQUEUED", "echo", "echo 3").ended == []
     # As SLURM 22.05 prints it for a partition with PreemptMode=CANCEL.
     assert squeue("echo 1 PREEMPTED None").ended == ["1"]
+
+
+def test_ends_of_jobs_are_given_in_words(squeue):
+    """The lines are those of SLURM 22.05."""
+    squeue("echo 1 TIMEOUT TimeLimit", "echo 2 RUNNING None", "echo 3 PREEMPTED None", "echo 9 FAILED None")
+    assert asyncio.run(ask_ends(JOBS)) == ["TIMEOUT: TimeLimit", "PREEMPTED"]
+    squeue("exit 1")
+    assert asyncio.run(ask_ends(JOBS)) == asyncio.run(ask_ends({})) == []
 
 
 def test_reasons_of_waiting_jobs_are_counted(squeue):

@@ -148,6 +148,27 @@ def test_a_job_that_ended_is_replaced_after_a_while(monkeypatch):
     assert len(cluster.worker_spec) == 2  # the new job waits in the queue
 
 
+def test_the_end_of_a_job_that_computed_is_noted(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(whole_jobs.time, "monotonic", lambda: now[0])
+    cluster = Cluster(2)
+    asked_of: list[list] = []
+
+    async def answer(jobs) -> list[str]:
+        asked_of.append(list(jobs.values()))
+        return ["TIMEOUT: TimeLimit"]
+
+    monkeypatch.setattr(whole_jobs, "ask_ends", answer)
+    found = scaling(cluster)
+    first = cluster.workers["SLURMCluster-0"]
+    cluster.connect([*workers(0), *workers(1)])
+    for here in ([*workers(0), *workers(1)], workers(1), workers(1)):
+        cluster.connect(here)
+        asyncio.run(found._forget_ended())
+        now[0] += whole_jobs.LOST_S
+    assert asked_of == [[first]] and cluster.ends == ["TIMEOUT: TimeLimit"]
+
+
 def test_workers_that_return_in_time_keep_their_job(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(whole_jobs.time, "monotonic", lambda: now[0])

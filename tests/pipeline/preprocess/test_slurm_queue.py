@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client
 from distributed.core import Status
@@ -17,7 +18,7 @@ from deiii.data.cluster import first_worker, whole_jobs
 from deiii.data.cluster.whole_jobs import WholeJobs, job_of
 from deiii.data.config.load import load_config
 from deiii.data.tools.processes.dask_workers import workers_of
-from deiii.pipeline.preprocess.cluster import ClusterError
+from deiii.pipeline.preprocess.cluster import ClusterError, open_cluster
 from deiii.pipeline.preprocess.cluster_kinds import slurm_cluster
 from deiii.pipeline.preprocess.graph import preprocess
 from tests.helpers.clips import audio_corpus
@@ -135,6 +136,21 @@ def test_an_idle_job_ends_while_another_computes(tmp_path, monkeypatch):
         assert names == own and not busy.done()
         busy.result(timeout=30)
         assert submitted(tmp_path) == 2
+
+
+@pytest.mark.slow
+def test_a_job_whose_worker_starts_again_is_kept(tmp_path, monkeypatch):
+    """Dask cancelled the job of a worker that had died again after 15 s, and its next ones in the queue."""
+    make_queue(tmp_path, monkeypatch)
+    config = far(tmp_path, "dashboard=127.0.0.1:0", "cluster.per_job=1", "workers=1", "cluster.minimum=1")
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "0.01s"}),
+        open_cluster(config, 1) as client,
+    ):
+        first = client.submit(os.getpid, pure=False).result()
+        os.kill(first, signal.SIGKILL)
+        assert client.submit(os.getpid, pure=False).result(timeout=60) != first
+    assert submitted(tmp_path) == 1
 
 
 def test_a_queue_that_refuses_jobs_is_an_error(tmp_path, monkeypatch):

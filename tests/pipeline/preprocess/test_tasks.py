@@ -6,7 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 
 from deiii.data.cache.index import ShardRecord
 from deiii.data.tools.processes import dask_workers, stall_watch
@@ -85,3 +85,14 @@ def test_a_run_whose_shards_do_not_end_reports_the_cause(client, monkeypatch):
     lines: list[str] = []
     assert run_all(client, monkeypatch, lines.append) == {name: record(name) for name in SHARDS}
     assert lines and "no worker is connected" in lines[0]
+
+
+def test_the_last_lost_worker_of_a_shard_names_what_ended_its_job():
+    """The message blamed the memory where each job had reached its time limit."""
+    last = tasks.Attempt(shard_task("a"), tasks.MAX_ATTEMPTS)  # type: ignore[arg-type]
+    killed = KilledWorker("a", SimpleNamespace(address="tcp://10.0.0.1:8786"), 3)
+    with pytest.raises(tasks.PreprocessError, match="killed its worker 3 times, most likely because memory"):
+        tasks.next_attempt(last, killed)
+    ends = ["TIMEOUT: TimeLimit"] * 12
+    with pytest.raises(tasks.PreprocessError, match=r"\(TIMEOUT: TimeLimit\).* with a longer cluster.wallt"):
+        tasks.next_attempt(last, killed, ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import dask
@@ -31,6 +32,13 @@ def test_a_result_that_cannot_be_fetched_is_asked_for_again(waits, client, monke
     failed = fail_first_fetch(client, waits, monkeypatch)
     assert result_of(client.submit(sum, [1, 2])) == 3
     assert failed
+
+
+def test_a_client_of_a_running_scheduler_writes_no_logs(cluster, monkeypatch):
+    """Runs on a cluster whose scheduler ended showed a traceback of Dask before the error."""
+    monkeypatch.setattr(logging.getLogger("distributed.client"), "level", logging.INFO)
+    with connect(cluster.scheduler_address):
+        assert not logging.getLogger("distributed.client").isEnabledFor(logging.ERROR)
 
 
 def test_a_long_task_is_waited_for(client):

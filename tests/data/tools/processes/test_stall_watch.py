@@ -41,6 +41,26 @@ def test_a_scheduler_that_lost_its_workers_is_reported_once():
         assert len(lines) == 2
 
 
+def test_jobs_that_end_while_nothing_is_finished_are_reported(monkeypatch):
+    """A shard that takes longer than a job was started again for days without a word."""
+    lines: list[str] = []
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster, Client(cluster) as c:
+        monkeypatch.setattr(cluster, "ends", ["NODE_FAIL"], raising=False)  # before the first task ended
+        watch = StallWatch(c, lines.append, "finished shards")
+        watch.look()
+        assert lines == []
+        for number in (1, 2):
+            cluster.ends.append("TIMEOUT: TimeLimit")
+            watch.look()
+            watch.look()
+            assert len(lines) == number
+        watch.ended()
+        watch.look()
+    again = "and nothing was finished since; other jobs compute their work again"
+    assert len(lines) == 2 and f"2 jobs ended (TIMEOUT: TimeLimit), {again}" in lines[1]
+    assert "a longer cluster.walltime; finished shards are kept" in lines[1]
+
+
 def test_paused_workers_are_reported_with_their_memory_limit():
     """Before, a run whose workers had too little memory waited without a word."""
     lines: list[str] = []
