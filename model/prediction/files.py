@@ -202,7 +202,7 @@ def _predict_one(
             if options.people:
                 return network.predict_people(
                     file, window_s=window_s, hop_s=hop_s, levels=levels, speech=speech, progress=advance,
-                    audio_progress=advance.audio,
+                    audio_progress=advance.audio, person_progress=advance.person,
                 )  # fmt: skip
             found = network.predict(file, window_s, hop_s, levels, speech, keep_flow, advance, advance.audio)
             return [found]

@@ -165,8 +165,11 @@ class FileStream:
 
     def wait_for_audio(self, progress: Callable[[float], None]) -> None:
         """Wait until the log-mel is computed; ``progress`` receives the time in s up to which it is."""
-        while self._spooling is not None and wait([self._spooling], LOOK_S).not_done:
+        if self._spooling is None:
+            return
+        while wait([self._spooling], LOOK_S).not_done:
             progress(self._spool.read_s)
+        progress(self._spool.read_s)  # also where it was computed before the first look
 
     def audio(self) -> SpooledLogMel | None:
         """Return the log-mel of the file; waits until it is computed. ``None`` where there is none."""

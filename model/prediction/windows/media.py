@@ -150,7 +150,9 @@ def _found_people(network: Network, path: str | Path, options: Options) -> Itera
     """Yield each person in a file with what is found for them."""
     in_order = False
     long = _is_long(network, path)
-    for face in people_of_long(path, network.config, options.progress) if long else []:
+    people = people_of_long(path, network.config, options.progress) if long else []
+    for face in people:
+        options.person_progress(face.number, len(people))
         found = _found_in_long(network, path, options, face)
         if found is not None:
             in_order = True

@@ -20,8 +20,9 @@ AUDIO, SPEECH = "reading the audio", "finding speech"  # each reads all audio, b
 class SecondsBar:
     """A bar that is filled once by each reading of a file.
 
-    Call it with the time in s up to which the file is done; `audio` and `speech` are called with the time up
-    to which its audio is read. The time that is left follows from the speed of the current reading.
+    Call it with the time in s up to which the file is done. `audio` and `speech` are called with the time up
+    to which its audio is read, and `person` before the file is read for a person. The time that is left
+    follows from the speed of the current reading.
 
     Args:
         bar: the bar, which counts seconds.
@@ -30,6 +31,7 @@ class SecondsBar:
     def __init__(self, bar: ProgressBar):
         self._bar = bar
         self._reading = 0
+        self._person = ""
         self._words: str | None = None  # shown with the current reading; none has begun
         self._last_s = float("inf")
 
@@ -37,8 +39,12 @@ class SecondsBar:
         # At the end of a reading, windows may be moved back a little.
         if self._words in (None, AUDIO, SPEECH) or done_s < self._last_s / 2:
             self._reading += 1
-            self._begin(f"reading {self._reading}" if self._reading > 1 else "")
+            self._begin(self._person or (f"reading {self._reading}" if self._reading > 1 else ""))
         self._show(done_s)
+
+    def person(self, number: int, count: int) -> None:
+        """Name the person for whom the file is read from now on, such as 2 of 3."""
+        self._person = f"person {number} of {count}"
 
     def audio(self, done_s: float) -> None:
         """Show up to which time in s the audio of the file is read."""

@@ -90,6 +90,7 @@ class Options:
     keep_flow: str | Path | None = None
     progress: Callable[[float], None] = lambda done_s: None
     audio_progress: Callable[[float], None] = lambda done_s: None
+    person_progress: Callable[[int, int], None] = lambda number, count: None
 
     def __post_init__(self) -> None:
         check_window(self.window_s, self.hop_s)

@@ -104,7 +104,12 @@ def test_a_file_that_is_read_in_order_has_the_same_people(network, late, monkeyp
     whole = network.predict_people(late, window_s=0.4, hop_s=0.2)
     monkeypatch.setattr(media, "LONG_S", 1.5)
     done: list[float] = []
-    found = network.predict_people(late, window_s=0.4, hop_s=0.2, progress=done.append)
+    persons: list[tuple[int, int]] = []
+    found = network.predict_people(
+        late, window_s=0.4, hop_s=0.2, progress=done.append,
+        person_progress=lambda number, count: persons.append((number, count)),
+    )  # fmt: skip
+    assert persons == [(1, 2), (2, 2)]
     # Progress is that of three readings: for the tracks, then for each person.
     assert done[0] == 0.0 and sum(b < a / 2 for a, b in zip(done, done[1:], strict=False)) == 2
     assert "frames" not in found[0].arrays["faces"]

@@ -105,6 +105,20 @@ def test_the_bar_moves_while_the_audio_of_a_long_file_is_read(monkeypatch, tmp_p
     assert third.startswith("interview.mp4:  10% 362/3600 [00:35<05:14, 10.29s of media/s]")
 
 
+def test_the_bar_names_the_person_for_whom_a_long_file_is_read(monkeypatch, tmp_path, capsys):
+    """It counted the readings of the file, of which the first one finds the people."""
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
+    with of_file.seconds_bar(tmp_path / "interview.mp4", True) as bar:
+        for now[0], done_s in ((1.0, 2.0), (20.0, 3600.0)):
+            bar(done_s)
+        bar.person(1, 2)
+        for advance, now[0], done_s in ((bar.audio, 21.0, 3600.0), (bar, 22.0, 2.0), (bar, 60.0, 902.0)):
+            advance(done_s)
+    assert capsys.readouterr().err.splitlines()[0].endswith("person 1 of 2]")
+
+
 def test_reading_stops_where_the_caller_stops(network, long_clip):
     some = list(itertools.islice(network.stream(long_clip, window_s=1.0, hop_s=0.25), 3))
     assert [m.time_s for m in some] == pytest.approx([0.125, 0.375, 0.625])
