@@ -25,6 +25,7 @@ from deiii.data.loader.batch import Batch
 from deiii.data.tools.processes.malloc import keep_freed_memory
 from deiii.data.tools.processes.signals import stop_requests
 from deiii.data.tools.progress import progress_bar, say
+from deiii.model.distributed.gradients import keep_strides
 from deiii.model.distributed.layers import connect
 from deiii.model.distributed.ranks import Ranks
 from deiii.model.network.heads import Outputs
@@ -117,6 +118,7 @@ class Trainer:
         if self.ranks.alone and self.forward is model:
             learner = HalfWeights(model)
         elif not self.ranks.alone:
+            keep_strides(model)
             # This copies the weights and the batch statistics of rank 0, which alone reads those of
             # ``train.start`` and of ImageNet. With an argument in place of the attribute it would leave the
             # statistics out. In the steps they are over all ranks; a package's encoder gets those of rank 0.

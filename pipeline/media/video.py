@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from typing import Any
+from typing import Any, SupportsFloat
 
 import av
 import numpy as np
@@ -340,9 +339,10 @@ class Views:
         return max(1, round(width * self._ratio)), height
 
 
-def _ratio(ratio: Fraction | None) -> float:
-    """Return a sample aspect ratio; 1 where it is unknown or absurd."""
-    return float(ratio) if ratio and 0.1 < ratio < 10 else 1.0
+def _ratio(ratio: SupportsFloat | None) -> float:
+    """Return a sample aspect ratio (PyAV 19's is no `Fraction`); 1 where it is unknown or absurd."""
+    value = float(ratio) if ratio else 1.0
+    return value if 0.1 < value < 10 else 1.0
 
 
 def _halvings(size: tuple[int, int], longest: int, most: int) -> int:

@@ -206,7 +206,7 @@ ORDER = {
     ],
     "model/network/inputs": ["build network"],
     "model/peers": ["base layers match", "attention gru late mbt mult vavl"],
-    "model/distributed": ["devices launch", "ranks", "layers"],
+    "model/distributed": ["devices gradients launch", "ranks", "layers"],
     "model/training": [
         "checkpoint gather_batch loaders monitor optim",
         "losses run_folder",

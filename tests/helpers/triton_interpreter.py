@@ -61,8 +61,28 @@ def failures(module: str) -> dict[str, str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def keep_booleans() -> None:
+    """Let a boolean that Triton's interpreter repeats over a block stay boolean.
+
+    It becomes int32, and a mask that is computed from it, too. Triton 3.9, which PyTorch 2.15 needs, refuses
+    such a mask; before, it was converted. On a GPU, masks are bits.
+    """
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    repeat = InterpreterBuilder.create_splat
+
+    def create_splat(self, block_type, scalar):
+        handle = repeat(self, block_type, scalar)
+        if scalar.data.dtype == bool:
+            handle.data = handle.data.astype(bool)
+        return handle
+
+    InterpreterBuilder.create_splat = create_splat
+
+
 def main() -> None:
     """Run all cases of the module that is named, and print the failures as JSON."""
+    keep_booleans()
     failed = {}
     for name, case in import_module(sys.argv[1]).CASES.items():
         if name in WITH_RANGES and interpreter_fails():

@@ -51,7 +51,7 @@ def test_the_engine_is_loaded_and_has_computed_and_the_shards_use_it(gpu_of_dis,
 
 
 def test_every_worker_with_a_gpu_starts_once_the_shards_wait(gpu_of_dis, client, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "open_cluster", lambda config, startable: _Open(client))
+    monkeypatch.setattr(graph, "open_cluster", lambda config, startable, report: _Open(client))
     started, results = [], []
 
     def record(client, config, tasks, done):
@@ -79,7 +79,7 @@ def test_every_worker_with_a_gpu_starts_once_the_shards_wait(gpu_of_dis, client,
 
 
 def test_a_failure_is_left_to_the_shards(gpu_of_dis, client, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "open_cluster", lambda config, startable: _Open(client))
+    monkeypatch.setattr(graph, "open_cluster", lambda config, startable, report: _Open(client))
 
     def broken(stage: str, settings: str) -> None:
         raise RuntimeError("no GPU")
