@@ -60,6 +60,8 @@ class WorkerCheck:
         versions: the version of each stage in the main process. A worker with another version would store
             other results under the same key.
         run: a file with the same text in the folder of the runs; empty if the tasks write no runs.
+        decoder: version of FFmpeg's libavcodec in the main process; 0 if the tasks read no media. Another
+            one may return more or fewer samples of a file.
         code: `source_digest` of the main process; empty if only the versions of the stages have to agree.
             Runs that other code trained could not be compared with those of this process.
         modules: modules that the worker must be able to import.
@@ -72,6 +74,7 @@ class WorkerCheck:
     root: str
     versions: Mapping[str, int] = field(default_factory=dict)
     run: str = ""
+    decoder: int = 0
     code: str = ""
     modules: Sequence[str] = ()
     files: Sequence[tuple[str, int]] = ()
@@ -90,6 +93,8 @@ class WorkerCheck:
             from deiii.data.cache.stages import get_stage
             from deiii.data.config.plugins import PluginError
             from deiii.data.config.strict_yaml import ConfigError
+
+            decoder = decoder_version() if self.decoder else 0
         except ImportError as error:
             return _not_imported(error)
         for stage, version in self.versions.items():
@@ -99,6 +104,10 @@ class WorkerCheck:
                 return Defect(f"cannot compute the stage {stage} ({error})", SAME_VERSION)
             if own != version:
                 return Defect(f"has version {own} of the stage {stage}, not {version}", SAME_VERSION)
+        if decoder != self.decoder:
+            return Defect(
+                f"decodes media with version {decoder} of libavcodec (PyAV), not {self.decoder}", SAME_VERSION
+            )
         if self.code and source_digest() != self.code:
             return Defect("has other source code of deiii than this process", SAME_VERSION)
         return None
@@ -142,6 +151,17 @@ class WorkerCheck:
 
 
 _seen: set[str] = set()  # tokens of the checks whose media files this process has seen
+
+
+def decoder_version() -> int:
+    """Return the major version of FFmpeg's libavcodec, with which this process decodes media.
+
+    >>> decoder_version() >= 60
+    True
+    """
+    import av  # not with this module: a worker without it is reported
+
+    return int(av.library_versions["libavcodec"][0])
 
 
 def _not_imported(error: ImportError) -> Defect:

@@ -6,10 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import pytest
 from distributed.protocol.pickle import loads
 
-from deiii.data.cluster.on_workers import MOUNT, WorkerCheck, checked_task, packed, run_checked
+from deiii.data.cluster.on_workers import (
+    MOUNT,
+    SAME_VERSION,
+    WorkerCheck,
+    checked_task,
+    packed,
+    run_checked,
+)
 from deiii.data.cluster.worker_checks import SAMPLE, sample_of
 from deiii.data.tools.os_errors import import_remedy, imported_package
 
@@ -57,6 +65,16 @@ def test_files_that_a_worker_sees_otherwise(tmp_path):
     assert defect("a.wav", 9) is None
     # A process looks once: a file may change during a run.
     assert defect("a.wav", 10) is None
+
+
+def test_another_decoder_is_a_defect_and_media_that_are_not_read_need_none(tmp_path):
+    """FFmpeg 8 and 9 return audio of different length for some files; a cache would hold both."""
+    (tmp_path / "probe").write_text("token")
+    own = av.library_versions["libavcodec"][0]
+    checks = [WorkerCheck(str(tmp_path / "probe"), "token", "", decoder=n) for n in (own + 1, own, 0)]
+    first, *others = [check.defect() for check in checks]
+    assert first == (f"decodes media with version {own} of libavcodec (PyAV), not {own + 1}", SAME_VERSION)
+    assert others == [None, None]
 
 
 def test_bytes_of_a_task_make_the_call_where_they_are_unpacked():
