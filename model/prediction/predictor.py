@@ -202,7 +202,8 @@ class Predictor:
 
         Args:
             path: any media file. One that is read in order is read once more for each person.
-            options: options of `predict`.
+            options: options of `predict`; and ``person_progress``, which receives the number of a person and
+                the number of people before a long file is read for that person.
 
         Raises:
             ConfigError: the network reads no faces.
@@ -214,7 +215,9 @@ class Predictor:
         _check_path(path)
         from deiii.model.prediction.windows.media import predict_people
 
-        return predict_people(self, path, Options(**options)) or [self.predict(path, **options)]
+        found = predict_people(self, path, Options(**options))
+        options.pop("person_progress", None)  # there is nobody to report on
+        return found or [self.predict(path, **options)]
 
     def require_faces(self) -> None:
         """Raise ConfigError where the network reads no faces, by which people are told apart."""
