@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
@@ -33,23 +32,20 @@ from sklearn.svm import SVC
 
 from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import against, by_speaker, uar
+from benchmarks.tuning_models import shrunken
 from deiii.data.cache.stages import LOGMEL, get_stage
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.splits import PARTS, make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import write_json
 
-
-def _discriminant(shrinkage: float) -> Any:
-    return make_pipeline(
-        PCA(svd_solver="full"), LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
-    )
-
-
 MODELS: dict[str, tuple[Callable[[float], Any], tuple[float, ...]]] = {
     "logistic_regression": (lambda c: LogisticRegression(C=c, max_iter=500), (0.001, 0.003, 0.01)),
     "svm": (lambda c: SVC(C=c, gamma="scale"), (3.0, 10.0, 30.0)),
-    "linear_discriminant": (_discriminant, (0.1, 0.3, 0.5, 0.7)),
+    "linear_discriminant": (
+        lambda s: make_pipeline(PCA(svd_solver="full"), shrunken(s)),
+        (0.1, 0.3, 0.5, 0.7),
+    ),
 }
 
 

@@ -184,19 +184,25 @@ def splits(features: FeatureSet, config: Any, speakers: np.ndarray) -> dict[str,
     return found
 
 
-def arguments(description: str | None, switches: Mapping[str, str] | None = None) -> argparse.Namespace:
+def arguments(
+    description: str | None, switches: Mapping[str, str] | None = None, trials: bool = True
+) -> argparse.Namespace:
     """Return the arguments of a script that tries models on cached features: ``settings`` and ``out``.
 
     Args:
         description: description of the script.
         switches: help by name of further options that are on or off.
+        trials: whether the script makes trials, of which ``--only`` chooses some.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--out", help="JSON file for the result")
-    parser.add_argument("--only", metavar="TEXT", default="", help="make the trials whose names contain this")
+    if trials:
+        parser.add_argument(
+            "--only", metavar="TEXT", default="", help="make the trials whose names contain this"
+        )
     for name, words in (switches or {}).items():
         parser.add_argument(f"--{name}", action="store_true", help=words)
     return parser.parse_args()

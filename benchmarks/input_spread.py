@@ -57,7 +57,7 @@ def spread(batches: Iterable[Batch]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    args = arguments(__doc__)
+    args = arguments(__doc__, trials=False)
     config = read_settings(args.settings)
     features = FeatureSet.open(config)
     every = np.arange(len(features))

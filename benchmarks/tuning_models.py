@@ -37,6 +37,11 @@ def logistic(strength: float) -> Callable[..., np.ndarray]:
     return run
 
 
+def shrunken(shrinkage: float) -> LinearDiscriminantAnalysis:
+    """Return linear discriminant analysis with a shrunken covariance; see `discriminant`."""
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
+
+
 def discriminant(shrinkage: float) -> Callable[..., np.ndarray]:
     """Return a function that fits linear discriminant analysis and predicts the validation clips.
 
@@ -50,8 +55,7 @@ def discriminant(shrinkage: float) -> Callable[..., np.ndarray]:
         if weights is not None:
             raise ValueError("linear discriminant analysis takes no weights of the clips")
         x, labels, other = part
-        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
-        return model.fit(x, labels).predict_proba(other)
+        return shrunken(shrinkage).fit(x, labels).predict_proba(other)
 
     return run
 

@@ -213,11 +213,10 @@ class Predictor:
         """
         self.require_faces()
         _check_path(path)
-        from deiii.model.prediction.windows.media import predict_people
+        from deiii.model.prediction.windows.media import predict_file, predict_people
 
-        found = predict_people(self, path, Options(**options))
-        options.pop("person_progress", None)  # there is nobody to report on
-        return found or [self.predict(path, **options)]
+        own = Options(**options)
+        return predict_people(self, path, own) or [predict_file(self, path, own)]
 
     def require_faces(self) -> None:
         """Raise ConfigError where the network reads no faces, by which people are told apart."""

@@ -165,10 +165,10 @@ def slurm_cluster(config: Config) -> Any:
         more["worker_extra_args"] = GPU_WORKER
         if cluster.per_job > 1:  # otherwise, all workers of a job would use its first GPU
             more["worker_extra_args"] = [*GPU_WORKER, "--preload", "deiii.pipeline.preprocess.own_gpu"]
-    for directive in directives:
-        if UNFIT.match(directive):
+    for name in ["directives"] + ["gpu_directives"] * cluster.gpu:
+        for directive in filter(UNFIT.match, getattr(cluster, name)):
             raise ConfigError(
-                f"{directive.strip()} in cluster.directives: leave it out, because every job is submitted, "
+                f"{directive.strip()} in cluster.{name}: leave it out, because every job is submitted, "
                 "watched and cancelled by itself, on the cluster of this machine; workers= and "
                 "cluster.per_job set the number of jobs"
             )

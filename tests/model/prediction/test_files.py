@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 import sys
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -15,7 +14,6 @@ import pytest
 from deiii import load
 from deiii.__main__ import main
 from deiii.data.cache.outcomes import Outcome, Status
-from deiii.data.tools import progress
 from deiii.model.prediction.export import export
 from deiii.model.prediction.files import (
     FileOptions,
@@ -28,7 +26,6 @@ from deiii.model.prediction.files import (
 from deiii.model.prediction.names import unique_names
 from deiii.model.prediction.overlay.layout import NARROWEST, Layout
 from deiii.model.prediction.result import Prediction, notes_on
-from deiii.model.prediction.windows import progress as of_file
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, tone, write
 from tests.helpers.clips import write_audio
@@ -309,31 +306,6 @@ def test_a_video_of_which_every_frame_is_used_is_not_called_incomplete():
             "logmel": Outcome(Status.OK),
         }
         assert list(notes_on(outcomes, ["frames", "flow", "audio"])) == [note]
-
-
-def test_the_time_left_of_a_long_file_does_not_count_reading_its_audio(monkeypatch, tmp_path, capsys):
-    """The audio of an hour took 2 of the 5 minutes; the first lines promised days."""
-    now = [0.0]
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
-    with of_file.seconds_bar(tmp_path / "interview.mp4", True) as advance:
-        for now[0], done_s in ((160.0, 2.0), (195.0, 362.0)):
-            advance(done_s)
-    first, *_ = capsys.readouterr().err.splitlines()
-    assert first.startswith("interview.mp4:  10% 362/3600 [00:35<05:14, 10.29s of media/s]")
-
-
-def test_each_reading_of_a_long_file_has_its_own_progress(monkeypatch, tmp_path, capsys):
-    """With ``--people all`` the bar stayed at 100 % while the file was read for the other people."""
-    now = [0.0]
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
-    with of_file.seconds_bar(tmp_path / "interview.mp4", True) as advance:
-        for now[0], done_s in ((1.0, 2.0), (40.0, 3600.0), (41.0, 3599.0), (42.0, 2.0), (80.0, 902.0)):
-            advance(done_s)
-    first, second, *_ = capsys.readouterr().err.splitlines()
-    assert "100% 3600/3600" in first and "reading" not in first
-    assert "25% 902/3600" in second and second.endswith("reading 2]")
 
 
 def test_control_characters_of_a_name_are_shown_as_escapes():

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +14,9 @@ import pytest
 from deiii import load
 from deiii.data.cache.outcomes import ClipError, Outcome, Status
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.tools import progress
 from deiii.model.prediction.files import FileOptions, predict_loaded
 from deiii.model.prediction.result import HeadOutputs
 from deiii.model.prediction.windows import media, recording
-from deiii.model.prediction.windows import progress as of_file
 from deiii.model.prediction.windows.moments import Job, Scored
 from deiii.model.prediction.windows.recording import _OutputRows
 from deiii.model.prediction.windows.units import units_of
@@ -87,36 +84,6 @@ def test_the_reading_of_the_audio_is_reported(network, long_clip, monkeypatch):
     read = []
     network.predict(long_clip, window_s=1.0, hop_s=2.0, audio_progress=read.append)
     assert read == sorted(read) and 0 < read[-1] <= SECONDS + 0.1
-
-
-def test_the_bar_moves_while_the_audio_of_a_long_file_is_read(monkeypatch, tmp_path, capsys):
-    """It stayed at 0 % for a minute or more."""
-    now = [0.0]
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
-    with of_file.seconds_bar(tmp_path / "interview.mp4", True) as bar:
-        steps = [(bar.speech, 1.0, 36.0), (bar.speech, 31.0, 1800.0), (bar.speech, 32.0, 3600.0)]
-        steps += [(bar.audio, 33.0, 100.0), (bar.audio, 64.0, 900.0), (bar, 65.0, 2.0), (bar, 100.0, 362.0)]
-        for advance, now[0], done_s in steps:
-            advance(done_s)
-    first, second, third, *_ = capsys.readouterr().err.splitlines()
-    assert "50% 1800/3600" in first and first.endswith("finding speech]")
-    assert "25% 900/3600" in second and second.endswith("reading the audio]")
-    assert third.startswith("interview.mp4:  10% 362/3600 [00:35<05:14, 10.29s of media/s]")
-
-
-def test_the_bar_names_the_person_for_whom_a_long_file_is_read(monkeypatch, tmp_path, capsys):
-    """It counted the readings of the file, of which the first one finds the people."""
-    now = [0.0]
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(of_file, "declared_seconds", lambda path: 3600.0)
-    with of_file.seconds_bar(tmp_path / "interview.mp4", True) as bar:
-        for now[0], done_s in ((1.0, 2.0), (20.0, 3600.0)):
-            bar(done_s)
-        bar.person(1, 2)
-        for advance, now[0], done_s in ((bar.audio, 21.0, 3600.0), (bar, 22.0, 2.0), (bar, 60.0, 902.0)):
-            advance(done_s)
-    assert capsys.readouterr().err.splitlines()[0].endswith("person 1 of 2]")
 
 
 def test_reading_stops_where_the_caller_stops(network, long_clip):

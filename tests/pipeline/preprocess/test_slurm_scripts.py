@@ -49,7 +49,7 @@ def test_paths_in_a_slurm_job_may_hold_spaces_and_variables(tmp_path, monkeypatc
 def test_options_that_do_not_fit_jobs_of_workers_are_refused(name, word):
     """Workers of an array had the same names; with --wait the jobs stayed when the command ended."""
     config = config_of("slurm", "cluster.gpu=true", f"cluster.{name}=['{word}']")
-    with pytest.raises(ConfigError, match=f"{word.strip()} in cluster.directives: leave it out"):
+    with pytest.raises(ConfigError, match=f"{word.strip()} in cluster.{name}: leave it out"):
         slurm_cluster(config)
 
 
