@@ -189,17 +189,24 @@ def _await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> N
         ClusterError: a worker process ended while it started.
         UnguardedMain: the script that runs here starts workers at its top level.
     """
-    while (connected := len(workers_of(client))) < wanted:
+    # A worker that dies after it has connected, but before its nanny knows, is not started again. So no task,
+    # which may kill its worker, starts before each nanny knows.
+    while len(workers_of(client)) < wanted or _in_state(cluster, Status.running) < wanted:
         check_main_guard(mark)
-        if any(nanny.status in (Status.failed, Status.closed) for nanny in cluster.workers.values()):
+        if failed := _in_state(cluster, Status.failed, Status.closed):
             why = (
                 "most likely too few open files or processes are allowed (ulimit -n, ulimit -u), or memory "
                 "is short; try fewer workers"
             )
             if shared_memory_is_full():
                 why = SHARED_MEMORY_FULL
-            raise ClusterError(f"{wanted - connected} of {wanted} worker processes cannot be started: {why}")
+            raise ClusterError(f"{failed} of {wanted} worker processes cannot be started: {why}")
         time.sleep(POLL_S)
+
+
+def _in_state(cluster: Any, *states: Status) -> int:
+    """Return the number of workers of this machine whose nanny is in one of these states."""
+    return sum(nanny.status in states for nanny in cluster.workers.values())
 
 
 def _close(
