@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from deiii.data.cache.index import INDEX, StageIndex, write_index, write_table
+from deiii.data.cache.index import INDEX, StageIndex, corpus_folder, write_index, write_table
 from deiii.data.cache.stages import FLOW, get_stage, import_function
 from deiii.data.cluster.first_worker import first_worker_watch
 from deiii.data.cluster.worker_checks import checked_workers, dashboard_words
@@ -40,6 +40,7 @@ from deiii.pipeline.preprocess.survey import Survey, survey
 from deiii.pipeline.preprocess.tasks import PreprocessError, TaskRunner, waits
 from deiii.pipeline.preprocess.warm_up import start_models
 from deiii.pipeline.preprocess.worker_settings import launched, settled, within_memory
+from deiii.pipeline.stages.decoder_record import record_decoder
 from deiii.pipeline.stages.shard import ShardTask, run_shard
 
 __all__ = ["PreprocessError", "preprocess"]
@@ -128,6 +129,10 @@ def _compute_missing(config: Config, corpus: Corpus, found: Survey, report: Call
     fetch_needed(config, stages, report)
     for stage in stages:
         (found.folders[stage] / INDEX).unlink(missing_ok=True)  # only a finished stage has an index
+    of_media = [stage for stage in stages if found.recipes[stage].upstream is None]
+    begun = {found.folders[stage].name: bool(found.done[stage]) for stage in of_media}
+    for line in record_decoder(corpus_folder(config.cache, corpus.name), begun):
+        report(line)
     try:
         _run_tasks(config, corpus, found, report)
     finally:

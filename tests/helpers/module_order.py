@@ -148,7 +148,7 @@ ORDER = {
         "network",
         "engine",
     ],
-    "pipeline/stages": ["first_clips limits", "clip", "isolation", "shard"],
+    "pipeline/stages": ["decoder_record first_clips limits", "clip", "isolation", "shard"],
     "pipeline/preprocess": [
         "claim cluster_kinds media_digests needed_weights own_gpu summary worker_settings",
         "cluster survey",
