@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import resource
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dask
 import psutil
 from distributed import Client
 from distributed.comm import CommClosedError
-from distributed.core import Status
 
 from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.cluster.first_worker import await_first_worker
@@ -36,13 +33,13 @@ from deiii.data.tools.processes.dask_workers import (
     while_connected,
     workers_of,
 )
-from deiii.data.tools.processes.main_guard import check_main_guard, watch_workers
-from deiii.data.tools.processes.pool import SHARED_MEMORY_FULL, shared_memory_is_full
+from deiii.data.tools.processes.main_guard import watch_workers
 from deiii.data.tools.processes.signals import block_sigint
 from deiii.data.tools.progress import say
 from deiii.pipeline.preprocess.cluster_kinds import (
     FURTHER,
     GPU_PROCESSES,
+    await_processes,
     kubernetes_cluster,
     local_cluster,
     slurm_cluster,
@@ -75,7 +72,6 @@ REMOTE_SETTINGS = {
 # cluster of this machine then starts another one. `WholeJobs` replaces lost jobs.
 KEEP_LOST = {"distributed.deploy.lost-worker-timeout": "1000 days"}
 
-POLL_S = 0.02  # s between two looks for workers
 MAX_NAMED = 3  # workers that an error message names
 LEAST_FILES = 40  # open files that a scheduler needs
 CLOSE_S = 10  # s that a cluster may take to close
@@ -109,9 +105,11 @@ def open_cluster(config: Config, tasks: int, report: Callable[[str], None] = say
         ):
             yield client
     except CommClosedError:
+        own = ("that this command started", "run the same command again")
+        far = (f"at {config.scheduler}", "start it again, with its workers, and run the same command")
+        which, remedy = far if config.scheduler else own
         raise ClusterError(
-            f"the Dask scheduler{f' at {config.scheduler}' if config.scheduler else ''} is gone; finished "
-            "shards are kept: start it again, with its workers, and run the same command"
+            f"the Dask scheduler {which} is gone; finished shards are kept: {remedy}"
         ) from None
 
 
@@ -141,7 +139,7 @@ def _new_cluster(config: Config, tasks: int, report: Callable[[str], None]) -> I
         if not local:
             await_first_worker(client, config, report)
         elif not config.cluster.adaptive:
-            _await_processes(cluster, client, workers, mark)
+            await_processes(cluster, client, workers, mark)
         yield client
 
 
@@ -180,33 +178,6 @@ def _start_local(config: Config, tasks: int) -> tuple[Any, int]:
     if gpus and config.cluster.adaptive:
         raise ConfigError("cluster.adaptive is not for GPUs of this machine; add gpus=0 or leave it out")
     return local_cluster(config, workers, gpus), workers + GPU_PROCESSES * gpus
-
-
-def _await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> None:
-    """Wait for the workers of this machine.
-
-    Raises:
-        ClusterError: a worker process ended while it started.
-        UnguardedMain: the script that runs here starts workers at its top level.
-    """
-    # A worker that dies after it has connected, but before its nanny knows, is not started again. So no task,
-    # which may kill its worker, starts before each nanny knows.
-    while len(workers_of(client)) < wanted or _in_state(cluster, Status.running) < wanted:
-        check_main_guard(mark)
-        if failed := _in_state(cluster, Status.failed, Status.closed):
-            why = (
-                "most likely too few open files or processes are allowed (ulimit -n, ulimit -u), or memory "
-                "is short; try fewer workers"
-            )
-            if shared_memory_is_full():
-                why = SHARED_MEMORY_FULL
-            raise ClusterError(f"{failed} of {wanted} worker processes cannot be started: {why}")
-        time.sleep(POLL_S)
-
-
-def _in_state(cluster: Any, *states: Status) -> int:
-    """Return the number of workers of this machine whose nanny is in one of these states."""
-    return sum(nanny.status in states for nanny in cluster.workers.values())
 
 
 def _close(

@@ -13,19 +13,24 @@ import re
 import shlex
 import shutil
 import sys
+import time
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dask
-from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed.core import Status
 
 from deiii.data.cluster.pods import watched
 from deiii.data.cluster.whole_jobs import noting_refusals
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.devices import visible_devices
-from deiii.data.tools.processes.dask_workers import ClusterError
+from deiii.data.tools.processes.dask_workers import ClusterError, workers_of
 from deiii.data.tools.processes.made_folders import make_folder
+from deiii.data.tools.processes.main_guard import check_main_guard
+from deiii.data.tools.processes.pool import SHARED_MEMORY_FULL, shared_memory_is_full
 from deiii.data.tools.processes.signals import keep_stop_handlers
 
 THREADS = 1  # threads of a worker; more workers, not more threads, use the cores
@@ -45,6 +50,7 @@ FURTHER = "-{}"  # follows the name of a GPU's first worker in those of its othe
 # started again.
 IDLE_S = 240
 
+POLL_S = 0.02  # s between two looks for workers
 OPERATOR = "https://kubernetes.dask.org/en/latest/installing.html"
 
 # Dask counts CUDA's and page-locked memory as the worker's own, and would restart it; job or pod limit it.
@@ -82,6 +88,33 @@ def local_cluster(config: Config, workers: int, gpus: int) -> SpecCluster:
         ),
         silence_logs=logging.CRITICAL,
     )
+
+
+def await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> None:
+    """Wait for the workers of this machine.
+
+    Raises:
+        ClusterError: a worker process ended while it started.
+        UnguardedMain: the script that runs here starts workers at its top level.
+    """
+    # A worker that dies after it has connected, but before its nanny knows, is not started again. So no task,
+    # which may kill its worker, starts before each nanny knows.
+    while len(workers_of(client)) < wanted or _in_state(cluster, Status.running) < wanted:
+        check_main_guard(mark)
+        if failed := _in_state(cluster, Status.failed, Status.closed):
+            why = (
+                "most likely too few open files or processes are allowed (ulimit -n, ulimit -u), or memory "
+                "is short; try fewer workers"
+            )
+            if shared_memory_is_full():
+                why = SHARED_MEMORY_FULL
+            raise ClusterError(f"{failed} of {wanted} worker processes cannot be started: {why}")
+        time.sleep(POLL_S)
+
+
+def _in_state(cluster: Any, *states: Status) -> int:
+    """Return the number of workers of this machine whose nanny is in one of these states."""
+    return sum(nanny.status in states for nanny in cluster.workers.values())
 
 
 def local_workers(

@@ -62,6 +62,18 @@ def test_a_worker_that_dies_repeatedly_is_started_again(tmp_path):
         assert len(processes) == 4
 
 
+@pytest.mark.parametrize(
+    ("far", "remedy"), [(True, "start it again, with its workers"), (False, "run the same command again")]
+)
+def test_the_end_of_a_scheduler_names_who_starts_it_again(request, tmp_path, far, remedy):
+    far_scheduler = [f"scheduler={request.getfixturevalue('scheduler')}"] if far else []
+    with (
+        pytest.raises(ClusterError, match=f"finished shards are kept: {remedy}"),
+        open_cluster(settings(tmp_path, "dashboard=127.0.0.1:0", *far_scheduler), 1),
+    ):
+        raise CommClosedError("the connection broke")
+
+
 def test_existing_cluster_makes_the_same_bytes_as_a_local_one(scheduler, tmp_path):
     corpus = audio_corpus(tmp_path / "raw", speakers=1)
     preprocess(settings(tmp_path / "far", f"scheduler={scheduler}"), corpus, lambda line: None)
