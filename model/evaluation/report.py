@@ -191,13 +191,14 @@ def _ablation(metrics: Values) -> Values:
     found = {f"fused head, {inputs}": test}
     found |= {f"{head} head alone": r for head, r in metrics["heads"].items()}
     found |= {f"fused head without {gone.replace('+', ' and ')}": r for gone, r in metrics["without"].items()}
+    with_intervals = any(r.get("uar_ci") for r in found.values())
     rows = [
-        (what, *(number(r.get(key)) for key in names), *([span(r.get("uar_ci"))] if "uar" in names else []))
+        (what, *(number(r.get(key)) for key in names), *([span(r.get("uar_ci"))] if with_intervals else []))
         for what, r in found.items()
     ]
     first = next(iter(names), "")
     return {
-        "header": ("", *names.values(), *(["95 % interval"] if "uar" in names else [])),
+        "header": ("", *names.values(), *(["95 % interval"] if with_intervals else [])),
         "rows": rows,
         "bars": [r.get(first) for r in found.values()],
         "shown": names.get(first, ""),

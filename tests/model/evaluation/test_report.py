@@ -16,7 +16,7 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.model.evaluation.figures import figure_curves, loss_curves
 from deiii.model.evaluation.predictions import write_predictions
-from deiii.model.evaluation.report import _per_speaker, write_report
+from deiii.model.evaluation.report import _ablation, _per_speaker, write_report
 from deiii.model.evaluation.results import brief_figures, full_figures, prediction_table, summary
 from deiii.model.evaluation.sections.calibration import calibration_of
 from deiii.model.network.task import Task
@@ -59,6 +59,13 @@ def features():
     outcome["s0/0"] = Outcome(Status.NO_FACE, "no face in <75> frames")
     corpus = Corpus("toy", ".", CLASSES, tuple(CLIPS))
     return SimpleNamespace(corpus=corpus, clips=CLIPS, keys={"faces": "abc123"}, outcomes={"faces": outcome})
+
+
+@pytest.mark.parametrize(("interval", "columns"), [(None, 2), ((0.2, 0.6), 3)])
+def test_the_table_of_heads_has_no_column_of_intervals_that_do_not_exist(interval, columns):
+    figures = {"uar": 0.4, "uar_ci": interval, "war": 0.4, "macro_f1": 0.4}
+    table = _ablation({"test": figures, "heads": {"audio": figures}, "without": {}})
+    assert [len(table["header"]), *(len(row) for row in table["rows"])] == [columns] * 3
 
 
 def test_figures_of_all_clips_and_of_each_speaker():
