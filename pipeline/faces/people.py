@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -50,7 +50,6 @@ class FacePerson:
     tracks: list[Track]
     follows: float | None = None
     chosen: bool = False
-    looks: list[np.ndarray] = field(default_factory=list, repr=False)
 
     def stretches(self) -> list[tuple[float, float]]:
         """Return begin and end in s of the times in which the person is visible; ignores short absences."""
@@ -143,11 +142,26 @@ class _Images:
             )  # fmt: skip
             self._found[id(face)] = face, image
 
-    def mean(self, tracks: Sequence[Track]) -> np.ndarray | None:
-        """Return the mean image of the detections of some tracks, float32 [32,32,3]; ``None`` without any."""
-        faces = [face for track in tracks for face in track.seen if face is not None]
+    def look(self, track: Track) -> _Look:
+        """Return the sum of the images of a track's detections."""
+        faces = [face for face in track.seen if face is not None]
         images = [self._found[id(face)][1] for face in faces if id(face) in self._found]
-        return np.stack(images).mean(axis=0, dtype=np.float64).astype(np.float32) if images else None
+        return _Look(np.array(images).reshape(-1, SIDE, SIDE, 3).sum(axis=0, dtype=np.int64), len(images))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The sum int64 [32,32,3] of images of a face, and their number."""
+
+    total: np.ndarray
+    count: int
+
+    def __add__(self, other: _Look) -> _Look:
+        return _Look(self.total + other.total, self.count + other.count)
+
+    def mean(self) -> np.ndarray | None:
+        """Return the mean image, float32 [32,32,3]; ``None`` without any."""
+        return (self.total / self.count).astype(np.float32) if self.count else None
 
 
 def join_tracks(tracks: Sequence[Track], images: _Images) -> list[FacePerson]:
@@ -161,33 +175,38 @@ def join_tracks(tracks: Sequence[Track], images: _Images) -> list[FacePerson]:
         images: images of the detections.
     """
     people: list[FacePerson] = []
+    looks: list[_Look] = []  # of each person
     waiting = sorted(lasting_tracks(tracks), key=lambda t: t.start)
     while waiting:
         together = [t for t in waiting if t.start == waiting[0].start]
         waiting = [t for t in waiting if t.start != together[0].start]
+        seen = [images.look(track) for track in together]
         pairs = [
             (away, k, n)
             for k, track in enumerate(together)
             for n, person in enumerate(people)
-            if (away := _distance(track, person, images)) < ALIKE
+            if (away := _distance(track, person, seen[k], looks[n])) < ALIKE
         ]
         placed: set[int] = set()
         for _, k, n in sorted(pairs):
             if k not in placed and not any(overlap(together[k], t) for t in people[n].tracks):
                 people[n].tracks.append(together[k])
+                looks[n] += seen[k]
                 placed.add(k)
-        people += [FacePerson(0, [track]) for k, track in enumerate(together) if k not in placed]
+        new = [k for k in range(len(together)) if k not in placed]
+        people += [FacePerson(0, [together[k]]) for k in new]
+        looks += [seen[k] for k in new]
     return people
 
 
-def _distance(track: Track, person: FacePerson, images: _Images) -> float:
+def _distance(track: Track, person: FacePerson, seen: _Look, look: _Look) -> float:
     """Return how much a track looks unlike a person; 0 where it continues one of the person's tracks."""
     if any(overlap(track, t) for t in person.tracks):
         return float("inf")
     last = person.tracks[-1]
     if last.shot == track.shot and continues(track, last):
         return 0.0
-    one, other = images.mean([track]), images.mean(person.tracks)
+    one, other = seen.mean(), look.mean()
     return float("inf") if one is None or other is None else unlike(one, other)
 
 

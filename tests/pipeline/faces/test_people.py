@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from deiii.data.config.schema import FacesConfig
-from deiii.pipeline.faces.people import find_people, unlike
+from deiii.pipeline.faces.face import Face
+from deiii.pipeline.faces.people import _Images, find_people, unlike
 from deiii.pipeline.faces.quality import Portrait, laplacian_variance
 from deiii.pipeline.faces.stage import crops_of, extract_faces, load_detector
 from deiii.pipeline.faces.stream import FaceStream
+from deiii.pipeline.faces.tracking import Track
 from deiii.pipeline.media.video import read_video
 from tests.helpers.clipmaker import numbered, write
 from tests.helpers.two_faces import rendered, scene
@@ -134,3 +136,18 @@ def test_two_real_people_side_by_side_keep_the_places_they_have_alone(tmp_path, 
         assert together["valid"].all()
         away = together["box"][5:35, :2] - [shift, 0] - single["box"][5:35, :2]
         assert np.abs(away).max() < 0.1 * single["box"][:, 2].mean()
+
+
+def test_the_look_of_several_tracks_is_the_mean_of_all_their_images():
+    rng = np.random.default_rng(0)
+    images, tracks, frames = _Images(), [], []
+    for length in 3, 1, 0:
+        faces = [Face(np.array([0.0, 0.0, 32.0, 32.0]), np.zeros((5, 2)), 1.0) for _ in range(length)]
+        for face in faces:
+            frames.append(rng.integers(0, 256, (32, 32, 3), np.uint8))
+            images.add(frames[-1], [face])
+        tracks.append(Track(0, 0, seen=[None, *faces]))
+    first, second, none = (images.look(track) for track in tracks)
+    wanted = np.stack(frames).mean(axis=0, dtype=np.float64).astype(np.float32)
+    assert np.array_equal((first + second + none).mean(), wanted)
+    assert none.mean() is None
