@@ -41,6 +41,15 @@ def seconds(function: Callable[[], object], runs: int = 5) -> float:
     return seconds_of(function, runs)
 
 
+def matmul_tflops(dtype: str) -> float:
+    """Return how many 10^12 operations a second products of large matrices of a type reach on the GPU."""
+    import torch
+
+    n = 1024 if small() else 8192
+    a, b = (torch.randn(n, n, device="cuda").to(getattr(torch, dtype)) for _ in range(2))
+    return 2 * n**3 / seconds(lambda: a @ b, 10) / 1e12
+
+
 def crops(size: int, count: int) -> tuple[np.ndarray, str]:
     """Crops uint8 [count,size,size,3], and where they come from."""
     try:

@@ -89,6 +89,7 @@ def part_flow() -> None:
         for dtype, launch, batch in (
             (torch.float32, "eager", many), (torch.float16, "eager", many), (torch.float16, "eager", 64),
             (torch.float16, "without Triton", many), (torch.float16, "compile", many),
+            (torch.bfloat16, "eager", many),
         ):  # fmt: skip
             way = "eager" if launch == "without Triton" else launch
             engine = RaftEngine(net, 12, "cuda", dtype, way, fused=None if way == launch else False)

@@ -79,6 +79,10 @@ def _busy_with_flow(rows: list[Row]) -> float | None:
     return max(_values(rows, "gpu_busy_working", run="flow alone"), default=None)
 
 
+def _busy_in_training(rows: list[Row]) -> float | None:
+    return min(_values(rows, "gpu_busy_working", run="training"), default=None)
+
+
 def _failed(rows: list[Row]) -> float | None:
     return max(_values(rows, "files_with_failures"), default=None)
 
@@ -88,6 +92,7 @@ TARGETS = (
     Goal("the same as a multiple of torchvision, batched, float32", "flow", _against_torchvision, 8, True),
     Goal("epoch of base at CREMA-D's size, s", "train", _epoch, 2, False),
     Goal("largest stall of any residency, as a share", "train", _stall, 0.02, False),
+    Goal("GPU busy in training, %", "steps", _busy_in_training, 80, True),
     Goal("GPU busy in preprocessing, %", "preprocess", _busy, 70, True),
     Goal("GPU busy while flow is computed from cached faces, %", "preprocess", _busy_with_flow, 70, True),
     Goal("files with tests marked gpu that fail", "tests", _failed, 0, False),

@@ -10,9 +10,27 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from benchmarks.gpu_parts.common import DATA, HERE, WEIGHTS, WORK, find, gpu_tests, seconds, small
+from benchmarks.gpu_parts.common import (
+    DATA,
+    HERE,
+    WEIGHTS,
+    WORK,
+    find,
+    gpu_tests,
+    matmul_tflops,
+    seconds,
+    small,
+)
 from deiii.data.tools.machine import usable_cores
 
+# Files with tests that are marked gpu.
+GPU_TESTS = (
+    "tests/pipeline/flow/test_flow_gpu.py",
+    "tests/data/loader/test_loader.py",
+    "tests/model/training/test_no_sync.py",
+    "tests/model/training/test_graph_gpu.py",
+    "tests/model/network/test_gpu_kernels.py",
+)
 BUSY = 10  # % of a fifth of a second in which the GPU works; less is the start of a process
 
 
@@ -30,10 +48,8 @@ def part_machine() -> None:
         torch=torch.__version__, cudnn=torch.backends.cudnn.version(),
         python=sys.version.split()[0], cores=usable_cores(),
     )  # fmt: skip
-    n = 1024 if small() else 8192
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        a, b = (torch.randn(n, n, device="cuda").to(dtype) for _ in range(2))
-        find(matmul=str(dtype)[6:], tflops=round(2 * n**3 / seconds(lambda a=a, b=b: a @ b, 10) / 1e12, 1))
+    for dtype in ("float32", "bfloat16", "float16"):
+        find(matmul=dtype, tflops=round(matmul_tflops(dtype), 1))
     x = torch.randn(1 << (20 if small() else 28), device="cuda")
     y = torch.empty_like(x)
     find(copy_tb_per_s=round(2 * x.nbytes / seconds(lambda: y.copy_(x), 10) / 1e12, 2))
@@ -47,13 +63,7 @@ def part_machine() -> None:
 def part_tests() -> None:
     """Each file in a process of its own: one that leaves the device in a bad way spoils no other."""
     failed = 0
-    for file in (
-        "tests/pipeline/flow/test_flow_gpu.py",
-        "tests/data/loader/test_loader.py",
-        "tests/model/training/test_no_sync.py",
-        "tests/model/training/test_graph_gpu.py",
-        "tests/model/network/test_gpu_kernels.py",
-    ):
+    for file in GPU_TESTS:
         code, last, text = gpu_tests(file, "-k", "not compile")  # `part_compile` runs those
         find(file=file, code=code, summary=last)
         print(text)

@@ -14,7 +14,7 @@ from deiii.data.encoders.record import Request
 from deiii.data.tools.compilation.librosa_loading import load_librosa
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
-from deiii.pipeline.encoders.torch_network import exact
+from deiii.pipeline.encoders.torch_network import exact, to_device, to_host
 
 librosa = load_librosa()
 
@@ -53,13 +53,13 @@ class Resemblyzer:
         """Encode windows float32 [B,n] as float32 [B,ceil(n/160),L,256]; states start at zero."""
         rows = -(-windows.shape[1] // HOP)
         mels = np.stack([mel_power(raised(window))[:rows] for window in windows])
-        x = torch.from_numpy(mels).to(self._device, self._precision)
+        x = to_device(mels, self._device, self._precision)
         states = {}
         for number, layer in enumerate(self._layers, 1):
             with exact(self._device):
                 x = layer(x)[0]
             states[number] = x
-        return torch.stack([states[n] for n in self._wanted], dim=2).float().cpu().numpy()
+        return to_host(torch.stack([states[n] for n in self._wanted], dim=2))
 
 
 def load(request: Request) -> Resemblyzer:
@@ -77,10 +77,12 @@ def load(request: Request) -> Resemblyzer:
                 f"{kind}_l0": f"lstm.{kind}_l{i}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             }
             layer.load_state_dict({own: stored[name] for own, name in names.items()})
-            layers.append(layer.eval().to(request.device, getattr(torch, request.precision)))
+            layers.append(layer.eval())
     except Exception as error:  # torch raises many types for a damaged file
         raise WeightsError(
             f"{request.path} does not hold Resemblyzer's encoder ({str(error).splitlines()[0]:.200}); "
             "give the file pretrained.pt of Resemblyzer 0.1.4"
         ) from None
-    return Resemblyzer(layers, request.layers, request.device, getattr(torch, request.precision))
+    precision = getattr(torch, request.precision)
+    placed = [layer.to(request.device, precision) for layer in layers]  # an error here is one of the device
+    return Resemblyzer(placed, request.layers, request.device, precision)

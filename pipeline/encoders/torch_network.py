@@ -6,6 +6,7 @@ import logging
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 
 from deiii.data.encoders.record import Request
@@ -62,6 +63,36 @@ def exact(device: torch.device | str) -> AbstractContextManager[None]:
         device: where the network is; on the CPU nothing is changed.
     """
     return cudnn_flags(device, enabled=True, deterministic=True, allow_tf32=False)
+
+
+def to_device(values: np.ndarray | torch.Tensor, device: torch.device | str, dtype: Any) -> torch.Tensor:
+    """Return an input of a network on its device; a GPU copies it while the host goes on.
+
+    Args:
+        values: floating-point values of any shape.
+        device: the device of the network.
+        dtype: the type of the network, to which the values are rounded on the CPU.
+    """
+    there = torch.as_tensor(values).to(dtype)
+    if torch.device(device).type != "cuda":
+        return there.to(device)
+    return there.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(values: torch.Tensor) -> np.ndarray:
+    """Return an output of a network as float32; on a GPU, this thread waits until it is computed and copied.
+
+    Other threads may start work on the GPU meanwhile.
+    """
+    values = values.float()
+    if values.device.type != "cuda":
+        return values.cpu().numpy()
+    back = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    back.copy_(values, non_blocking=True)
+    done = torch.cuda.Event(blocking=True)
+    done.record(torch.cuda.current_stream(values.device))
+    done.synchronize()
+    return back.numpy()
 
 
 def placed(network: torch.nn.Module, request: Request) -> Any:

@@ -11,7 +11,7 @@ from deiii.data.encoders.record import Request
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
-from deiii.pipeline.encoders.torch_network import exact
+from deiii.pipeline.encoders.torch_network import exact, to_device, to_host
 
 SIZE = 224  # px
 
@@ -31,8 +31,8 @@ class TorchvisionFaces:
         images = np.stack([scaled(resized(crop, SIZE), "imagenet") for crop in crops])
         x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
         with exact(self._device):
-            features = self._network(x.to(self._device, self._dtype))
-        return features.flatten(1)[:, None].float().cpu().numpy()
+            features = self._network(to_device(x, self._device, self._dtype))
+        return to_host(features.flatten(1)[:, None])
 
 
 def load(request: Request) -> TorchvisionFaces:

@@ -17,7 +17,7 @@ from deiii.data.encoders.record import Request
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
-from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
+from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host
 
 SIDE = 224  # px of the black crop on which a network is tried
 
@@ -41,7 +41,7 @@ class ImageNetwork:
         Returns:
             [B,L,D], the first token of each layer; with a grid of G cells a side [B,L*G*G,D], their means.
         """
-        images = self._images(crops).to(self._network.device, self._dtype)
+        images = to_device(self._images(crops), self._network.device, self._dtype)
         with exact(self._network.device):
             states = self._network(images, output_hidden_states=True).hidden_states
         chosen = [states[layer] for layer in self._layers]
@@ -49,7 +49,7 @@ class ImageNetwork:
             chosen = [cells for state in chosen for cells in self._cells(state, images)]
         else:
             chosen = [state[:, 0] for state in chosen]
-        return torch.stack(chosen, dim=1).float().cpu().numpy()
+        return to_host(torch.stack(chosen, dim=1))
 
     def check(self, folder: str) -> None:
         """Raise WeightsError if the layers have no class token, where one is needed."""

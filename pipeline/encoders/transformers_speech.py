@@ -16,7 +16,7 @@ from deiii.data.encoders.record import SAMPLE_RATE, Request
 from deiii.data.encoders.transformers_folder import WHISPER_HOP
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
-from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed
+from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host
 
 
 class SpeechNetwork:
@@ -36,12 +36,12 @@ class SpeechNetwork:
         if self._padded:
             how |= {"padding": "max_length", "max_length": self._padded, "truncation": True}
         inputs = self._extractor(list(windows), **how)
-        values = next(iter(inputs.values())).to(self._network.device, self._network.dtype)
+        values = to_device(next(iter(inputs.values())), self._network.device, self._network.dtype)
         with exact(self._network.device):
             states = self._network(values, output_hidden_states=True).hidden_states
         rows = -(-windows.shape[1] // WHISPER_HOP) if self._padded else None
         chosen = torch.stack([states[layer][:, :rows] for layer in self._layers], dim=2)
-        return chosen.float().cpu().numpy()
+        return to_host(chosen)
 
 
 def load(request: Request) -> SpeechNetwork:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import gpu_check
 from benchmarks.gpu_parts.common import FOUND, HERE
+from benchmarks.gpu_parts.whole import GPU_TESTS
 from tests.helpers.waiting import PATIENCE_S
 
 
@@ -22,6 +23,11 @@ def test_results_are_all_kept_and_other_lines_end_with_the_last_ones():
     kept = gpu_check.kept_lines(text)
     assert kept[0] == lines[0] and lines[-1] in kept
     assert [line for line in kept if line.startswith("line")] == lines[-1 - gpu_check.LAST : -1]
+
+
+def test_the_check_runs_every_file_with_tests_for_a_gpu():
+    marked = [file for file in (HERE / "tests").rglob("test_*.py") if "mark." + "gpu" in file.read_text()]
+    assert sorted(GPU_TESTS) == sorted(file.relative_to(HERE).as_posix() for file in marked)
 
 
 def test_no_file_of_an_earlier_run_is_overwritten(tmp_path):

@@ -21,6 +21,13 @@ def parts(pairs, stalls):
                 {"run": "flow alone", "gpu_busy_mean": 24.0, "gpu_busy_working": 97.0},
             ]
         },
+        "steps": {
+            "found": [
+                {"words": "train.launch=graph", "ms_a_step": 8.0},
+                {"run": "training", "residency": "stream", "gpu_busy_working": 79.5},
+                {"run": "training", "residency": "device", "gpu_busy_working": 99.0},
+            ]
+        },
         "tests": {"found": [{"file": "a", "code": 1}, {"files_with_failures": 1}]},
     }
 
@@ -31,9 +38,10 @@ def test_the_best_rate_and_the_worst_stall_count():
     assert lines[1].endswith("10.5, target at least 8: reached")
     assert lines[2].endswith("2.51, target at most 2: not reached")
     assert lines[3].endswith("0.05, target at most 0.02: not reached")
-    assert lines[4].endswith("preprocessing, %: 11, target at least 70: not reached")
-    assert lines[5].endswith("cached faces, %: 97, target at least 70: reached")
-    assert lines[6].endswith("1, target at most 0: not reached")
+    assert lines[4].endswith("GPU busy in training, %: 79.5, target at least 80: not reached")
+    assert lines[5].endswith("preprocessing, %: 11, target at least 70: not reached")
+    assert lines[6].endswith("cached faces, %: 97, target at least 70: reached")
+    assert lines[7].endswith("1, target at most 0: not reached")
 
 
 @pytest.mark.parametrize("found", [{}, {"flow": {"found": []}}])

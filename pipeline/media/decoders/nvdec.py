@@ -144,10 +144,16 @@ def check(config: Config) -> None:
 
 
 def note(config: Config) -> str:
-    """Return a line on what decodes the videos of a run; empty for ``faces.decoder=cpu``."""
+    """Return a line on what decodes the videos of a run; empty for ``faces.decoder=cpu``.
+
+    It is also empty where no GPU decodes and ``faces.decoder=gpu`` asks for one: `check` or `require` then
+    refuses the work.
+    """
     if config.faces.decoder == "cpu":
         return ""
     if why := _hidden(config) or problem():
+        if config.faces.decoder == "gpu":
+            return ""
         return f"faces.decoder={config.faces.decoder}: the processor decodes all videos: {why}"
     least = "" if config.faces.decoder == "gpu" else " of at least 1280x720 px"
     return f"a GPU decodes videos in H.264 and H.265{least}; the processor decodes all others"

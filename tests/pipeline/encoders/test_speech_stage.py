@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from deiii.data.cache.outcomes import ClipError, Status
 from deiii.data.cache.recipes import stage_keys
@@ -129,7 +130,6 @@ def test_mel_of_whisper_is_that_of_transformers(minute):
 
 def test_lstm_is_that_of_torch_in_one_piece(weights, test_data, minute):
     """All three layers as one LSTM of torch; its last outputs are the third layer's."""
-    import torch
 
     from deiii.pipeline.encoders.resemblyzer import mel_power
 
@@ -196,6 +196,15 @@ def test_wrong_damaged_and_missing_weights_are_clear_errors(
     monkeypatch.setenv("DEIII_WEIGHTS_DIR", str(tmp_path))
     with pytest.raises(WeightsError, match="it is damaged or another file under this name"):
         load_encoder(config_of(f"speech.encoder={encoder}").speech)
+
+
+def test_a_gpu_with_too_little_memory_does_not_make_weights_wrong(weights, monkeypatch):
+    def full(layer, *place):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.LSTM, "to", full)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        load_encoder(config_of("speech.encoder=resemblyzer").speech)
 
 
 def test_key_follows_encoder_weights_layers_rate_and_windows(weights, tmp_path):

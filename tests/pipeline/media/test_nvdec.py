@@ -198,6 +198,13 @@ def test_the_run_says_what_decodes(works):
     assert "gpus=0" in nvdec.note(load_config(overrides=["faces.decoder=auto", "gpus=0"]))
 
 
+def test_a_run_that_will_be_refused_does_not_say_that_the_processor_decodes(monkeypatch):
+    monkeypatch.setattr(nvdec, "problem", lambda: "no GPU works")
+    assert "the processor decodes all videos" in nvdec.note(load_config(overrides=["faces.decoder=auto"]))
+    assert nvdec.note(load_config(overrides=["faces.decoder=gpu"])) == ""
+    assert nvdec.note(load_config(overrides=["faces.decoder=gpu", "gpus=0"])) == ""
+
+
 def test_the_decoder_does_not_change_the_key():
     keys = [stage_keys(load_config(overrides=[f"faces.decoder={name}"])) for name in ("cpu", "auto", "gpu")]
     assert keys[0] == keys[1] == keys[2]
