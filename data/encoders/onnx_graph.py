@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-# Numbers of fields in onnx.proto: ModelProto, GraphProto, NodeProto, ValueInfoProto.
-GRAPH, NODE, OUTPUT = 7, 1, 12
-NODE_OUTPUT, NODE_TYPE = 2, 4
+# Numbers of fields in onnx.proto: ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto.
+GRAPH, NODE, INITIALIZER, OUTPUT = 7, 1, 5, 12
+NODE_OUTPUT, NODE_TYPE, NODE_ATTRIBUTE = 2, 4, 5
+ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH = 5, 6
+EXTERNAL = 13  # of a tensor: entries of a key, field 1, and a value, field 2, such as the name of a file
 BYTES = 2  # wire type of a text or a message
 
 
@@ -42,6 +44,32 @@ def read_nodes(model: bytes) -> list[Node]:
             outputs = tuple(bytes(o).decode() for o in _fields(node, NODE_OUTPUT))
             nodes.append(Node(kinds[0] if kinds else "", outputs))
     return nodes
+
+
+def external_files(model: bytes) -> list[str]:
+    """Return the names of the further files in which an ONNX file keeps its tensors.
+
+    >>> external_files(b"")
+    []
+    """
+    names = set()
+    for graph in _fields(memoryview(model), GRAPH):
+        for tensor in _tensors(graph):
+            for entry in _fields(tensor, EXTERNAL):
+                keys, values = (b"".join(map(bytes, _fields(entry, field))) for field in (1, 2))
+                if keys == b"location":
+                    names.add(values.decode())
+    return sorted(names)
+
+
+def _tensors(graph: memoryview) -> Iterator[memoryview]:
+    """Yield the constant tensors of a graph, and of the graphs inside its nodes."""
+    yield from _fields(graph, INITIALIZER)
+    for node in _fields(graph, NODE):
+        for attribute in _fields(node, NODE_ATTRIBUTE):
+            yield from _fields(attribute, ATTRIBUTE_TENSOR)
+            for inner in _fields(attribute, ATTRIBUTE_GRAPH):
+                yield from _tensors(inner)
 
 
 def with_outputs(model: bytes, names: Iterable[str]) -> bytes:

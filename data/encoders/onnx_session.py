@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
+from deiii.data.encoders.onnx_graph import external_files, read_nodes, with_outputs
 from deiii.data.tools.devices import DeviceError
 from deiii.data.tools.weights import WeightsError
 
@@ -97,7 +97,7 @@ class OnnxNetwork:
         threads: threads of the network.
 
     Raises:
-        WeightsError: the file is damaged, or computes no value of a name.
+        WeightsError: the file is damaged, keeps its weights in other files, or computes no value of a name.
         DeviceError: a GPU is configured, but this onnxruntime can use none, or starts none.
     """
 
@@ -115,6 +115,14 @@ class OnnxNetwork:
             providers = [(GPU_PROVIDER, options), *providers]
         try:
             model = Path(path).read_bytes()
+            # The digest of the file would not be that of its weights. onnxruntime would look for the other
+            # files in the current folder.
+            if others := external_files(model):
+                raise WeightsError(
+                    f"{path} keeps its weights in other files ({others[0]}), which its digest does not "
+                    "cover; write one file: torch.onnx.export(..., external_data=False), or "
+                    "onnx.save(onnx.load(path), new_path)"
+                )
             nodes = read_nodes(model)
             names = {name for node in nodes for name in node.outputs if name}
             if missing := [name for name in outputs if name not in names]:
@@ -133,7 +141,7 @@ class OnnxNetwork:
             if more:
                 model = with_outputs(model, more)
                 plain = open_session(model, threads, providers)
-        except (ImportError, DeviceError):  # of onnxruntime; the file may be right
+        except (ImportError, DeviceError, WeightsError):  # of onnxruntime; the file may be right
             raise
         except Exception as error:  # onnxruntime raises many types, which have no common base of their own
             raise WeightsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from functools import lru_cache
@@ -16,6 +17,9 @@ from deiii.data.tools.weights import WeightsError, weights_folder
 
 WHISPER_HOP = 320  # samples between two states of its encoder
 INPUT_SETTINGS = "preprocessor_config.json"
+# Implementations of layers in transformers and PyTorch. For others, also flash_attention_2 where its package
+# is missing, transformers may take code from the Hub.
+OWN_CODE = ("eager", "sdpa", "flex_attention")
 _log = logging.getLogger(__name__)
 
 
@@ -76,8 +80,7 @@ def _log_usual_input(modality: Modality, folder: str, config: Any) -> None:
     if modality == "appearance":
         usual, preparer = "with the mean and deviation of ImageNet", "AutoImageProcessor"
     else:
-        whisper = not hasattr(config, "conv_stride")
-        usual = "as Whisper's log-mel" if whisper else "with mean 0 and variance 1 in each window"
+        usual = "as Whisper's log-mel" if is_whisper(config) else "with mean 0 and variance 1 in each window"
         preparer = "AutoFeatureExtractor"
     _log.warning(
         "%s has no %s, so its input is prepared %s; if it was trained on another input, write that file: "
@@ -99,28 +102,54 @@ def read_settings(folder: str) -> Any:
             f"{folder} holds a network of transformers, which is not installed; {INSTALL}"
         ) from None
     try:
+        _refuse_kernels(folder, json.loads((Path(folder) / "config.json").read_bytes()))
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{folder}/config.json cannot be used ({str(error).splitlines()[0]:.200}); networks that bring "
             "code of their own are not loaded"
         ) from None
 
 
+def _refuse_kernels(folder: str, settings: Any, named: bool = False) -> None:
+    """Raise WeightsError for settings that name an implementation of a layer outside transformers.
+
+    With the package kernels, transformers downloads such an implementation from the Hub and runs it.
+    """
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            _refuse_kernels(folder, value, named or name.endswith("_implementation"))
+    elif named and isinstance(settings, str) and settings not in OWN_CODE:
+        raise WeightsError(
+            f"{folder}/config.json asks for {settings!r}, which may be code of the Hub; code that is not "
+            "part of transformers is not loaded: remove this entry"
+        )
+
+
+def is_whisper(config: Any) -> bool:
+    """Return whether the settings of a speech encoder are those of Whisper, which reads log-mel.
+
+    Other encoders read samples, with convolutions. wav2vec 2.0 Conformer also has ``max_source_positions``.
+    """
+    return not hasattr(config, "conv_stride")
+
+
 def _reads(modality: Modality, config: Any) -> bool:
     """Return whether a network's settings are those of an encoder of audio, or of images."""
     if modality == "speech":
-        if hasattr(config, "conv_stride"):
+        if not is_whisper(config):
             return not config.is_encoder_decoder  # SpeechT5 has a network of its own before its encoder
         return hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins")
-    # MAE hides patches at random, Swin's layers differ in width, and networks of videos read several images.
-    other = any(hasattr(config, name) for name in ("mask_ratio", "depths", "num_frames"))
+    # MAE hides patches at random, Swin's layers differ in width, networks of videos read several images, and
+    # YOLOS has tokens of detections after those of its patches.
+    kinds = ("mask_ratio", "depths", "num_frames", "num_detection_tokens")
+    other = any(hasattr(config, name) for name in kinds)
     return hasattr(config, "image_size") and hasattr(config, "patch_size") and not other
 
 
 def _rows(config: Any) -> dict[str, Any]:
     """Return the distance and place of the rows of speech, from the convolutions that make them."""
-    if not hasattr(config, "conv_stride"):  # Whisper
+    if is_whisper(config):
         longest = config.max_source_positions * WHISPER_HOP
         window = min(10.0, longest / SAMPLE_RATE)
         rows = {"hop": WHISPER_HOP, "first": 0, "shortest": WHISPER_HOP, "window": window, "step": window / 2}

@@ -221,7 +221,7 @@ def weights_folder(path: str | Path) -> str:
     """Return the path of a folder of transformers.
 
     Raises:
-        WeightsError: it lacks its settings or safetensors.
+        WeightsError: it lacks its settings or safetensors, or its digest would not cover all its weights.
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
@@ -232,7 +232,29 @@ def weights_folder(path: str | Path) -> str:
             "code: save them with save_pretrained(folder) of transformers, or name a revision that has "
             "safetensors"
         )
+    if (folder / "adapter_config.json").is_file():
+        raise WeightsError(
+            f"{folder} holds an adapter (adapter_config.json), which is applied only if peft is installed: "
+            "merge it with merge_and_unload() of peft, and save the network with save_pretrained(new_folder)"
+        )
+    if others := _elsewhere(folder):
+        raise WeightsError(
+            f"{folder} takes weights from {others[0]}, which is not a file beside its config.json: move all "
+            "safetensors into the folder"
+        )
     return str(folder)
+
+
+def _elsewhere(folder: Path) -> list[str]:
+    """Return the files of weights that a folder names in its settings and that do not lie in it."""
+    named: list[object] = []
+    try:
+        named.append(json.loads((folder / "config.json").read_bytes()).get("transformers_weights"))
+        for path in folder.glob("*.safetensors.index.json"):
+            named += json.loads(path.read_bytes())["weight_map"].values()
+    except (ValueError, KeyError, AttributeError, RecursionError):  # transformers will say what is wrong
+        pass
+    return sorted({name for name in named if isinstance(name, str) and Path(name).name != name})
 
 
 def cache_folder() -> Path:

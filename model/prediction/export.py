@@ -188,6 +188,9 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus:
     if metrics is not None:
         names = figure_names(metrics["test"])
         figures = {key: name for key, name in names.items() if metrics["test"][key] is not None}
+    needs = [f"features of {name}" for name in settings["model"].get("extra", ())]  # see `with_onnx`
+    if settings["model"]["flow"] and settings["flow"]["method"] == "raft":
+        needs.append("flow of RAFT")
     title, about = described(settings["model"].get("name", DEFAULT))  # older exports are DE-III
     return render(
         "model_card.md.j2",
@@ -202,6 +205,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus:
         ),
         parts=listed(f"{n} {PART_WORDS.get(part, part)}" for part, n in manifest["clips"].items()),
         outputs=outputs,
+        with_torch=listed(needs),
         metrics=metrics,
         figures=figures,
         interval=kind_of_interval(metrics or {}),

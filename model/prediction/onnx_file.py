@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,7 @@ def write_onnx(
                     output_names=outputs,
                     dynamic_shapes={"inputs": {name: {0: "batch", 1: lengths[name]} for name in inputs}},
                     external_data=False,
+                    custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
                 )
             except ModuleNotFoundError as error:
                 # PyTorch asks onnxscript for a module named after a version of PyTorch. Neither package
@@ -79,7 +81,7 @@ def write_onnx(
                 ) from error
             except torch.onnx.OnnxExporterError as error:
                 raise ExportError(
-                    f"PyTorch cannot write this network for onnxruntime ({str(error).splitlines()[-1]}); "
+                    f"PyTorch cannot write this network for onnxruntime ({_reason(error)}); "
                     "export it without --onnx"
                 ) from error
         if written is None:
@@ -95,3 +97,23 @@ def write_onnx(
                     apart = np.abs(values - tensor.float().numpy()).max(initial=0)
                     worst = float(np.maximum(worst, apart))  # NaN if either is; max() may drop it
     return worst
+
+
+def _stable_sort(values: Any, *, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
+    """Translate PyTorch's stable sort, for which its exporter has no translation.
+
+    ONNX's TopK is stable: of equal values, that of the lower index comes first.
+    """
+    from onnxscript import opset18 as op
+
+    length = op.Shape(values, start=dim, end=dim + 1 or None)
+    return op.TopK(values, length, axis=dim, largest=int(descending), sorted=1)
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of the exporter's error that names what it cannot write, else the last one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith("<class "):
+            return line
+    return lines[-1] if lines else type(error).__name__

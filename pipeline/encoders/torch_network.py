@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,14 @@ from deiii.data.tools.weights import WeightsError
 NEEDLESS = ("masked_spec_embed", "mask_token", "pooler.", "projector.", "classifier.")
 
 
-def load_pretrained(request: Request) -> Any:
+def load_pretrained(request: Request, needless: tuple[str, ...] = ()) -> Any:
     """Return the network of a folder of transformers, for inference.
 
     Every parameter must come from the folder's safetensors. Pickles and code of the folder are never loaded.
+
+    Args:
+        request: the folder.
+        needless: beginnings of the names of further parameters that the folder may lack.
 
     Raises:
         WeightsError: the folder is damaged, or lacks parameters.
@@ -47,13 +52,41 @@ def load_pretrained(request: Request) -> Any:
         ) from None
     finally:
         logger.setLevel(level)
-    lacking = [key for key in found["missing_keys"] if not any(word in key for word in NEEDLESS)]
+    lacking = [
+        key
+        for key in found["missing_keys"]
+        if not key.startswith(needless) and not any(word in key for word in NEEDLESS)
+    ]
     if lacking:
         raise WeightsError(
             f"{request.path} lacks {len(lacking)} parameters of its network, {sorted(lacking)[0]} among "
             "them: it is damaged, or config.json belongs to another network"
         )
     return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def tried(folder: str, given: str) -> Iterator[None]:
+    """Turn any error in the block into one that says that a network does not run.
+
+    A worker would record such an error for each clip.
+
+    Args:
+        folder: folder of the network.
+        given: what it was given, in words.
+
+    Raises:
+        WeightsError: an error of another kind than a missing package, memory or the device.
+    """
+    try:
+        yield
+    except (ImportError, MemoryError, WeightsError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:  # networks raise many types for an input that they do not read
+        raise WeightsError(
+            f"{folder} holds a network that does not run on {given} ({str(error).splitlines()[0]:.200}); "
+            "write a load function for it"
+        ) from None
 
 
 def exact(device: torch.device | str) -> AbstractContextManager[None]:

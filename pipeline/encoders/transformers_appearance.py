@@ -7,6 +7,7 @@ Sources: Oquab et al. 2023 (arXiv 2304.07193), Radford et al. 2021 (2103.00020),
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from deiii.data.encoders.record import Request
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
-from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host
+from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host, tried
 
 SIDE = 224  # px of the black crop on which a network is tried
 
@@ -41,9 +42,7 @@ class ImageNetwork:
         Returns:
             [B,L,D], the first token of each layer; with a grid of G cells a side [B,L*G*G,D], their means.
         """
-        images = to_device(self._images(crops), self._network.device, self._dtype)
-        with exact(self._network.device):
-            states = self._network(images, output_hidden_states=True).hidden_states
+        states, images = self._states(crops)
         chosen = [states[layer] for layer in self._layers]
         if self._grid:
             chosen = [cells for state in chosen for cells in self._cells(state, images)]
@@ -51,19 +50,26 @@ class ImageNetwork:
             chosen = [state[:, 0] for state in chosen]
         return to_host(torch.stack(chosen, dim=1))
 
+    @usual_defaults()
+    @torch.inference_mode()
     def check(self, folder: str) -> None:
-        """Raise WeightsError if the layers have no class token, where one is needed."""
-        patch = self._network.config.patch_size
-        if self._grid or not isinstance(patch, int):
-            return
-        images = self._images(np.zeros((1, SIDE, SIDE, 3), np.uint8))
-        with torch.inference_mode():
-            tokens = self._network(images.to(self._network.device, self._dtype)).last_hidden_state.shape[1]
-        if tokens == (images.shape[2] // patch) * (images.shape[3] // patch):
+        """Raise WeightsError if the network does not run, or has no class token where one is needed."""
+        with tried(folder, "a crop"):
+            states, images = self._states(np.zeros((1, SIDE, SIDE, 3), np.uint8))
+            rows, columns = self._patches(images)
+            if self._grid:
+                self._cells(states[-1], images)
+        if not self._grid and states[-1].shape[1] == rows * columns:
             raise WeightsError(
                 f"{folder} holds a network without a class token, so that its first token stands for one "
                 "corner of the crop: set appearance.grid=1 for the mean of its tokens, or a larger grid"
             )
+
+    def _states(self, crops: np.ndarray) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+        """Return the tokens [B,P,D] of all layers, and the network's input [B,3,S,S]."""
+        images = to_device(self._images(crops), self._network.device, self._dtype)
+        with exact(self._network.device):
+            return self._network(images, output_hidden_states=True).hidden_states, images
 
     def _images(self, crops: np.ndarray) -> torch.Tensor:
         if self._processor is not None:
@@ -73,11 +79,25 @@ class ImageNetwork:
 
     def _cells(self, state: torch.Tensor, images: torch.Tensor) -> list[torch.Tensor]:
         """Return means of the tokens in each cell of the grid, row by row: G*G tensors [B,D]."""
-        patch = self._network.config.patch_size
-        rows, columns = images.shape[2] // patch, images.shape[3] // patch
+        rows, columns = self._patches(images)
         tokens = state[:, -rows * columns :]  # after the class token, and registers where there are any
         grid = tokens.transpose(1, 2).unflatten(2, (rows, columns))
         return list(adaptive_avg_pool2d(grid.float(), self._grid).flatten(2).unbind(2))
+
+    def _patches(self, images: torch.Tensor) -> tuple[int, int]:
+        """Return the numbers of rows and columns of patches."""
+        height, width = pair(self._network.config.patch_size)
+        return images.shape[2] // height, images.shape[3] // width
+
+
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width of a size in a network's settings, one number or both.
+
+    >>> pair(16), pair([14, 16])
+    ((16, 16), (14, 16))
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def load(request: Request) -> ImageNetwork:
@@ -91,6 +111,12 @@ def load(request: Request) -> ImageNetwork:
         processor = AutoImageProcessor.from_pretrained(
             request.path, trust_remote_code=False, local_files_only=True
         )
-    encoder = ImageNetwork(placed(network, request), processor, network.config.image_size, request)
+    height, width = pair(network.config.image_size)
+    if processor is None and height != width:
+        raise WeightsError(
+            f"{request.path} holds a network of images of {width}x{height} px, which crops are not: add its "
+            "preprocessor_config.json, which says how images get this size"
+        )
+    encoder = ImageNetwork(placed(network, request), processor, height, request)
     encoder.check(request.path)
     return encoder

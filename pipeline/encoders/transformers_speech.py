@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from deiii.data.encoders.record import SAMPLE_RATE, Request
-from deiii.data.encoders.transformers_folder import WHISPER_HOP
+from deiii.data.encoders.transformers_folder import WHISPER_HOP, is_whisper
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
-from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host
+from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host, tried
 
 
 class SpeechNetwork:
@@ -46,14 +46,19 @@ class SpeechNetwork:
 
 def load(request: Request) -> SpeechNetwork:
     """Return a speech encoder from a folder of transformers. Raises WeightsError."""
-    network = load_pretrained(request)
+    # Whisper's decoder is not used, and networks that tell classes of audio have none.
+    network = load_pretrained(request, needless=("decoder.",))
     config = network.config
-    whisper = hasattr(config, "max_source_positions")
+    whisper = is_whisper(config)
     if whisper:
         network = network.get_encoder()
     extractor = _extractor(request.path, config)
     padded = config.max_source_positions * WHISPER_HOP if whisper else 0
-    return SpeechNetwork(placed(network, request), extractor, request, padded)
+    encoder = SpeechNetwork(placed(network, request), extractor, request, padded)
+    if not whisper:
+        with tried(request.path, "1 s of silence"):
+            encoder(np.zeros((1, SAMPLE_RATE), np.float32))
+    return encoder
 
 
 def _extractor(folder: str, config: Any) -> Any:
@@ -67,7 +72,12 @@ def _extractor(folder: str, config: Any) -> Any:
                 f"{folder} reads audio of {found.sampling_rate} Hz (preprocessor_config.json); deiii gives "
                 f"{SAMPLE_RATE} Hz: choose another encoder"
             )
+        if is_whisper(config) and found.feature_size != config.num_mel_bins:
+            raise WeightsError(
+                f"{folder}: preprocessor_config.json gives {found.feature_size} mel bands, and the network "
+                f"reads {config.num_mel_bins}: the files belong to different networks"
+            )
         return found
-    if hasattr(config, "max_source_positions"):
+    if is_whisper(config):
         return WhisperFeatureExtractor(feature_size=config.num_mel_bins)
     return Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=True)

@@ -64,7 +64,7 @@ def main_process(work: Workspace, case: int) -> str:
     run = work.start("preprocess", *work.words(cache))
     wait_until(lambda: cache.exists() and len(shards(cache)) >= after, run)
     time.sleep(delay)
-    return _killed(work, run, cache, expected, signal.SIGKILL)
+    return _killed(work, run, cache, expected, signal.SIGKILL, work.words(cache))
 
 
 @kill("power failure: SIGKILL of every process at once, after {case} shards", RESUMES, cases=(2, 9, 15))
@@ -72,17 +72,19 @@ def power_cut(work: Workspace, case: int) -> str:
     expected, cache = work.undisturbed, work.folder()
     run = work.start_preprocessing(cache, case)
     os.killpg(run.pid, signal.SIGKILL)
-    return _killed(work, run, cache, expected, None)
+    return _killed(work, run, cache, expected, None, work.words(cache))
 
 
-def _killed(work: Workspace, run: Running, cache: Path, expected: Path, sent: int | None) -> str:
+def _killed(
+    work: Workspace, run: Running, cache: Path, expected: Path, sent: int | None, words: list[str]
+) -> str:
     if sent is not None and run.process.poll() is None:
         run.kill(sent)
     run.process.wait(20)
     left = run.remaining(20)
     assert not left, f"processes survive their run: {left}"
     kept = check_finished(cache, expected)
-    check_resumed(work, work.words(cache), cache, expected)
+    check_resumed(work, words, cache, expected)
     return f"{kept} of {len(shards(expected))} shards kept"
 
 
@@ -94,13 +96,18 @@ def in_the_speech_stage(work: Workspace, case: int) -> str:
     words = work.speech_words(cache)
     run = work.start("preprocess", *words)
     wait_until(lambda: len(shards(cache)) >= case, run)
-    run.kill(signal.SIGKILL)
-    run.process.wait(20)
-    left = run.remaining(20)
-    assert not left, f"processes survive their run: {left}"
-    kept = check_finished(cache, expected)
-    check_resumed(work, words, cache, expected)
-    return f"{kept} of {len(shards(expected))} shards kept"
+    return _killed(work, run, cache, expected, signal.SIGKILL, words)
+
+
+@kill("SIGKILL of the main process in the appearance stage, after {case} shards", RESUMES, cases=(0, 2))
+def in_the_appearance_stage(work: Workspace, case: int) -> str:
+    """Its batches hold crops of several clips. All shards of faces are there before it begins."""
+    expected, cache = work.appearance_cache, work.folder()
+    words = work.appearance_words(cache)
+    faces = len(shards(expected)) // 2
+    run = work.start("preprocess", *words)
+    wait_until(lambda: len(shards(cache)) >= faces + case, run)
+    return _killed(work, run, cache, expected, signal.SIGKILL, words)
 
 
 HOWS = ("SIGTERM", "SIGINT", "Ctrl-C in a terminal", "SIGHUP")

@@ -20,7 +20,7 @@ import numpy as np
 from tests.faults.harness import NotAvailable
 from tests.faults.processes import ROOT, Ended, Running, wait_until
 from tests.helpers.clips import audio_corpus
-from tests.helpers.onnx_maker import speech_file
+from tests.helpers.onnx_maker import image_file, speech_file
 
 SLOW_DISK = """
 import os, time
@@ -188,6 +188,21 @@ class Workspace:
         done = self.run("preprocess", *self.speech_words(self.home / "speech_cache"))
         assert done.code == 0, done.text
         return self.home / "speech_cache"
+
+    def appearance_words(self, cache: Path, *more: str) -> list[str]:
+        """Settings for the synthetic corpus: faces, and features of them by a small ONNX file."""
+        encoder = self.home / "faces.onnx"
+        if not encoder.exists():
+            image_file(encoder, 16, channels_first=True)
+        words = [f"appearance.encoder={encoder}", "stages=[faces,appearance]", "model.video=[appearance]"]
+        return self.words(cache, *words, "model.audio=false", *more)
+
+    @cached_property
+    def appearance_cache(self) -> Path:
+        """The cache of the synthetic corpus's faces and their features, made by an undisturbed run."""
+        done = self.run("preprocess", *self.appearance_words(self.home / "appearance_cache"))
+        assert done.code == 0, done.text
+        return self.home / "appearance_cache"
 
     @cached_property
     def tone_cache(self) -> Path:

@@ -104,6 +104,22 @@ def test_card_has_the_runs_numbers(exported, seen_run):
     assert "was the last of training, not chosen by a score" in model_card(manifest | {"chosen": False}, None)
 
 
+def test_the_card_promises_onnxruntime_alone_where_it_suffices(exported):
+    """`deiii.runtime` refuses networks of frozen encoders and of RAFT's flow."""
+    manifest = json.loads((exported / "deiii.json").read_text()) | {"onnx_difference": 0.0}
+    settings = manifest["settings"]
+    assert "Without PyTorch: `from deiii.runtime import load`" in model_card(manifest, None)
+    settings["model"]["extra"] = ["speech", "appearance"]
+    card = model_card(manifest, None)
+    assert "Without PyTorch" not in card
+    assert (
+        "does not predict with it: for features of speech and features of appearance it needs PyTorch."
+        in card
+    )
+    settings["model"]["extra"], settings["flow"]["method"] = [], "raft"
+    assert "for flow of RAFT it needs PyTorch" in model_card(manifest, None)
+
+
 def test_the_scores_can_be_read_from_export_and_run(exported, seen_run):
     metrics = json.loads((seen_run / "run/metrics.json").read_text())
     manifest = json.loads((exported / "deiii.json").read_text())

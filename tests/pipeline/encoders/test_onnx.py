@@ -13,7 +13,7 @@ from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
 from deiii.data.encoders.onnx_session import OnnxNetwork
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.load import load_encoder
-from tests.helpers.onnx_maker import image_file, node, speech_file, tensor, value, write
+from tests.helpers.onnx_maker import image_file, node, number, speech_file, tensor, text, value, write
 
 FILTERS = np.random.default_rng(0).normal(size=(6, 1, 320)).astype(np.float32)
 
@@ -43,6 +43,28 @@ def test_a_cut_file_is_an_error_not_a_wrong_graph(tmp_path, cut):
     (tmp_path / "a.onnx").write_bytes((tmp_path / "a.onnx").read_bytes()[:-cut])
     with pytest.raises(WeightsError, match="a.onnx"):
         OnnxNetwork(path, ["rows"])
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["a weight", "a constant of a node"])
+def test_weights_in_another_file_are_refused(tmp_path, monkeypatch, inside):
+    """Their digest was not in the key. onnxruntime finds them if the current folder is theirs."""
+    entry = text(1, "location") + text(2, "weights.bin")
+    kept = b"".join(number(1, n) for n in FILTERS.shape) + number(2, 1) + text(8, "filters")
+    kept += text(13, entry) + number(14, 1)
+    nodes = [
+        node("Unsqueeze", ["samples", "one"], ["channel"]),
+        node("Conv", ["channel", "filters"], ["columns"], strides=[320]),
+        node("Transpose", ["columns"], ["rows"], perm=[0, 2, 1]),
+    ]
+    if inside:
+        constant = text(5, text(1, "value") + text(5, kept) + number(20, 4))
+        nodes.insert(0, node("Constant", [], ["filters"]) + constant)
+    tensors = [tensor("one", np.array([1], np.int64)), *([] if inside else [kept])]
+    write(tmp_path / "a.onnx", nodes, tensors, value("samples", ["B", "n"]), [value("rows", ["B", "R", 6])])
+    (tmp_path / "weights.bin").write_bytes(FILTERS.tobytes())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match="a.onnx keeps its weights in other files .weights.bin."):
+        encoder_of("speech", "a.onnx")
 
 
 def test_names_of_outputs_are_layers(tmp_path):
