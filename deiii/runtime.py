@@ -5,7 +5,8 @@
 {'happy': 0.91, 'sad': 0.09}
 
 ``deiii export RUN exported --onnx`` writes the folder. Preprocessing needs PyAV and OpenCV; faces by Haar
-cascades or YuNet and flow by DIS or TV-L1 work without PyTorch, flow by RAFT does not.
+cascades or YuNet, flow by DIS or TV-L1 and frozen encoders that are ONNX files work without PyTorch, flow by
+RAFT and other encoders do not.
 """
 
 from __future__ import annotations

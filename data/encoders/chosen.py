@@ -123,6 +123,17 @@ def device_of(config: SpeechConfig | AppearanceConfig) -> str:
     return str(numbered(pick_device(config.device, f"{section_of(config)}.device")))
 
 
+def runtime_of(name: str) -> str:
+    """Return what computes an encoder, ``torch`` or ``onnx``, from its setting, without its weights.
+
+    >>> runtime_of("smart-turn"), runtime_of("user/name")
+    ('onnx', 'torch')
+    """
+    if name in encoders():
+        return encoders()[name].runtime
+    return "onnx" if name == "onnx" or name.endswith(".onnx") else "torch"
+
+
 def _pool(config: SpeechConfig, encoder: Encoder) -> int:
     """Return the number of encoder rows that are averaged for one stored row."""
     if not config.rate:

@@ -3,7 +3,8 @@
 The inputs are those that the loader makes in evaluation; here NumPy makes them, because the loader needs
 PyTorch. ``tests/model/prediction/test_agreement.py`` requires that both agree to 1e-4.
 
-Axes: B intervals, T video steps, S crop size, L log-mel hops, M mel bands.
+Axes: B intervals, T video steps, R rows of a stage of ``model.extra``, S crop size, L log-mel hops, M mel
+bands.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deiii.data.cache.flow_codec import decode_flow
-from deiii.data.cache.stages import FACES, FLOW, LOGMEL
+from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, network_stages
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.chosen import runtime_of
 from deiii.data.encoders.onnx_session import open_session
 from deiii.data.loader.recording import SLACK_S
-from deiii.data.loader.sampling import choose_rows, pick, video_steps
+from deiii.data.loader.sampling import Window, choose_rows, evaluation_hops, pick, video_steps
 from deiii.data.loader.stage_arrays import Levels, StageLevels, band_levels
 from deiii.data.tools.machine import usable_cores
 from deiii.model.prediction.checks.fit import other_network
@@ -42,10 +44,12 @@ if TYPE_CHECKING:
     import onnxruntime
 
 KINDS = ("probabilities", "attributes", "present")
-# Names of the masks of the streams.
+# Names of the masks of the streams; those of stages of ``model.extra`` have the names of the stages.
 MASKS = {"frames": "video_mask", "flow": "flow_mask", "audio": "audio_mask"}
 
-Arrays = Mapping[str, Mapping[str, np.ndarray]]
+Fields = Mapping[str, np.ndarray]
+Arrays = Mapping[str, Fields]
+Intervals = Sequence[tuple[float, float]]
 
 
 class OnnxScorer:
@@ -78,7 +82,7 @@ class OnnxScorer:
             inputs = self.prepare(arrays, intervals[part], levels)
             for row, streams in enumerate(hidden[part]):
                 for stream in streams:
-                    inputs[MASKS[stream]][row] = False
+                    inputs[MASKS.get(stream, f"{stream}_mask")][row] = False
             for name, values in zip(self.outputs, self.session.run(self.outputs, inputs), strict=True):
                 columns[name].append(values)
         found: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
@@ -99,20 +103,42 @@ class OnnxScorer:
                 speaker.
         """
         made: dict[str, np.ndarray] = {}
+        extra = self.config.model.extra
+        at = np.zeros((len(intervals), self.config.loader.steps), np.int64)
         covered = np.full((len(intervals), 2), np.nan)
-        if "video_time" in self.inputs:
-            covered = self._video(made, arrays, intervals)
-        if "logmel" in self.inputs:
-            self._audio(made, arrays, intervals, covered, (levels or {}).get(LOGMEL.name))
+        if "video_time" in self.inputs or any(get_stage(name).modality == "video" for name in extra):
+            at, covered = self._video(made, arrays, intervals)
+        heard = None
+        if LOGMEL.name in network_stages(self.config.model):
+            hops = evaluation_hops(self.config.loader)
+            heard = _window(arrays.get(LOGMEL.name), intervals, covered, hops)
+        if "logmel" in self.inputs and heard is not None:
+            self._audio(made, arrays, intervals, heard, (levels or {}).get(LOGMEL.name))
+        for name in extra:
+            fields = arrays.get(name)
+            if get_stage(name).modality == "video":
+                values = self._extra_video(made, name, fields, intervals, at)
+            else:
+                values = self._extra_audio(made, name, fields, intervals, covered, heard)
+            if self.config.loader.normalise == "speaker" and levels and name in levels:
+                offset, scale = (level.astype(np.float32) for level in levels[name])
+                values = (values - offset) / scale
+            made[f"{name}_values"] = values
         return {
             name: np.ascontiguousarray(made[name], dtype=about["dtype"])
             for name, about in self.inputs.items()
         }
 
-    def _video(self, made: dict[str, np.ndarray], arrays: Arrays, intervals: Sequence) -> np.ndarray:
-        """Make frames, flow, times and masks; returns what the steps cover, s [B,2], NaN where nothing."""
+    def _video(
+        self, made: dict[str, np.ndarray], arrays: Arrays, intervals: Sequence
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Make frames, flow, times and masks.
+
+        Returns:
+            the sampled frames, int64 [B,T], and what they cover, s [B,2], NaN where nothing.
+        """
         loader, faces, flow = self.config.loader, arrays.get(FACES.name), arrays.get(FLOW.name)
-        steps, shape = self.inputs["video_time"]["shape"][1], (len(intervals), loader.steps)
+        steps, shape = loader.steps, (len(intervals), loader.steps)
         nothing = np.zeros(0)
         time = nothing if faces is None else faces["time"]
         start, length = _rows(time, intervals)
@@ -137,7 +163,7 @@ class OnnxScorer:
                 made["flow"] *= self._per_second(time, start, length, at)[:, :, None, None, None]
         covered = np.stack([shown[:, 0], np.where(mask, shown, -np.inf).max(axis=1)], axis=1)
         covered[~mask[:, 0]] = np.nan
-        return covered
+        return at, covered
 
     def _images(
         self, name: str, fields: Mapping[str, np.ndarray] | None, large: str, place: np.ndarray
@@ -175,22 +201,68 @@ class OnnxScorer:
         made: dict[str, np.ndarray],
         arrays: Arrays,
         intervals: Sequence,
-        covered: np.ndarray,
+        window: Window,
         levels: Levels | None,
     ) -> None:
-        """Make log-mel, times and mask of the hops around what the video steps cover."""
+        """Make log-mel, times and mask of the hops in a window."""
         _, hops, bands = self.inputs["logmel"]["shape"]
         values = np.zeros((len(intervals), hops, bands), np.float32)
         fields = arrays.get(LOGMEL.name)
-        time = np.zeros(0) if fields is None else fields["time"]
-        start, length = _rows(time, intervals)
-        window = choose_rows(time, start, length, covered, np.zeros(len(intervals)), hops)
         if fields is not None:
+            start, length = _rows(fields["time"], intervals)
             for row in np.flatnonzero(length):
                 whole = fields[LOGMEL.large][start[row] : start[row] + length[row]].astype(np.float32)
                 part = whole[window.start[row] : window.start[row] + window.count[row]]
                 values[row, : len(part)] = self._normalised(part, whole, levels)
         made["logmel"], made["audio_time"], made["audio_mask"] = values, window.time, window.mask
+
+    def _extra_video(
+        self,
+        made: dict[str, np.ndarray],
+        name: str,
+        fields: Fields | None,
+        intervals: Intervals,
+        at: np.ndarray,
+    ) -> np.ndarray:
+        """Make times and mask of the sampled frames ``at`` of a stage; returns its values [B,T,...]."""
+        values = np.zeros((len(intervals), *self.inputs[f"{name}_values"]["shape"][1:]), np.float32)
+        mask = np.zeros(at.shape, bool)
+        if fields is not None:
+            start, length = _rows(fields["time"], intervals)
+            mask = (length > 0)[:, None] & made["video_mask"]
+            if "valid" in get_stage(name).small:
+                mask &= pick(fields["valid"], np.where(mask, start[:, None] + at, 0))
+            there = np.flatnonzero(length)
+            place = start[there, None] + at[there]
+            values[there] = fields[get_stage(name).large].take(place, axis=0, mode="clip")
+        made[f"{name}_time"], made[f"{name}_mask"] = made["video_time"], mask
+        return values
+
+    def _extra_audio(
+        self,
+        made: dict[str, np.ndarray],
+        name: str,
+        fields: Fields | None,
+        intervals: Intervals,
+        covered: np.ndarray,
+        heard: Window | None,
+    ) -> np.ndarray:
+        """Make times and mask of a stage's rows within the log-mel's window; returns its values [B,R,...]."""
+        values = np.zeros((len(intervals), *self.inputs[f"{name}_values"]["shape"][1:]), np.float32)
+        around = covered if heard is None else np.where(heard.count[:, None] > 0, heard.span, covered)
+        window = _window(fields, intervals, around, values.shape[1])
+        mask = window.mask if heard is None else window.mask & heard.holds(window.time)
+        if fields is not None:
+            start, _ = _rows(fields["time"], intervals)
+            first = start + window.start
+            if "valid" in get_stage(name).small:
+                at = first[:, None] + np.arange(values.shape[1])
+                mask = mask & pick(fields["valid"], np.where(mask, at, 0))
+            for row in np.flatnonzero(window.count):
+                count = window.count[row]
+                values[row, :count] = fields[get_stage(name).large][first[row] : first[row] + count]
+        made[f"{name}_time"], made[f"{name}_mask"] = np.where(mask, window.time, 0.0), mask
+        return values
 
     def _normalised(self, part: np.ndarray, whole: np.ndarray, levels: Levels | None) -> np.ndarray:
         """Normalise hops, dB [n,M], as ``loader.normalise`` says; ``whole`` are all hops of the interval."""
@@ -211,6 +283,18 @@ def _rows(time: np.ndarray, intervals: Sequence[tuple[float, float]]) -> tuple[n
     return start.astype(np.int64), (stop - start).astype(np.int64)
 
 
+def _window(fields: Fields | None, intervals: Intervals, around: np.ndarray, steps: int) -> Window:
+    """Return at most ``steps`` rows of an audio stage in each interval, around times in s [B,2]."""
+    time = np.zeros(0) if fields is None else fields["time"]
+    return choose_rows(time, *_rows(time, intervals), around, np.zeros(len(intervals)), steps)
+
+
+def _need_torch(config: Config) -> list[str]:
+    """Return the settings of the network's encoders that run in PyTorch, such as ``speech.encoder=...``."""
+    sections = [(name, getattr(config, name, None)) for name in config.model.extra]
+    return [f"{name}.encoder={s.encoder}" for name, s in sections if s and runtime_of(s.encoder) == "torch"]
+
+
 def load_folder(
     folder: Path, overrides: Iterable[str] = (), change_preprocessing: bool = False, threads: int = 0
 ) -> Predictor:
@@ -223,7 +307,8 @@ def load_folder(
 
     Raises:
         ExportError: the folder holds no usable export, or one without ``model.onnx``.
-        ConfigError: the network reads stages of ``model.extra`` or, where PyTorch is missing, flow of RAFT.
+        ConfigError: PyTorch is missing, and the network reads features of encoders that run in PyTorch, or
+            flow of RAFT.
     """
     if not (folder / MANIFEST).is_file():
         raise ExportError(
@@ -238,9 +323,10 @@ def load_folder(
             f"{folder} holds no {ONNX}; export the run again: "
             f"deiii export RUN {shlex.quote(str(folder))} --onnx"
         )
-    if config.model.extra:
+    if not has_torch() and (encoders := _need_torch(config)):
         raise ConfigError(
-            f"{folder}: the network reads {', '.join(config.model.extra)}; such networks need PyTorch"
+            f"{folder}: the network reads features of {', '.join(encoders)}, which need PyTorch; install it, "
+            "or train a network with an encoder that is an ONNX file"
         )
     if config.model.flow and config.flow.method == "raft" and not has_torch():
         raise ConfigError(
@@ -250,6 +336,8 @@ def load_folder(
     check_digest(folder, manifest, ONNX)
     try:
         session = open_session(str(folder / ONNX), threads or usable_cores())
+    except ImportError:  # the export is not to blame
+        raise
     except Exception as error:  # onnxruntime raises types of its own
         raise ExportError(
             f"{folder / ONNX} cannot be read ({str(error)[:200]}); export the run again"

@@ -149,11 +149,15 @@ def unused_notes(tables: Tables, rows: Sequence[Row], sources: Sequence[Path], m
     failed = {**tables.broken, **elsewhere.broken, **tables.lacking}
     notes += [f"not used: {words}" for table, words in failed.items() if table not in sources]
     if not sources:
-        sheets = tables_in(media.root, SPREADSHEETS)
-        notes += [f"the spreadsheet {sheet} is not read; save it as CSV" for sheet in sheets]
+        notes += spreadsheet_notes(media.root)
     if len(notes) > MOST_NOTES:
         notes[MOST_NOTES:] = [f"{counted(len(notes) - MOST_NOTES, 'other table')} not used"]
     return notes
+
+
+def spreadsheet_notes(root: Path) -> list[str]:
+    """Return a note on each spreadsheet, which may hold the table but is not read."""
+    return [f"the spreadsheet {sheet} is not read; save it as CSV" for sheet in tables_in(root, SPREADSHEETS)]
 
 
 def _elsewhere(root: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from deiii.pipeline.init.folder_tables import (
     best_table,
     describes_most,
     read_tables,
+    spreadsheet_notes,
     tables_in,
     unused_notes,
 )
@@ -96,7 +97,7 @@ def _look(root: Path, paths: list[str], table: str | None, layout: str | None, s
         try:
             found = _by_folders(paths, None)
         except InitError as error:
-            why = [*tables.lacking.values(), *tables.others]
+            why = [*tables.lacking.values(), *spreadsheet_notes(root), *tables.others]
             words = f"; no table helps: {'; '.join(why[:2])}" if why else ""
             raise InitError(f"{error}{words}") from None
     notes = unused_notes(tables, found.rows if found.sources else (), found.sources, media)

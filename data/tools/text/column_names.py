@@ -7,13 +7,16 @@ True
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # Columns that name a file, as `column_name` returns them.
 PATHS = (
     "path", "file", "filename", "file_name", "filepath", "file_path", "full_path", "relative_path", "wav",
     "wav_path", "wav_file", "audio", "audio_path", "audio_file", "video", "video_path", "video_file", "clip",
     "clip_path", "clip_name", "media", "media_path", "recording", "clip_id", "datei", "dateiname", "pfad",
-    "audio_filepath", "audio_file_path", "video_filepath",
+    "audio_filepath", "audio_file_path", "video_filepath", "fichier", "nom_fichier", "nom_du_fichier",
+    "chemin", "archivo", "nombre_archivo", "ruta", "arquivo", "caminho", "nome_file", "percorso", "dosya",
+    "dosya_adi",
 )  # fmt: skip
 # Columns of names, which may be those of files. Where a table has both kinds, the column of PATHS is meant.
 IDS = (
@@ -23,10 +26,14 @@ IDS = (
 
 
 def column_name(name: str) -> str:
-    """Return the name of a column in small letters, with one underscore for blanks, signs and new words.
+    """Return the name of a column in small letters without accents.
 
-    >>> column_name(" Split Set "), column_name("speakerID"), column_name("Actor-ID")
-    ('split_set', 'speaker_id', 'actor_id')
+    Blanks, signs and new words become one underscore.
+
+    >>> column_name(" Split Set "), column_name("speakerID"), column_name("Actor-ID"), column_name("Émotion")
+    ('split_set', 'speaker_id', 'actor_id', 'emotion')
     """
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
-    return re.sub(r"[^a-z0-9]+", "_", words.casefold()).strip("_")
+    letters = unicodedata.normalize("NFKD", words.casefold().replace("ı", "i"))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_")

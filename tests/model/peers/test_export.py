@@ -41,7 +41,8 @@ def test_onnxruntime_gives_the_outputs_of_the_network(name, tmp_path):
     pytest.importorskip("onnxscript")
     network, config = network_of(name)
     if name == "gru":  # a recurrence over a free number of steps
-        with pytest.raises(ExportError, match="PyTorch cannot write this network .*export it without --onnx"):
+        with pytest.raises(ExportError, match="PyTorch cannot write this network .*--onnx") as caught:
             write_onnx_program(network, config, tmp_path / "model.onnx")
+        assert "stack trace" not in str(caught.value)  # the user sees none
         return
     assert write_onnx_program(network, config, tmp_path / "model.onnx") <= 1e-4

@@ -105,17 +105,17 @@ def test_card_has_the_runs_numbers(exported, seen_run):
 
 
 def test_the_card_promises_onnxruntime_alone_where_it_suffices(exported):
-    """`deiii.runtime` refuses networks of frozen encoders and of RAFT's flow."""
+    """`deiii.runtime` refuses networks of encoders that run in PyTorch, and of RAFT's flow."""
     manifest = json.loads((exported / "deiii.json").read_text()) | {"onnx_difference": 0.0}
     settings = manifest["settings"]
     assert "Without PyTorch: `from deiii.runtime import load`" in model_card(manifest, None)
     settings["model"]["extra"] = ["speech", "appearance"]
+    settings |= {"speech": {"encoder": "smart-turn"}, "appearance": {"encoder": "fer-emotion"}}
+    assert "Without PyTorch: `from deiii.runtime import load`" in model_card(manifest, None)
+    settings["appearance"]["encoder"] = "facebook/dinov2-small"
     card = model_card(manifest, None)
     assert "Without PyTorch" not in card
-    assert (
-        "does not predict with it: for features of speech and features of appearance it needs PyTorch."
-        in card
-    )
+    assert "does not predict with it: for features of appearance it needs PyTorch." in card
     settings["model"]["extra"], settings["flow"]["method"] = [], "raft"
     assert "for flow of RAFT it needs PyTorch" in model_card(manifest, None)
 

@@ -192,6 +192,16 @@ def test_prediction_in_a_process_without_pytorch(exported, seen_run, tmp_path):
 
 
 @writes_onnx
+def test_a_missing_onnxruntime_is_named(exported, seen_run, tmp_path):
+    """It is installed by hand where PyTorch is not; the message told to export the run again."""
+    code = COMMAND.replace("from deiii", 'sys.modules["onnxruntime"] = None\nfrom deiii', 1)
+    done = in_process_without_torch(code, exported, seen_run / "raw/c0.mp4", "--out", tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "onnxruntime" in done.stderr and "install" in done.stderr, done.stderr
+    assert "export the run again" not in done.stderr
+
+
+@writes_onnx
 def test_what_needs_pytorch_says_so(exported, seen_run, tmp_path):
     done = in_process_without_torch(COMMAND, seen_run / "run", seen_run / "raw/c0.mp4", "--out", tmp_path)
     assert done.returncode == 1

@@ -10,6 +10,7 @@ from deiii.__main__ import main
 from deiii.data.config.load import load_config
 from deiii.data.corpora.scan import scan
 from deiii.pipeline.init import folder_tables
+from deiii.pipeline.init.found import InitError
 from deiii.pipeline.init.look import look
 from tests.pipeline.init.test_command import KNOWN, in_terminal
 from tests.pipeline.init.test_folders import touch
@@ -218,6 +219,16 @@ def test_a_spreadsheet_is_named_unless_a_table_is_used(root):
     assert about(look(root), "the spreadsheet", "Clips.xlsx is not read; save it as CSV")
     write(root / "Clips.csv", ROWS)
     assert not about(look(root), "xlsx")
+
+
+def test_a_spreadsheet_is_named_where_nothing_else_tells_the_labels(tmp_path):
+    """The error named --layout alone, as if the sheet with speakers and labels were not there."""
+    clips = touch(tmp_path / "c", *(f"rec_{n:03d}.mp4" for n in range(12))).resolve()
+    (clips / "Clips.xlsx").write_bytes(b"PK")
+    (clips / "notes.txt").write_text("Recorded in 2020, with a camera.\n")
+    (clips / "about.txt").write_text("Twelve recordings.\n")
+    with pytest.raises(InitError, match="the spreadsheet .*Clips.xlsx is not read; save it as CSV"):
+        look(clips)
 
 
 def test_a_file_that_cannot_be_opened_is_named_and_stops_nothing(root, monkeypatch):

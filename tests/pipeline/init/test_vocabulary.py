@@ -49,3 +49,20 @@ def test_folders_with_numbers_can_be_labels(words, tmp_path):
     found = look(tmp_path)
     assert {row.label for row in found.rows} == set(words)
     assert any("few are emotions" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Fichier;Locuteur;Émotion", "Nom du fichier;Sujet;Étiquette", "Archivo;Hablante;Emoción",
+        "Arquivo;Falante;Emoção", "Nome file;Soggetto;Emozione", "Dosya adı;Konuşmacı;Duygu",
+    ],
+)  # fmt: skip
+def test_columns_are_named_in_the_languages_whose_emotions_are_known(header, form, tmp_path):
+    names = ["c1.mp4", "c2.mp4", "c3.mp4", "c4.mp4"]
+    touch(tmp_path, *names)
+    rows = [(name, f"p{n // 2}", ("a", "b")[n % 2]) for n, name in enumerate(names)]
+    text = "\n".join([unicodedata.normalize(form, header), *map(";".join, rows)])
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    assert triples(look(tmp_path)) == set(rows)
