@@ -262,6 +262,7 @@ class TrainConfig:
 
     epochs: int = opt(30, "Largest number of epochs.", low=1, high=1_000_000)
     lr: float = opt(1e-3, "Peak learning rate.", above=0, high=10)
+    trunk_lr: float = opt(1.0, "Learning rate of all but the heads, as a multiple of lr.", low=0, high=100)
     weight_decay: float = opt(0.05, "Weight decay of the optimiser.", low=0, high=10)
     optimizer: str = opt(
         "adamw",

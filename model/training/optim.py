@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deiii.data.config.schema import TrainConfig
+from deiii.model.network.heads import Head
 
 MOMENTUM = 0.9  # Nesterov momentum of SGD
 
@@ -20,13 +21,25 @@ MOMENTUM = 0.9  # Nesterov momentum of SGD
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Return AdamW or SGD; norms, biases, gates and other vectors have no weight decay.
 
+    With ``trunk_lr``, the heads (`deiii.model.network.heads.Head`) have groups of their own, the last two.
+    The entry ``scale`` of a group is its learning rate as a multiple of ``lr``.
+
     On a GPU the learning rate is a tensor in its memory: a recorded step reads the value of the moment, which
     `set_learning_rate` sets before each step.
     """
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    scaled = [(1.0, [p for _, p in named])]
+    if config.trunk_lr != 1:
+        of_heads = {id(p) for m in model.modules() if isinstance(m, Head) for p in m.parameters()}
+        trunk, heads = ([p for _, p in named if (id(p) in of_heads) == own] for own in (False, True))
+        scaled = [(config.trunk_lr, trunk), (1.0, heads)]
     groups = [
-        {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
+        {"params": chosen, "weight_decay": decay, "scale": scale}
+        for scale, parameters in scaled
+        for decay, chosen in (
+            (config.weight_decay, [p for p in parameters if p.ndim >= 2]),
+            (0.0, [p for p in parameters if p.ndim < 2]),
+        )
     ]
     on_gpu = device.type == "cuda"
     fused = device.type in ("cuda", "cpu")
@@ -36,21 +49,21 @@ def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) 
     else:
         optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=fused, capturable=on_gpu)
     if on_gpu:
-        rate = torch.full((), config.lr, device=device)
+        rates = {scale: torch.full((), config.lr * scale, device=device) for scale, _ in scaled}
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rates[group["scale"]]
     return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameters, in place where it is a tensor."""
-    shared = {id(group["lr"]): group["lr"] for group in optimizer.param_groups}
-    for held in shared.values():
-        if isinstance(held, Tensor):
-            held.fill_(rate)
+    """Set the learning rate of all groups to ``rate`` times their scale, in place where it is a tensor."""
+    shared = {id(group["lr"]): group for group in optimizer.param_groups}
+    for group in shared.values():
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["scale"])
     for group in optimizer.param_groups:
         if not isinstance(group["lr"], Tensor):
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:

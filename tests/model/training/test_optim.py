@@ -7,7 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from deiii.data.config.schema import TrainConfig
-from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer
+from deiii.model.network.heads import Head
+from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
+from tests.helpers.model_helpers import small_config
 
 
 def test_schedule_rises_then_falls():
@@ -26,6 +28,29 @@ def test_vectors_are_not_decayed():
     decayed = [p.shape for p in optimizer.param_groups[0]["params"]]
     assert decayed == [(3, 3)] and optimizer.param_groups[0]["weight_decay"] == 0.5
     assert len(optimizer.param_groups[1]["params"]) == 3 and optimizer.param_groups[1]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("trunk", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_the_trunk_moves_by_its_share_of_the_learning_rate(trunk, kind):
+    """Both optimisers move a weight by the learning rate times a direction that does not depend on it."""
+    moved = {}
+    for share in (1.0, trunk):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "fused_head": Head(small_config(), 1, 3, [])})
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        config = TrainConfig(lr=1.0, optimizer=kind, trunk_lr=share, weight_decay=0.1)
+        optimizer = make_optimizer(model, config, torch.device("cpu"))
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        set_learning_rate(optimizer, 0.5)
+        optimizer.step()
+        moved[share] = {name: p.detach() - before[name] for name, p in model.named_parameters()}
+    assert any(name.startswith("fused_head.") for name in moved[1.0])
+    for name, change in moved[1.0].items():
+        expected = change * (1 if name.startswith("fused_head.") else trunk)
+        assert torch.allclose(moved[trunk][name], expected, atol=1e-6), name
+        assert change.abs().max() > 0
 
 
 def test_average_follows_and_swaps():
