@@ -1,14 +1,16 @@
 """Compare the speed of frozen encoders in deiii with that of their libraries, called clip by clip.
 
     python -m benchmarks.encoders [--runs 5] [--device cpu] [--folder wavlm=/weights/wavlm-base-plus ...]
+                                  [--faces dinov2=/weights/dinov2-small ...] [--only dinov2 ...]
 
 "deiii" is the stage's own function on files of DEIII_TEST_DATA (RAVDESS voices, GRID faces): reading,
 windows, all layers, float16. "plain" does the same for each clip with the library alone, as its README shows:
 for smart-turn librosa, transformers' WhisperFeatureExtractor and one onnxruntime session; for Resemblyzer
 librosa and one LSTM of PyTorch; for folders of transformers AutoModel with all hidden states; for face
-encoders one session call for each crop. "reading alone" is `read_audio` beside `librosa.load`. Each run times
-both in turn on one thread; medians of the ratios are compared. The factor is seconds of work for one second
-of audio, or for one second of video at 25 frames.
+encoders one call for each crop: of the session, of torchvision's network after its own transforms (its
+weights are random here), or of AutoModel after its image processor. "reading alone" is `read_audio` beside
+`librosa.load`. Each run times both in turn on one thread; medians of the ratios are compared. The factor is
+seconds of work for one second of audio, or for one second of video at 25 frames.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import librosa
 import numpy as np
 import torch
+from torchvision.models import get_model, get_model_weights
 
 from benchmarks.machine import describe
 from deiii.data.config.load import load_config
@@ -93,13 +97,47 @@ def plain_transformers(folder: str, device: str) -> Way:
     return encode
 
 
-def plain_faceres(path: str) -> Way:
+def plain_onnx_faces(path: str, size: int, colour: bool) -> Way:
     """Return a way that calls the session once for each crop."""
     session = open_session(path, threads=1)
+    (name,) = (given.name for given in session.get_inputs())
 
     def encode(clip: dict[str, np.ndarray]) -> object:
-        images = [resized(crop, 224).astype(np.float32)[None] for crop in clip["frames"]]
-        return [session.run(["embedding"], {"images": image}) for image in images]
+        images = [resized(crop, size).astype(np.float32)[None] for crop in clip["frames"]]
+        if not colour:
+            images = [image.mean(axis=-1, keepdims=True) / 127.5 - 1 for image in images]
+        return [session.run(["embedding"], {name: image}) for image in images]
+
+    return encode
+
+
+def plain_torchvision(name: str, path: str) -> Way:
+    """Return torchvision's network after its own transforms, one crop in a call."""
+    network = get_model(name, weights=None)
+    network.load_state_dict(torch.load(path, weights_only=True))
+    network.classifier = torch.nn.Identity()
+    prepare = get_model_weights(name).DEFAULT.transforms()
+    network.eval()
+
+    @torch.inference_mode()
+    def encode(clip: dict[str, np.ndarray]) -> object:
+        images = [prepare(torch.from_numpy(crop).permute(2, 0, 1))[None] for crop in clip["frames"]]
+        return [network(image).numpy() for image in images]
+
+    return encode
+
+
+def plain_image_folder(folder: str) -> Way:
+    """Return AutoModel with all hidden states after its image processor, one crop in a call."""
+    from transformers import AutoImageProcessor, AutoModel
+
+    model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+
+    @torch.inference_mode()
+    def encode(clip: dict[str, np.ndarray]) -> object:
+        inputs = [processor(crop, return_tensors="pt")["pixel_values"] for crop in clip["frames"]]
+        return [model(values, output_hidden_states=True).hidden_states for values in inputs]
 
     return encode
 
@@ -130,7 +168,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
-        "--folder", action="append", default=[], metavar="NAME=FOLDER", help="of transformers"
+        "--folder", action="append", default=[], metavar="NAME=FOLDER", help="of transformers, for speech"
+    )
+    parser.add_argument(
+        "--faces", action="append", default=[], metavar="NAME=FOLDER", help="of transformers, for face crops"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="names of encoders; the others are left out"
     )
     options = parser.parse_args()
     shared = os.environ.get("DEIII_TEST_DATA")
@@ -161,28 +205,54 @@ def main() -> None:
         "deiii": lambda file: read_audio(file, RATE, [], []),
         "plain": lambda f: librosa.load(f, sr=RATE),
     }
-    table["reading alone"] = measure(reading, voices, voice_s, options.runs)
-    print("reading alone", json.dumps(table["reading alone"]), flush=True)
+
+    def wanted(name: str) -> bool:
+        return not options.only or name in options.only
+
+    def note(name: str, ways: dict[str, Way], clips: list[Any], seconds: float) -> None:
+        table[name] = measure(ways, clips, seconds, options.runs)
+        print(name, json.dumps(table[name]), flush=True)
+
+    if wanted("reading alone"):
+        note("reading alone", reading, voices, voice_s)
     for name, (words, plain) in speech.items():
+        if not wanted(name):
+            continue
         chosen = [] if words[0].startswith("speech.encoder") else [f"speech.encoder={name}"]
         config, encoder = loaded("speech", *chosen, *words, *([device] if name != "smart-turn" else []))
         ways: dict[str, Way] = {
             "deiii": lambda file, c=config, e=encoder: encode_speech(file, c, e), "plain": plain(),
         }  # fmt: skip
-        table[name] = measure(ways, voices, voice_s, options.runs)
-        print(name, json.dumps(table[name]), flush=True)
+        note(name, ways, voices, voice_s)
     frames = [rgb for rgb, _ in read_video(sorted((Path(shared) / "media/grid").iterdir())[0])][:FRAMES]
     crops = np.stack(
         [resized(frame[: min(frame.shape[:2]), : min(frame.shape[:2])], SIZE) for frame in frames]
     )
     clip = {"frames": crops, "valid": np.ones(len(crops), bool), "time": np.arange(len(crops)) / FPS}
-    config, encoder = loaded("appearance", f"appearance.weights={weights / 'faceres_deep.onnx'}")
-    ways = {
-        "deiii": lambda c: list(encode_crops([c], config, encoder)),
-        "plain": plain_faceres(str(weights / "faceres_deep.onnx")),
-    }
-    table["faceres-deep"] = measure(ways, [clip], len(crops) / FPS, options.runs)
-    print("faceres-deep", json.dumps(table["faceres-deep"]), flush=True)
+    with TemporaryDirectory() as made:
+        mobile = str(Path(made, "mobilenet.pth"))
+        torch.save(get_model("mobilenet_v3_large", weights=None).state_dict(), mobile)
+        deep, fer = str(weights / "faceres_deep.onnx"), str(weights / "fer_emotion.onnx")
+        faces: dict[str, tuple[list[str], Callable[[], Way]]] = {
+            "faceres-deep": ([f"appearance.weights={deep}"], lambda: plain_onnx_faces(deep, 224, True)),
+            "fer-emotion": ([f"appearance.weights={fer}"], lambda: plain_onnx_faces(fer, 64, False)),
+            "mobilenet_v3_large": (
+                [f"appearance.weights={mobile}"], lambda: plain_torchvision("mobilenet_v3_large", mobile)
+            ),
+        }  # fmt: skip
+        for item in options.faces:
+            name, _, folder = item.partition("=")
+            faces[name] = ([f"appearance.encoder={folder}"], lambda folder=folder: plain_image_folder(folder))
+        for name, (words, plain) in faces.items():
+            if not wanted(name):
+                continue
+            chosen = [] if words[0].startswith("appearance.encoder") else [f"appearance.encoder={name}"]
+            settings, network = loaded("appearance", *chosen, *words)
+            ways = {
+                "deiii": lambda c, s=settings, e=network: list(encode_crops([c], s, e)),
+                "plain": plain(),
+            }
+            note(name, ways, [clip], len(crops) / FPS)
     result = {
         "bench": "encoders", "runs": options.runs, "device": options.device, "threads": 1,
         "clips": len(voices), "audio_s": round(voice_s, 1), "frames": len(crops), "encoders": table,
