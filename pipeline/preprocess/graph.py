@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from deiii.data.cache.index import INDEX, StageIndex, corpus_folder, write_index, write_table
+from deiii.data.cache.index import INDEX, StageIndex, write_index, write_table
 from deiii.data.cache.stages import FLOW, get_stage, import_function
 from deiii.data.cluster.first_worker import first_worker_watch
 from deiii.data.cluster.worker_checks import checked_workers, dashboard_words
@@ -129,10 +129,6 @@ def _compute_missing(config: Config, corpus: Corpus, found: Survey, report: Call
     fetch_needed(config, stages, report)
     for stage in stages:
         (found.folders[stage] / INDEX).unlink(missing_ok=True)  # only a finished stage has an index
-    of_media = [stage for stage in stages if found.recipes[stage].upstream is None]
-    begun = {found.folders[stage].name: bool(found.done[stage]) for stage in of_media}
-    for line in record_decoder(corpus_folder(config.cache, corpus.name), begun):
-        report(line)
     try:
         _run_tasks(config, corpus, found, report)
     finally:
@@ -181,7 +177,9 @@ def _run_turn(
         computed = {task.recipe.stage for task in tasks}
         if config.cluster.kind != "local":
             report(f"they compute {', '.join(sorted(computed))}")
-        for line in device_lines(client, config, check, computed):
+        of_media = [stage for stage in computed if found.recipes[stage].upstream is None]
+        begun = {found.folders[stage].name: bool(found.done[stage]) for stage in of_media}
+        for line in [*device_lines(client, config, check, computed), *record_decoder(folder.parent, begun)]:
             report(line)
         clips = sum(len(task.plan.clips) for task in tasks if task.recipe.stage == FLOW.name)
         settings = to_yaml(within_memory(launched(with_devices(client, config), clips)))
