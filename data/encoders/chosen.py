@@ -134,6 +134,18 @@ def runtime_of(name: str) -> str:
     return "onnx" if name == "onnx" or name.endswith(".onnx") else "torch"
 
 
+def torch_encoders(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the encoders in the settings of a network that PyTorch computes, by the stage that uses them.
+
+    >>> torch_encoders({"model": {"extra": ["speech"]}, "speech": {"encoder": "resemblyzer"}})
+    {'speech': 'resemblyzer'}
+    """
+    chosen = {
+        name: settings[name]["encoder"] for name in settings["model"].get("extra", ()) if name in settings
+    }
+    return {name: encoder for name, encoder in chosen.items() if runtime_of(encoder) == "torch"}
+
+
 def _pool(config: SpeechConfig, encoder: Encoder) -> int:
     """Return the number of encoder rows that are averaged for one stored row."""
     if not config.rate:

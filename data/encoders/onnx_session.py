@@ -141,7 +141,7 @@ class OnnxNetwork:
             if more:
                 model = with_outputs(model, more)
                 plain = open_session(model, threads, providers)
-        except (ImportError, DeviceError, WeightsError):  # of onnxruntime; the file may be right
+        except (ImportError, DeviceError, WeightsError):  # these already say what is wrong
             raise
         except Exception as error:  # onnxruntime raises many types, which have no common base of their own
             raise WeightsError(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.networks import DEFAULT, described
 from deiii.data.config.schema import Config
-from deiii.data.encoders.chosen import runtime_of
+from deiii.data.encoders.chosen import torch_encoders
 from deiii.data.loader.augment import MEAN, STD
 from deiii.data.loader.augmentation.audio import DB_CENTRE, DB_SCALE
 from deiii.data.loader.batch import Batch
@@ -189,8 +189,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus:
     if metrics is not None:
         names = figure_names(metrics["test"])
         figures = {key: name for key, name in names.items() if metrics["test"][key] is not None}
-    extra = [name for name in settings["model"].get("extra", ()) if name in settings]
-    needs = [f"features of {name}" for name in extra if runtime_of(settings[name]["encoder"]) == "torch"]
+    needs = [f"features of {name}" for name in torch_encoders(settings)]
     if settings["model"]["flow"] and settings["flow"]["method"] == "raft":
         needs.append("flow of RAFT")
     title, about = described(settings["model"].get("name", DEFAULT))  # older exports are DE-III

@@ -20,7 +20,7 @@ from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, network_stages
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.encoders.chosen import runtime_of
+from deiii.data.encoders.chosen import torch_encoders
 from deiii.data.encoders.onnx_session import open_session
 from deiii.data.loader.recording import SLACK_S
 from deiii.data.loader.sampling import Window, choose_rows, evaluation_hops, pick, video_steps
@@ -289,12 +289,6 @@ def _window(fields: Fields | None, intervals: Intervals, around: np.ndarray, ste
     return choose_rows(time, *_rows(time, intervals), around, np.zeros(len(intervals)), steps)
 
 
-def _need_torch(config: Config) -> list[str]:
-    """Return the settings of the network's encoders that run in PyTorch, such as ``speech.encoder=...``."""
-    sections = [(name, getattr(config, name, None)) for name in config.model.extra]
-    return [f"{name}.encoder={s.encoder}" for name, s in sections if s and runtime_of(s.encoder) == "torch"]
-
-
 def load_folder(
     folder: Path, overrides: Iterable[str] = (), change_preprocessing: bool = False, threads: int = 0
 ) -> Predictor:
@@ -323,10 +317,11 @@ def load_folder(
             f"{folder} holds no {ONNX}; export the run again: "
             f"deiii export RUN {shlex.quote(str(folder))} --onnx"
         )
-    if not has_torch() and (encoders := _need_torch(config)):
+    if not has_torch() and (encoders := torch_encoders(manifest["settings"])):
+        words = ", ".join(f"{name}.encoder={encoder}" for name, encoder in encoders.items())
         raise ConfigError(
-            f"{folder}: the network reads features of {', '.join(encoders)}, which need PyTorch; install it, "
-            "or train a network with an encoder that is an ONNX file"
+            f"{folder}: the network reads features of {words}, which need PyTorch; install it, or train a "
+            "network with an encoder that is an ONNX file"
         )
     if config.model.flow and config.flow.method == "raft" and not has_torch():
         raise ConfigError(
