@@ -24,7 +24,7 @@ from benchmarks.encoder_reference import rows_of_clips, stage_factors
 from benchmarks.encoder_tuning import SHRINKAGES, arguments, principal, report, standardised
 from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import uar
-from benchmarks.tuning_models import Part, discriminant, logistic, network
+from benchmarks.tuning_models import Part, discriminant, logistic, network, whitened
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
 
@@ -94,6 +94,11 @@ def trials() -> Iterator[Trial]:
         yield f"SGD, {epochs} epochs, weight decay {decay:g}", best, balance, network(0, 0, **words)
     mixed = network(0, 0, mixup=0.4, optimizer="sgd", lr=0.01, weight_decay=0.1, epochs=60)
     yield "SGD, 60 epochs, mixup 0.4", best, 0.75, mixed
+    words = {"optimizer": "sgd", "lr": 0.01, "epochs": 30}
+    for decay in (0.3, 1.0):
+        for shrinkage in (0.1, 0.3, 0.5):
+            model = whitened(shrinkage, network(0, 0, **words, weight_decay=decay))
+            yield f"whitened, shrinkage {shrinkage:g}, SGD, weight decay {decay:g}", best, 0.75, model
     for strength in (0.001, 0.003, 0.01, 0.03):
         yield f"logistic regression, C={strength:g}", best, 0.75, logistic(strength)
     for shrinkage in SHRINKAGES:

@@ -60,6 +60,32 @@ def discriminant(shrinkage: float) -> Callable[..., np.ndarray]:
     return run
 
 
+def whitened(shrinkage: float, model: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Return a function that whitens features by their covariance within classes, then runs another model.
+
+    Linear discriminant analysis compares distances to the class means in these features. They are scaled
+    so that the sum of their squares over the training clips is as before.
+
+    Args:
+        shrinkage: as in `discriminant`.
+        model: function of `Part`, such as `network` returns.
+    """
+
+    def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
+        x, labels, other = part
+        means = np.stack([x[labels == name].mean(axis=0) for name in range(labels.max() + 1)])
+        rest = x - means[labels]
+        covariance = rest.T @ rest / len(x)
+        shrunk = (1 - shrinkage) * covariance
+        shrunk += shrinkage * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        values, axes = np.linalg.eigh(shrunk)
+        axes = axes / np.sqrt(values)
+        axes *= np.sqrt((x**2).sum() / ((x @ axes) ** 2).sum())
+        return model((x @ axes, labels, other @ axes), weights)
+
+    return run
+
+
 def network(
     hidden: int, dropout: float, inputs: float = 0.0, mixup: float = 0.0, seed: int = 0, **words: Any
 ) -> Any:
