@@ -63,8 +63,8 @@ def discriminant(shrinkage: float) -> Callable[..., np.ndarray]:
 def whitened(shrinkage: float, model: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """Return a function that whitens features by their covariance within classes, then runs another model.
 
-    Linear discriminant analysis compares distances to the class means in these features. They are scaled
-    so that the sum of their squares over the training clips is as before.
+    Linear discriminant analysis compares distances to the class means in these features. They are scaled so
+    that the sum of their squares over the training clips is as before.
 
     Args:
         shrinkage: as in `discriminant`.

@@ -41,6 +41,9 @@ def test_the_discriminant_has_the_figures_of_its_files():
         line = f"| {t['trial']} | {t['balance']:g} | {t['clip']['uar']:.3f} | {t['by speaker']['uar']:.3f} |"
         assert line in TEXT
     assert len(trials) == 5 and max(t["by speaker"]["uar"] for t in trials) == pytest.approx(0.797, abs=5e-4)
+    white = json.loads((folder / "whitened_tuning.json").read_text(encoding="utf-8"))["trials"]
+    most = [f"{max(t[level]['uar'] for t in white):.3f}" for level in ("by speaker", "clip")]
+    assert len(white) == 6 and f"at most {most[0]} by speaker and {most[1]} otherwise" in TEXT
     found = [json.loads((folder / f"discriminant{how}.json").read_text()) for how in ("", "_by_speaker")]
     for (how, key), file in zip(
         ((", both", "linear_discriminant"), ("by speaker", "linear_discriminant by speaker")),

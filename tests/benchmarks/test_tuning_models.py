@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from benchmarks.tuning_models import discriminant
+from benchmarks.tuning_models import discriminant, whitened
 
 
 @pytest.mark.parametrize("shrinkage", [0.1, 0.5, 1.0])
@@ -29,3 +29,22 @@ def test_the_discriminant_is_that_of_normal_densities_with_one_shrunken_covarian
 def test_the_discriminant_refuses_weights_which_it_would_ignore():
     with pytest.raises(ValueError, match="takes no weights"):
         discriminant(0.5)((np.eye(3), np.arange(3), np.eye(3)), np.ones(3))
+
+
+def test_the_nearest_class_mean_of_whitened_features_is_linear_discriminant_analysis():
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1, 2], 20)
+    x = rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)) + rng.normal(size=(3, 5))[labels]
+    other = rng.normal(size=(40, 5)) @ rng.normal(size=(5, 5))
+    seen = []
+
+    def nearest_mean(part, weights):
+        a, y, b = part
+        seen.append(a)
+        means = np.stack([a[y == name].mean(axis=0) for name in range(3)])
+        return -((b[:, None] - means) ** 2).sum(axis=2)
+
+    found = whitened(0.3, nearest_mean)((x, labels, other)).argmax(axis=1)
+    expected = discriminant(0.3)((x, labels, other)).argmax(axis=1)
+    assert found.tolist() == expected.tolist() and len(set(found)) == 3
+    assert (seen[0] ** 2).sum() == pytest.approx((x**2).sum())
