@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ TRIALS: dict[str, dict[str, list[str]]] = {
 
 
 def trial_configs(
-    settings: Sequence[str], trials: dict[str, list[str]], folds: Sequence[int], folder: Path
+    settings: Sequence[str], trials: Mapping[str, Sequence[str]], folds: Sequence[int], folder: Path
 ) -> dict[tuple[str, int], Config]:
     """Return the settings of each run, keyed by trial and fold.
 
@@ -66,9 +67,10 @@ def trial_configs(
         ConfigError: an epoch would be chosen, or there is no validation speaker.
     """
     found = {}
-    for number, (name, words) in enumerate(trials.items()):
+    for name, words in trials.items():
+        plain = re.sub(r"[^a-z0-9.]+", "_", name)
         for fold in folds:
-            own = [f"split.fold={fold}", f"train.run={folder / f'trial{number}-fold{fold}'}"]
+            own = [f"split.fold={fold}", f"train.run={folder / f'{plain}-fold{fold}'}"]
             found[name, fold] = read_settings([*settings, *words, *own])
     first = next(iter(found.values()))
     if first.train.monitor != "last" or not first.split.val_share:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from deiii.data.config.plugins import STAGES
 from deiii.data.config.schema_encoders import AppearanceConfig, Speech2Config, SpeechConfig
-from deiii.data.config.schema_fields import opt, result_params
+from deiii.data.config.schema_fields import MOST_SEED, opt, result_params
 from deiii.data.config.schema_preprocess import (
     ClusterConfig,
     CorpusConfig,
@@ -20,7 +20,7 @@ from deiii.data.config.schema_preprocess import (
     LogMelConfig,
     SyntheticConfig,
 )
-from deiii.data.config.schema_train import LoaderConfig, ModelConfig, SplitConfig, TrainConfig
+from deiii.data.config.schema_train import LoaderConfig, ModelConfig, TrainConfig
 
 __all__ = [
     "AppearanceConfig",
@@ -40,6 +40,44 @@ __all__ = [
     "opt",
     "result_params",
 ]
+
+
+@dataclass
+class SplitConfig:
+    """Which speakers are trained on, validated on and tested on. No speaker is in two parts."""
+
+    protocol: str = opt(
+        "auto",
+        "Name of a split protocol that comes with deiii, or the path of one in YAML; auto uses the corpus's "
+        "own.",
+        path=True,
+    )
+    fold: int = opt(0, "Fold that is tested, counted from 0.", low=0, high=10_000)
+    val_share: float = opt(
+        0.15,
+        "Share of the training speakers that are kept for validation. 0 keeps none and trains on all of "
+        "them; it needs train.monitor=last, because there is nothing to choose an epoch by, and no "
+        "temperature is fitted. Validation speakers that the protocol itself lists are kept in any case.",
+        low=0,
+        below=1,
+    )
+    seed: int = opt(
+        0,
+        "Seed that chooses the validation speakers; the test fold does not depend on it.",
+        low=0,
+        high=MOST_SEED,
+    )
+    hide: list[str] = opt(
+        [],
+        "Streams that are removed from validation and test clips, e.g. [audio]; training clips keep them. "
+        "Use it to test a network without an input that it was trained with.",
+    )
+    leaks: str = opt(
+        "refuse",
+        "Whether to train on an imported split if the audit finds speakers, takes or recordings that are in "
+        "two of its parts: refuse, or allow; the report then states this.",
+        choices=("refuse", "allow"),
+    )
 
 
 @dataclass

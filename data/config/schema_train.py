@@ -1,4 +1,4 @@
-"""Settings of splits, loader, network and training; `deiii.data.config.schema` joins them with the others."""
+"""Settings of loader, network and training; `deiii.data.config.schema` joins them with the others."""
 
 from __future__ import annotations
 
@@ -7,44 +7,6 @@ from dataclasses import dataclass
 from deiii.data.config.networks import DEFAULT, NETWORKS
 from deiii.data.config.plugins import NETWORKS as NETWORK_GROUP
 from deiii.data.config.schema_fields import MOST_SEED, opt
-
-
-@dataclass
-class SplitConfig:
-    """Which speakers are trained on, validated on and tested on. No speaker is in two parts."""
-
-    protocol: str = opt(
-        "auto",
-        "Name of a split protocol that comes with deiii, or the path of one in YAML; auto uses the corpus's "
-        "own.",
-        path=True,
-    )
-    fold: int = opt(0, "Fold that is tested, counted from 0.", low=0, high=10_000)
-    val_share: float = opt(
-        0.15,
-        "Share of the training speakers that are kept for validation. 0 keeps none and trains on all of "
-        "them; it needs train.monitor=last, because there is nothing to choose an epoch by, and no "
-        "temperature is fitted. Validation speakers that the protocol itself lists are kept in any case.",
-        low=0,
-        below=1,
-    )
-    seed: int = opt(
-        0,
-        "Seed that chooses the validation speakers; the test fold does not depend on it.",
-        low=0,
-        high=MOST_SEED,
-    )
-    hide: list[str] = opt(
-        [],
-        "Streams that are removed from validation and test clips, e.g. [audio]; training clips keep them. "
-        "Use it to test a network without an input that it was trained with.",
-    )
-    leaks: str = opt(
-        "refuse",
-        "Whether to train on an imported split if the audit finds speakers, takes or recordings that are in "
-        "two of its parts: refuse, or allow; the report then states this.",
-        choices=("refuse", "allow"),
-    )
 
 
 @dataclass
@@ -104,6 +66,29 @@ class LoaderConfig:
         "Strength of random brightness, contrast and saturation in training; factors lie in 1 ± colour.",
         low=0,
         below=1,
+    )
+    grey: float = opt(0.0, "Probability that all frames of a clip become grey in training.", low=0, high=1)
+    zoom: float = opt(
+        0.0,
+        "Largest random change of size in training, as a share: frames and flow vectors are enlarged or "
+        "reduced by a factor of up to 1 + zoom, the same for all steps of a clip. They are reduced only as "
+        "far as the stored crops reach (faces.size beyond loader.crop).",
+        low=0,
+        high=1,
+    )
+    rotate: float = opt(
+        0.0,
+        "Largest random rotation in training, in degrees, which is the same for all steps of a clip; it "
+        "rotates flow vectors too.",
+        low=0,
+        high=180,
+    )
+    erase: float = opt(
+        0.0,
+        "Probability that a random rectangle of 2 to 20 % of the square is erased in all frames and flow of "
+        "a clip in training.",
+        low=0,
+        high=1,
     )
     spec_masks: int = opt(
         2, "Number of SpecAugment masks along time, and along frequency, in training.", low=0, high=100

@@ -14,10 +14,11 @@ import torch
 
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augmentation.audio import AUDIO_DRAWS, DB_CENTRE, DB_SCALE, SpeakerLevels, warp, warps
+from deiii.data.loader.augmentation.audio import DB_CENTRE, DB_SCALE, SpeakerLevels, warp, warps
+from deiii.data.loader.augmentation.draws import columns
+from deiii.data.loader.augmentation.geometry import affine, erased, resamples
 from deiii.data.loader.augmentation.video import Crop, batched, one_pass
 from deiii.data.loader.batch import Batch, ClipInfo, ExtraStream, StoredBatch, StoredExtra
-from deiii.data.loader.gather import DRAWS
 
 # Mean and standard deviation of ImageNet's pixels (RGB, 0 to 1), which pretrained encoders expect.
 MEAN = (0.485, 0.456, 0.406)
@@ -47,6 +48,7 @@ class Augment:
         by_speaker: Mapping[str, SpeakerLevels] | None = None,
     ):
         self.config = config
+        self.columns = columns(config)
         self.training = training
         self.resident = resident or {}
         self.levels = levels
@@ -60,11 +62,9 @@ class Augment:
             flow = _rows(self.resident[FLOW.name], c.frame_at)
         if LOGMEL.name in self.resident:
             logmel = _rows(self.resident[LOGMEL.name], c.hop_at)
-        flip = c.draws[:, 2] < (self.config.flip if self.training else 0.0)
-        y, x = self._corner(c.draws, max(frames.shape[2], flow.shape[2]))
-        colours = colour_matrix(c.draws, self.config.colour if self.training else 0.0)
         prepare = one_pass if frames.device.type == "cpu" else batched
-        frames, flow = prepare(frames, flow, c.scale, Crop(y, x, flip, *colours, self.config.crop))
+        view = self._view(c.draws, max(frames.shape[2], flow.shape[2]))
+        frames, flow = prepare(frames, flow, c.scale, view)
         return Batch(
             frames=frames,
             flow=flow,
@@ -82,6 +82,18 @@ class Augment:
         if name in self.by_speaker:
             values = self.by_speaker[name].apply(values, index)
         return ExtraStream(values=values, time=stream.time.clone(), mask=stream.mask.clone())
+
+    def _view(self, draws: torch.Tensor, stored: int) -> Crop:
+        """Return what each clip shows of its stored crops, whose height and width is ``stored``."""
+        c, size = self.config, self.config.crop
+        flip = draws[:, 2] < (c.flip if self.training else 0.0)
+        y, x = self._corner(draws, stored)
+        if not self.training:
+            return Crop(y, x, flip, *colour_matrix(draws, 0.0), size)
+        more = draws[:, self.columns.video]
+        colours = colour_matrix(draws, c.colour, more[:, 7] < c.grey if c.grey else None)
+        turned = affine(more, draws[:, :2], flip, c, stored) if resamples(c) else None
+        return Crop(y, x, flip, *colours, size, turned, erased(more, c) if c.erase else None)
 
     def _corner(self, draws: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the upper left corner of each clip's square, y and x, int64 [B]."""
@@ -109,10 +121,9 @@ class Augment:
             unit = scale.mean(dim=2, keepdim=True)
         x.mul_(mask[:, :, None])
         if self.training and warps(self.config):
-            x, time, mask = warp(x, time, mask, c.draws[:, -AUDIO_DRAWS:], self.config, unit)
+            x, time, mask = warp(x, time, mask, c.draws[:, self.columns.audio], self.config, unit)
         if self.training and self.config.spec_masks:
-            draws = c.draws[:, DRAWS : DRAWS + 4 * self.config.spec_masks]
-            hops, bands = spec_masks(draws, mask.sum(1), x.shape[1], x.shape[2])
+            hops, bands = spec_masks(c.draws[:, self.columns.masks], mask.sum(1), x.shape[1], x.shape[2])
             x.mul_(hops[:, :, None]).mul_(bands[:, None])
         return {"logmel": x, "audio_time": time, "audio_mask": mask}
 
@@ -121,12 +132,15 @@ WARPED = ("audio_time", "audio_mask")  # what warping the audio can change
 CARRIED = tuple(f.name for f in fields(ClipInfo) if f.name not in (*WARPED, "extra"))
 
 
-def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+def colour_matrix(
+    draws: torch.Tensor, strength: float, grey: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return brightness, contrast, saturation and normalisation as one affine map, x @ matrix + offset.
 
     Args:
         draws: float32 [B,K] in [0,1); columns 3 to 5 are used.
         strength: each factor lies in 1 ± strength; 0 gives the normalisation only.
+        grey: bool [B], clips whose saturation is 0.
 
     Returns:
         Matrix float32 [B,3,3] and offset float32 [B,1,3], for RGB values x from 0 to 255.
@@ -134,6 +148,8 @@ def colour_matrix(draws: torch.Tensor, strength: float) -> tuple[torch.Tensor, t
     mean, std, luma, identity = _constants(draws.device)
     factor = 1 + strength * (2 * draws[:, 3:6] - 1)
     bright, contrast, colour = (factor[:, i, None, None] for i in range(3))
+    if grey is not None:
+        colour = colour * ~grey[:, None, None]
     mix = colour * identity + (1 - colour) * luma[:, None].expand(3, 3)
     matrix = bright * contrast * mix / std / 255
     offset = ((1 - contrast) * mean - mean) / std

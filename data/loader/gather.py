@@ -17,14 +17,12 @@ import torch
 from deiii.data.cache.index import CacheError
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, ExtraInput, with_upstream
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augmentation.audio import AUDIO_DRAWS
+from deiii.data.loader.augmentation.draws import columns
 from deiii.data.loader.batch import StoredBatch
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.sampling import Window, choose_rows, pick, uniforms, video_steps
 from deiii.data.loader.stage_arrays import Stream
 
-# Crop y, crop x, flip, brightness, contrast, saturation; then four for each SpecAugment pair and AUDIO_DRAWS.
-DRAWS = 6
 FLOW_UNIT_S = 0.04  # flow is given in px in this time, the step of the usual 25 frames per second
 SHORTEST_STEP_S = 0.002  # step of 500 frames per second; shorter steps are errors of a file
 # Large fields of the stages that have their own place in a batch.
@@ -133,7 +131,7 @@ class Gather:
             "flow": self._large(FLOW.name, (b, t), torch.float16, (0, 0, 2)),
             "logmel": self._large(LOGMEL.name, (b, l), torch.float16, (0,)),
             "frame_at": ((b, t), i64), "hop_at": ((b, l), i64),
-            "scale": ((b, t), f32), "draws": ((b, DRAWS + 4 * c.spec_masks + AUDIO_DRAWS), f32),
+            "scale": ((b, t), f32), "draws": ((b, columns(c).count), f32),
             "video_time": ((b, t), f32), "audio_time": ((b, l), f32),
             "video_mask": ((b, t), flag), "flow_mask": ((b, t), flag), "audio_mask": ((b, l), flag),
             "label": ((b,), i64), "soft": ((b, classes), f32), "attributes": ((b, attributes), f32),

@@ -8,6 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+AUGMENTED = ["loader.zoom=0.2", "loader.rotate=15", "loader.erase=0.5", "loader.grey=0.2"]
 SPEECH = ["stages=[faces,flow,logmel,speech]", "model.extra=[speech]"]
 # Settings; most nodes of the graph of a step, with a margin for other versions; most launches of scoring one.
 NETWORKS = {
@@ -19,6 +20,7 @@ NETWORKS = {
         ["base", "model.time_match=true", "model.audio_channels=[16,24,48]"], 2_350, 850,
     ),
     "extra stream": (["base", *SPEECH], 2_170, 1_010),
+    "all augmentation": (["base", *AUGMENTED], 1_850, 800),
 }  # fmt: skip
 
 

@@ -91,7 +91,7 @@ ORDER = {
         "augment residency",
         "loader",
     ],
-    "data/loader/augmentation": ["audio video"],
+    "data/loader/augmentation": ["audio geometry", "draws resample", "video"],
     "pipeline": [
         "encoders media",
         "appearance corrupt faces flow logmel speech",

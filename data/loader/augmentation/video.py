@@ -1,9 +1,9 @@
-"""Crop, mirror, colour and cast the frames and flow of a batch; two implementations with equal results.
+"""Crop, mirror, zoom, rotate, colour and erase frames and flow of a batch in two ways, with equal results.
 
 `batched` is a few tensor operations over the whole batch, which suits a GPU and never waits for it.
-`one_pass` is a loop compiled by Numba that reads each stored byte once and writes each float once. On a CPU
-the tensor operations would cross memory six times and take at least four times as long. Axes: B clips,
-T video steps, H stored size, S network's input size.
+`one_pass` is a loop compiled by Numba that reads each stored byte once (a few times where it interpolates)
+and writes each float once. On a CPU the tensor operations would cross memory six times and take at least four
+times as long. Axes: B clips, T video steps, H stored size, S network's input size.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 from deiii.data.cache.flow_codec_torch import decode_tensor
+from deiii.data.loader.augmentation.geometry import Affine, Rectangle
+from deiii.data.loader.augmentation.resample import colour_at, flow_at, resample, turn
 from deiii.data.tools.compilation.numba_jit import compiled
 
 PIXELS = 8  # pixels that one row of a matrix product colours
@@ -30,6 +32,8 @@ class Crop:
         flip: bool [B], whether the square is mirrored.
         matrix, offset: float32 [B,3,3] and [B,1,3]; colours become ``rgb @ matrix + offset``.
         size: S, height and width of the square; smaller stored fields raise ValueError.
+        affine: where pixels are interpolated, in place of y, x and flip; ``None`` for pixels as stored.
+        erased: what becomes 0, the mean colour and no motion; ``None`` for nothing.
     """
 
     y: torch.Tensor
@@ -38,6 +42,8 @@ class Crop:
     matrix: torch.Tensor
     offset: torch.Tensor
     size: int
+    affine: Affine | None = None
+    erased: Rectangle | None = None
 
 
 def batched(
@@ -54,7 +60,18 @@ def batched(
     Returns:
         float32 [B,T,3,S,S] and [B,T,2,S,S] in px, u negated where mirrored; channels are innermost in memory.
     """
-    return colour(crop(frames, view), view), scale_flow(crop(flow, view), scale, view.flip)
+    if view.affine is None:
+        rgb, px = colour(crop(frames, view), view), scale_flow(crop(flow, view), scale, view.flip)
+    else:
+        for field in (frames, flow):
+            check_size(field, view.size)
+        rgb = colour(resample(frames, view.affine, view.size), view)
+        arrows = turn(resample(flow, view.affine, view.size), view.affine)
+        px = decode_tensor(arrows, scale).permute(0, 1, 4, 2, 3)
+    if view.erased is not None:
+        hidden = view.erased.covers(view.size)[:, None, None]
+        rgb, px = (x.masked_fill_(hidden, 0) if x.shape[3] else x for x in (rgb, px))
+    return rgb, px
 
 
 def one_pass(
@@ -68,12 +85,30 @@ def one_pass(
     place = view.y.numpy(), view.x.numpy(), view.flip.numpy()
     side = [view.size if field.shape[2] else 0 for field in (frames, flow)]
     rgb = torch.empty(*frames.shape[:2], side[0], side[0], 3)
-    px = torch.empty(*flow.shape[:2], side[1], side[1], 2)
-    if side[0]:
-        _colour(frames.numpy(), *place, view.matrix.numpy(), view.offset[:, 0].numpy(), rgb.numpy())
-    if side[1]:
-        _scale(flow.numpy(), *place, scale.numpy(), px.numpy())
+    px = torch.empty(*flow.shape[:2], side[1], side[1], flow.shape[4])
+    colours = view.matrix.numpy(), view.offset[:, 0].numpy()
+    if view.affine is None:
+        if side[0]:
+            _colour(frames.numpy(), *place, *colours, rgb.numpy())
+        if side[1]:
+            _scale(flow.numpy(), *place, scale.numpy(), px.numpy())
+    else:
+        at, arrow = view.affine.place.numpy(), view.affine.arrow.numpy()
+        if side[0]:
+            colour_at(frames.numpy(), at, *colours, rgb.numpy())
+        if side[1]:
+            flow_at(flow.numpy(), at, arrow, scale.numpy(), px.numpy())
+    if view.erased is not None:
+        _erase((rgb, px), view.erased)
     return rgb.permute(0, 1, 4, 2, 3), px.permute(0, 1, 4, 2, 3)
+
+
+def _erase(fields: tuple[torch.Tensor, ...], erased: Rectangle) -> None:
+    """Fill the rectangles of fields [B,T,S,S,C] with 0."""
+    edges = torch.stack((erased.top, erased.bottom, erased.left, erased.right), 1)
+    for i, (top, bottom, left, right) in enumerate(edges.tolist()):
+        for field in fields:
+            field[i, :, top:bottom, left:right] = 0
 
 
 def check_size(x: torch.Tensor, size: int) -> None:

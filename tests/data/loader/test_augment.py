@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from deiii.data.config.schema import LoaderConfig
-from deiii.data.loader.augment import DRAWS, MEAN, STD, Augment, colour_matrix, spec_masks
+from deiii.data.loader.augment import MEAN, STD, Augment, colour_matrix, spec_masks
+from deiii.data.loader.augmentation.draws import DRAWS, columns
 from deiii.data.loader.batch import StoredBatch
 
 B, T, H, S, L, M = 4, 3, 10, 6, 12, 8
@@ -19,14 +20,13 @@ def compact(draws: torch.Tensor | None = None) -> StoredBatch:
     def any_of(*shape: int) -> torch.Tensor:
         return torch.from_numpy(rng.random(shape, np.float32))
 
-    masks = 2
     return StoredBatch(
         frames=torch.from_numpy(rng.integers(0, 256, (B, T, H, H, 3), dtype=np.uint8)),
         flow=torch.from_numpy(rng.integers(-127, 128, (B, T, H, H, 2), dtype=np.int8)),
         logmel=(any_of(B, L, M) * -80).half(),
         frame_at=torch.zeros(B, T, dtype=torch.int64), hop_at=torch.zeros(B, L, dtype=torch.int64),
         scale=any_of(B, T),
-        draws=any_of(B, DRAWS + 4 * masks) if draws is None else draws,
+        draws=any_of(B, columns(LoaderConfig(spec_masks=2)).count) if draws is None else draws,
         video_time=any_of(B, T), audio_time=any_of(B, L),
         video_mask=any_of(B, T) > 0.3, flow_mask=any_of(B, T) > 0.3,
         audio_mask=torch.arange(L).repeat(B, 1) < 9,
@@ -103,6 +103,25 @@ def test_colour_is_brightness_contrast_and_saturation():
         )
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_grey_clips_keep_their_luma_alone(share):
+    c = compact()
+    config = LoaderConfig(crop=S, colour=0.0, flip=0.0)
+    coloured = Augment(config, training=True)(c).frames
+    config.grey = share
+    found = Augment(config, training=True)(c).frames
+    std, mean = torch.tensor(STD)[:, None, None], torch.tensor(MEAN)[:, None, None]
+    chance = c.draws[:, -1]
+    for i in range(B):
+        if chance[i] < share:
+            pixels = found[i] * std + mean
+            luma = ((coloured[i] * std + mean) * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
+            torch.testing.assert_close(pixels, luma[:, None].expand_as(pixels), atol=1e-5, rtol=1e-5)
+        else:
+            assert torch.equal(found[i], coloured[i])
+    assert ((chance < share).sum() in (1, 2, 3)) == (share == 0.5)
+
+
 def test_spec_masks_are_stripes_within_the_sound():
     draws = torch.rand(200, 8, generator=torch.Generator().manual_seed(0))
     lengths = torch.randint(5, 41, (200,), generator=torch.Generator().manual_seed(1))
@@ -113,5 +132,6 @@ def test_spec_masks_are_stripes_within_the_sound():
 
 def test_evaluation_ignores_every_random_number():
     a = Augment(LoaderConfig(crop=S), training=False)(compact())
-    b = Augment(LoaderConfig(crop=S), training=False)(compact(torch.zeros(B, DRAWS + 8)))
-    assert torch.equal(a.frames, b.frames) and torch.equal(a.logmel, b.logmel)
+    strongest = LoaderConfig(crop=S, zoom=1, rotate=180, erase=1, grey=1, colour=0.9, flip=1, stretch=1)
+    b = Augment(strongest, training=False)(compact(torch.zeros(B, DRAWS + 8)))
+    assert all(torch.equal(a.tensors()[n], b.tensors()[n]) for n in ("frames", "flow", "logmel"))

@@ -27,6 +27,7 @@ CHANGES = {
     "crop": 8, "flip": 1.0, "colour": 0.9, "flow_per_second": False, "steps": 3, "stride": 1,
     "sampling": "contiguous", "audio_steps": 30, "eval_audio_steps": 30, "spec_masks": 4, "stretch": 0.5,
     "mel_shift": 3.0, "mel_warp": 0.5, "gain_db": 9.0, "time_shift": 0.5, "normalise": "speaker",
+    "zoom": 0.5, "rotate": 30.0, "erase": 1.0, "grey": 1.0,
 }  # fmt: skip
 INPUTS = [  # video, flow, audio, extra
     (True, False, False, ()),
