@@ -8,7 +8,7 @@ run the command again to continue.
 
     python -m benchmarks.preset_trials configs/emotional_av_scratch.yaml corpus.root=/clips --out trials.json
     python -m benchmarks.preset_trials configs/emotional_av_scratch.yaml configs/base.yaml \\
-        corpus.root=/clips faces.size=112 train.monitor=last --preset base --folds 0,1,2 --out base_trials.json
+        corpus.root=/clips faces.size=112 train.monitor=last --preset base --out base.json
 """
 
 from __future__ import annotations
