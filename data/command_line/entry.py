@@ -193,8 +193,9 @@ def memory_words(error: BaseException) -> str:
     if not isinstance(error, MemoryError) and OF_GPU.search(text):
         return (
             f"there is not enough memory on the GPU for this{size}; lower loader.batch (in preprocessing "
-            "flow.batch), use a smaller network, keep the data in the machine's memory with "
-            "loader.residency=stream, or end other programs that use the GPU, which nvidia-smi lists"
+            "flow.batch), use a smaller network, compute each batch of a training in parts with "
+            "train.accumulate=4, keep the data in the machine's memory with loader.residency=stream, or end "
+            "other programs that use the GPU, which nvidia-smi lists"
         )
     return (
         f"there is not enough memory for this{size}; use smaller batches or sizes of inputs and network, or "

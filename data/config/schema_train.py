@@ -294,6 +294,14 @@ class TrainConfig:
         "Autocast to bfloat16: on, off, or auto for GPUs that compute it without emulation.",
         choices=("auto", "bfloat16", "off"),
     )
+    accumulate: int = opt(
+        1,
+        "Number of equal parts of a batch that are computed one after the other, their gradients added up: "
+        "takes less memory, and more time. The gradient is that of the whole batch. Encoders with batch "
+        "normalisation are still computed for the whole batch at once.",
+        low=1,
+        high=65_536,
+    )
     launch: str = opt(
         "auto",
         "How training steps are launched: eager (one kernel after the other), compile (torch.compile), graph "

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from deiii.data.cache.outcomes import is_machine_trouble
+from deiii.data.config.checks.together import check_accumulate
 from deiii.data.config.load import result_settings
 from deiii.data.config.schema import Config
 from deiii.data.encoders.statement import Statement, used_encoders
@@ -44,6 +45,7 @@ from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.start.data import TrainingData, read_data
 from deiii.model.training.start.history import History, check_unseen, histories, save_histories
 from deiii.model.training.start.weights import copy_start, starting_network
+from deiii.model.training.step.accumulate import check_clips_apart
 from deiii.model.training.step.launch import choose_launch, launch_note
 from deiii.model.training.trained import TrainedNetwork
 from deiii.model.training.trainer import Trainer, TrainingSetup
@@ -143,6 +145,7 @@ def _train(
     Settings and data are checked before the run folder is written.
     """
     choose_launch(config.train, ranks.device, ranks)  # refuse an impossible one before anything is read
+    check_accumulate(config, ranks.world)
     if ranks.first and (note := launch_note(config.train, ranks.device, ranks)):
         say(note)
     check_hidden(config)
@@ -156,6 +159,7 @@ def _train(
 
     seed_all(config.train.seed)
     model = data.task.network(config, imagenet)  # refuses settings that do not fit
+    check_clips_apart(model, config)
     notes = list(data.notes)
     if start:
         notes.append(copy_start(model, data.task, start, config, data.features.streams))

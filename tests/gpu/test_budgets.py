@@ -45,6 +45,15 @@ def test_eager_training_steps_never_wait(fake_gpu):
 
 
 @pytest.mark.parametrize("launch", ["eager", "graph"])
+def test_a_batch_in_parts_is_one_recorded_step_and_never_waits(fake_gpu, launch):
+    """All parts are in one graph, in which PyTorch repeats the random numbers of the first computation."""
+    found = fake_gpu.run("training", "base", f"train.launch={launch}", "train.accumulate=2", "loader.batch=4")
+    assert found["syncs"] == [] and found["forbidden"] == []
+    assert len(found["nodes"]) == (1 if launch == "graph" else 0)
+    assert found["launches"] <= (8 if launch == "graph" else 3_800)
+
+
+@pytest.mark.parametrize("launch", ["eager", "graph"])
 def test_memory_does_not_grow_over_the_epochs(fake_gpu, launch):
     words = ["train.epochs=20", "loader.batch=16", "loader.residency=stream"]
     found = fake_gpu.run("epochs", "tiny", f"train.launch={launch}", *words)

@@ -220,7 +220,7 @@ ORDER = {
     ],
     "model/training/start": ["checks history weights", "data"],
     "model/training/logs": ["cost writers", "open_logs"],
-    "model/training/step": ["half_weights launch loader_protocols sums", "step", "graphs"],
+    "model/training/step": ["accumulate half_weights launch loader_protocols sums", "step", "graphs"],
     "model/evaluation/sections": ["calibration ceiling gaps layers mistakes", "all_runs"],
     "model/evaluation": [
         "comparison_table figures predictions",

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from deiii.data.config.schema import Config, TrainConfig
 from deiii.model.distributed.devices import seed_all
@@ -61,15 +62,25 @@ class PartLoader(MemoryLoader):
             yield part
 
 
-def trainer(path: Path, ranks: Ranks, loader=PartLoader, statistics: float = 0.0, **changes) -> Trainer:
+WITHOUT_DROPOUT = {"dropout": 0.0}  # which draws other numbers for a batch in parts
+
+
+def trainer(
+    path: Path,
+    ranks: Ranks,
+    loader=PartLoader,
+    statistics: float = 0.0,
+    network: dict | None = None,
+    **changes,
+) -> Trainer:
     """Return a training with every setting on whose results could differ between worlds.
 
-    ``statistics`` is added to the running statistics of rank 0, which alone reads the weights of another run.
+    ``statistics`` is added to the running statistics of rank 0, which alone reads the weights of another run;
+    ``network`` are settings of another network.
     """
     settings = {"epochs": 2, "lr": 3e-4, "patience": 99, "ema": 0.9, "seed": 3, "modality_dropout": 0.3}
-    model = small_config(
-        dropout=0.1, audio_channels=[8, 16], attributes=["valence", "arousal"], time_match=True
-    )
+    full = {"dropout": 0.1, "audio_channels": [8, 16], "time_match": True}
+    model = small_config(attributes=["valence", "arousal"], **{**full, **(network or {})})
     config = Config(model=model, train=TrainConfig(**{**settings, **changes}))
     config.loader.batch = BATCH
     run = RunFolder(path)
@@ -77,14 +88,28 @@ def trainer(path: Path, ranks: Ranks, loader=PartLoader, statistics: float = 0.0
     if ranks.first:
         run.create(config, info, resume=True)
     seed_all(config.train.seed)
-    network = DEIII(config.model, CLASSES, 2, MELS)
-    for name, buffer in network.named_buffers():
+    built = DEIII(config.model, CLASSES, 2, MELS)
+    for name, buffer in built.named_buffers():
         if ranks.first and name.endswith(("running_mean", "running_var")):
             buffer += statistics
     train, val = loader(clips(44, 1), True, ranks), PartLoader(clips(21, 2), False, ranks)
     weights = torch.linspace(0.5, 1.5, CLASSES)
     setup = TrainingSetup(train, val, config, run, ranks.device, IDS, {"corpus": "x"}, weights, ranks)
-    return Trainer(network, setup)
+    return Trainer(built, setup)
+
+
+def in_parts(path: Path, ranks: Ranks, told: dict) -> None:
+    """Train with batches in parts, and count the exchanges of gradients."""
+    parts = trainer(path, ranks, network=WITHOUT_DROPOUT, accumulate=2)
+    told["exchanges"] = 0
+
+    def counted(state, bucket):  # PyTorch refuses annotations that are text
+        told["exchanges"] += 1
+        return allreduce_hook(state, bucket)
+
+    parts.training_step.learner.register_comm_hook(None, counted)
+    parts.fit(progress=False)
+    told["parts"], told["steps"] = parts.history, parts.step
 
 
 class Poisoned(PartLoader):
@@ -129,6 +154,7 @@ def main(folder: Path) -> None:
         started.fit(progress=False)
         told["started"] = started.history
         told["statistics"] = float(sum(b.double().sum() for b in started.model.buffers()))
+        in_parts(folder / "parts", ranks, told)
         try:
             trainer(folder / "poisoned", ranks, Poisoned).fit(progress=False)
         except Diverged as error:

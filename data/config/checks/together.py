@@ -31,6 +31,7 @@ def check_together(config: Config, named: Iterable[str] = ()) -> None:
     check_network(config.model, named)
     check_bands(config.logmel)
     check_mixture(config)
+    check_accumulate(config)
 
 
 def check_mixture(config: Config) -> None:
@@ -66,4 +67,38 @@ def check_mixture(config: Config) -> None:
     if weights and config.model.attributes:
         raise ConfigError(
             "mix_weights weighs the losses of classes alone; leave it out, or set model.attributes=[]"
+        )
+
+
+def check_accumulate(config: Config, processes: int = 1) -> None:
+    """Refuse a batch that cannot be computed in the parts of ``train.accumulate``.
+
+    Layers of packages are not known here; the training step checks them.
+
+    Args:
+        config: all settings.
+        processes: the processes that train together; each computes an equal share of every batch.
+
+    Raises:
+        ConfigError: the parts are not equal, or the clips of a batch have an effect on each other.
+
+    >>> check_accumulate(Config())
+    """
+    count = config.train.accumulate
+    if count == 1:
+        return
+    clips, what = config.loader.batch // processes, f"loader.batch={config.loader.batch}"
+    if clips % count:
+        below = max(n for n in range(1, count) if clips % n == 0)
+        above = -(-clips // count) * count * processes
+        if processes > 1:
+            what = f"the {counted(clips, 'clip')} of {what} that each of {processes} processes computes"
+        raise ConfigError(
+            f"train.accumulate={count} cannot divide {what} into equal parts; use "
+            f"train.accumulate={below}, or loader.batch={above}"
+        )
+    if config.model.batch_axis:
+        raise ConfigError(
+            f"train.accumulate={count}: with model.batch_axis=true clips have an effect on others of their "
+            "batch, which cannot be computed in parts; use train.accumulate=1, or model.batch_axis=false"
         )

@@ -5,7 +5,7 @@ Axes: B clips, T video steps, L log-mel hops, R rows of an extra stream, P spati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -36,6 +36,8 @@ class Network(RankAware, nn.Module):
         frame_encoder, flow_encoder, fusion, audio_encoder: ``None`` where their input is off.
         extra_encoders: encoders of the stages of ``model.extra``, keyed by stage.
         drop: dropout of encoded features.
+        encoded: outputs of encoders that were computed before, by the name of the encoder's attribute; see
+            `encoder_output`.
     """
 
     config: ModelConfig
@@ -46,6 +48,7 @@ class Network(RankAware, nn.Module):
     audio_encoder: nn.Module | None
     extra_encoders: nn.ModuleDict
     drop: nn.Module
+    encoded: Mapping[str, Tensor] | None = None
 
     def forward(self, batch: Batch) -> Outputs:
         """Return the outputs of every head."""
@@ -59,13 +62,13 @@ class Network(RankAware, nn.Module):
         v = o = tokens = None
         side = SideStream("flow", v_mask.device)
         if self.frame_encoder is not None:
-            v = self._encode_images(self.frame_encoder, batch.frames, v_mask)
+            v = self.encoder_output("frame_encoder", batch)
         if self.as_tokens:
             v, tokens = self._add_tokens(v, v_mask, batch)
             v_mask = tokens.any(dim=2)
         if self.flow_encoder is not None:
             with side:
-                o = self._encode_images(self.flow_encoder, batch.flow, o_mask, self.config.flow_scale)
+                o = self.encoder_output("flow_encoder", batch)
             side.join(o)
         if v is None:
             mask = o_mask
@@ -79,13 +82,32 @@ class Network(RankAware, nn.Module):
         """Encode log-mel [B,L,M] as features [B,ceil(L/4),D]."""
         if self.audio_encoder is None:
             return None
-        features = self.drop(self.audio_encoder(batch.logmel, batch.audio_mask))
+        features = self.drop(self.encoder_output("audio_encoder", batch))
         return Encoded(features, batch.audio_mask[:, ::HOPS_PER_STEP], batch.audio_time[:, ::HOPS_PER_STEP])
 
     def encode_extra(self, name: str, batch: Batch) -> Encoded:
         """Encode the rows of a stage of ``model.extra``."""
         extra = batch.extra[name]
         return Encoded(self.drop(self.extra_encoders[name](extra.values, extra.mask)), extra.mask, extra.time)
+
+    def encoder_output(self, name: str, batch: Batch) -> Tensor:
+        """Return the output of an encoder: the one in ``encoded``, or computed where there is none.
+
+        Args:
+            name: ``frame_encoder``, ``flow_encoder`` or ``audio_encoder``; the network must have it.
+            batch: its input.
+
+        Returns:
+            tokens [B,T,P,D] of frames or flow, features [B,ceil(L/4),D] of audio.
+        """
+        if self.encoded is not None and name in self.encoded:
+            return self.encoded[name]
+        encoder = getattr(self, name)
+        if name == "audio_encoder":
+            return encoder(batch.logmel, batch.audio_mask)
+        if name == "flow_encoder":
+            return self._encode_images(encoder, batch.flow, batch.flow_mask, self.config.flow_scale)
+        return self._encode_images(encoder, batch.frames, batch.video_mask)
 
     def _add_tokens(self, v_BTPD: Tensor | None, v_mask: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Append the vectors of pretrained encoders to the frame tokens of their step.

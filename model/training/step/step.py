@@ -8,6 +8,8 @@ it, from the number of the step.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from deiii.model.network.inputs.network import Network
 from deiii.model.training.gather_batch import gather_batch
 from deiii.model.training.losses import total_loss
 from deiii.model.training.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
+from deiii.model.training.step.accumulate import DividedBatch, check_clips_apart
 from deiii.model.training.step.half_weights import channels_last
 from deiii.model.training.step.sums import EpochSums
 
@@ -46,6 +49,9 @@ class TrainingStep:
         average: the averaged weights.
         sums: sums of the running epoch.
         rate: learning rate of the latest step.
+
+    Raises:
+        ConfigError: the network does not allow ``train.accumulate``.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class TrainingStep:
         ranks: Ranks,
         clip_weights: Tensor | None = None,
     ):
+        check_clips_apart(model, config)
         self.model = model
         self.learner = learner
         self.config = config
@@ -96,8 +103,11 @@ class TrainingStep:
             batch's clips, -1 for fillers.
         """
         batch = random_hide(batch, self.settings.modality_dropout, self.config.model, self.ranks)
-        with autocast(self.settings.amp, self.device):
-            outputs = self.learner(batch)
+        parts = self.settings.accumulate
+        divided = None
+        if parts > 1:
+            divided = DividedBatch(self.model, batch, parts, self._outputs, self.learner, self._precision)
+        outputs = self._outputs(batch) if divided is None else divided.outputs()
         outputs, truth = gather_batch(self.ranks, outputs, batch)
         loss, terms = total_loss(
             outputs, truth,
@@ -111,6 +121,8 @@ class TrainingStep:
         share = truth.real.float().mean()
         self.optimizer.zero_grad(set_to_none=True)
         (loss * share).backward()
+        if divided is not None:
+            divided.backward()
         largest = self.settings.clip_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest)
         self.optimizer.step()
@@ -120,6 +132,13 @@ class TrainingStep:
         self.sums.add({"loss": loss.detach(), **terms}, share)
         finite = loss.detach().isfinite() & norm.isfinite()
         return torch.cat((finite.long()[None], truth.index))
+
+    def _outputs(self, batch: Batch) -> Outputs:
+        with self._precision():
+            return self.learner(batch)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return autocast(self.settings.amp, self.device)
 
 
 def read_together(pending: list[tuple[int, Tensor]]) -> list[tuple[int, list[int]]]:

@@ -224,7 +224,7 @@ def test_too_little_memory_of_a_gpu_names_the_settings_that_need_less(text, need
     said = capsys.readouterr().err
     start = f"error: there is not enough memory on the GPU for this{needed}; lower loader.batch"
     assert said.startswith(start) and said.count("\n") == 1
-    assert "loader.residency=stream" in said
+    assert "loader.residency=stream" in said and "train.accumulate=4" in said
 
 
 def test_memory_that_cannot_be_had_is_told_in_one_line(capsys):

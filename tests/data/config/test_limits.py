@@ -70,7 +70,8 @@ def test_values_within_the_limits_are_taken(data):
     high = m["high"] if m["high"] is not None else math.nextafter(m["below"], -math.inf)
     value = data.draw(st.integers(int(low), int(high)) if whole else st.floats(low, high))
     word = f"{name}={f'[{value}]' if 'list' in str(f.type) else repr(value)}"
-    load_config(overrides=[word, *GOES_WITH.get(name, [])])
+    dividing = {"train.accumulate": [f"loader.batch={value}"]}  # a batch that has so many equal parts
+    load_config(overrides=[word, *GOES_WITH.get(name, dividing.get(name, []))])
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,19 @@ def test_two_processes_end_with_the_weights_of_one(two):
                 assert away.max() < 1e-3 and away.mean() < 1e-5, (key, away.max(), away.mean())
 
 
+def test_two_processes_with_batches_in_parts_have_the_losses_of_one_with_whole_batches(two, tmp_path):
+    """Each process computes its half of a batch in two parts, and exchanges gradients after the second.
+
+    Encoders with batch normalisation are computed for both halves at once.
+    """
+    alone = two_ranks.trainer(tmp_path, Ranks(clips=two_ranks.BATCH), network=two_ranks.WITHOUT_DROPOUT)
+    alone.fit(progress=False)
+    told = two[2]
+    close(told[0]["parts"], alone.history)
+    assert figures(told[1]["parts"][-1]) == figures(told[0]["parts"][-1])
+    assert told[0]["exchanges"] == told[0]["steps"] == alone.step
+
+
 def test_every_clip_is_used_once_an_epoch_by_one_of_them(two):
     _, alone, told = two
     steps = len(alone.train)
