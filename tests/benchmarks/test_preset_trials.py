@@ -26,7 +26,7 @@ def test_every_run_has_its_folder_and_its_settings(preset, tmp_path):
     assert len({config.train.run for config in configs.values()}) == len(configs)
     assert all(config.split.fold == fold for (_, fold), config in configs.items())
     first = next(iter(configs.values()))
-    for (name, fold), config in configs.items():
+    for (name, _), config in configs.items():
         same = config.model == first.model and config.loader == first.loader
         assert same == (not TRIALS[preset][name]), name
     # The folder of a trial does not depend on the others, so that a later command finds its runs.
