@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deiii.data.config.load import load_config
 from deiii.data.config.schema import Config
 from deiii.data.loader.batch import Batch
+from deiii.data.loader.sampling import flow_channels
 from deiii.data.tools.atomic_files import write_text
 from deiii.data.tools.devices import pick_device
 from deiii.data.tools.machine import machine
@@ -41,7 +42,7 @@ def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
 
     batch = Batch(
         frames=torch.randn(clips, t, 3, size, size, generator=g),
-        flow=torch.randn(clips, t, 2, size, size, generator=g),
+        flow=torch.randn(clips, t, flow_channels(config.loader), size, size, generator=g),
         logmel=torch.randn(clips, l, m, generator=g),
         video_time=(0.08 * torch.arange(t)).expand(clips, t).clone(),
         audio_time=(0.01 * torch.arange(l)).expand(clips, l).clone(),
@@ -52,11 +53,17 @@ def blank_batch(config: Config, clips: int, device: torch.device) -> Batch:
     return batch.to(device)
 
 
+def network_of(config: Config) -> DEIII:
+    """Return a new network of these settings."""
+    channels = flow_channels(config.loader)
+    return DEIII(config.model, CLASSES, 0, config.logmel.n_mels, flow_channels=channels)
+
+
 def flops(config: Config) -> int:
     """Return the floating-point operations of one clip's forward pass, a multiply-add counted as two."""
     meta = torch.device("meta")  # shapes only; nothing is computed
     with meta:
-        model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).eval()
+        model = network_of(config).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(blank_batch(config, 1, meta))
     return counter.get_total_flops()
@@ -77,7 +84,7 @@ def speed(step, clips: int, device: torch.device, runs: int) -> float:
 def measure(name: str, device: torch.device, clips: int, runs: int) -> dict:
     """Return the row of one preset, without speeds if ``runs`` is 0."""
     config = load_config(f"configs/{name}.yaml")
-    model = DEIII(config.model, CLASSES, 0, config.logmel.n_mels).to(device)
+    model = network_of(config).to(device)
     batch = blank_batch(config, clips, device) if runs else None
 
     def forward() -> None:

@@ -20,7 +20,7 @@ from deiii.data.config.schema_preprocess import (
     LogMelConfig,
     SyntheticConfig,
 )
-from deiii.data.config.schema_train import LoaderConfig, ModelConfig, TrainConfig
+from deiii.data.config.schema_train import ModelConfig, TrainConfig
 
 __all__ = [
     "AppearanceConfig",
@@ -78,6 +78,126 @@ class SplitConfig:
         "two of its parts: refuse, or allow; the report then states this.",
         choices=("refuse", "allow"),
     )
+
+
+@dataclass
+class LoaderConfig:
+    """How clips are sampled from the caches, augmented and put into batches."""
+
+    steps: int = opt(
+        8, "Number T of video steps (frames with their flow) sampled from a clip.", low=1, high=4096
+    )
+    stride: int = opt(2, "Steps are sampled from every stride-th frame.", low=1, high=10_000)
+    flow_per_second: bool = opt(
+        True,
+        "Divide flow by the time to the next frame: px in 1/25 s, whatever the frame rate. false keeps px "
+        "to the next frame, as in runs that are older than this setting.",
+    )
+    flow_frames: int = opt(
+        1,
+        "Number of successive frames whose flow each step reads: the flow from the step's frame to the next "
+        "one, from that one to the one after it, and so on, on native frames whatever loader.stride is. Flow "
+        "that is not valid, or that lies behind the end of the clip, counts as zero; a step's flow is valid "
+        "if that of its own frame is. With K frames, stored flow takes K times as many bytes in each batch, "
+        "in reads and in copies to a GPU (not with loader.residency=device), and K times the time to crop.",
+        low=1,
+        high=64,
+    )
+    flow_join: str = opt(
+        "sum",
+        "How the flow of loader.flow_frames=K frames is joined. sum: added up at each place of the crop, px "
+        "in K/25 s (px to the K-th next frame where loader.flow_per_second is off), which model.flow_scale "
+        "may have to make smaller; stack: 2K channels u1, v1, u2, v2, ..., in the unit of a single frame.",
+        choices=("sum", "stack"),
+    )
+    sampling: str = opt(
+        "segments",
+        "How steps are sampled: one in each of T equal segments of the clip, or T neighbours on the grid.",
+        choices=("segments", "contiguous"),
+    )
+    audio_steps: int = opt(160, "Number L of log-mel hops given to the network.", low=1, high=100_000)
+    eval_audio_steps: int = opt(
+        0,
+        "Number of log-mel hops in validation and test; 0 uses the same number as in training.",
+        low=0,
+        high=100_000,
+    )
+    crop: int = opt(
+        96,
+        "Height and width in px of the square given to the network; its place is random in training, the "
+        "centre otherwise.",
+        low=8,
+        high=1024,
+    )
+    batch: int = opt(32, "Number of clips in a batch.", low=1, high=65_536)
+    residency: str = opt(
+        "auto",
+        "Where frames, flow and log-mel are kept during training: in mapped files, memory or GPU memory; "
+        "auto chooses by their size.",
+        choices=("auto", "stream", "ram", "device"),
+        operational=True,
+    )
+    threads: int = opt(2, "Number of threads that fill batches.", operational=True, low=1, high=1024)
+    ahead: int = opt(3, "Number of batches prepared in advance.", operational=True, low=1, high=1024)
+    timeout: float = opt(
+        300.0,
+        "Time in s without a batch after which training stops, because the disk does not answer.",
+        operational=True,
+        low=1,
+        high=1e7,
+    )
+    flip: float = opt(
+        0.5, "Probability of a horizontal flip in training; it negates the flow's u component.", low=0, high=1
+    )
+    colour: float = opt(
+        0.2,
+        "Strength of random brightness, contrast and saturation in training; factors lie in 1 ± colour.",
+        low=0,
+        below=1,
+    )
+    grey: float = opt(0.0, "Probability that all frames of a clip become grey in training.", low=0, high=1)
+    zoom: float = opt(
+        0.0,
+        "Largest random change of size in training, as a share: frames and flow vectors are enlarged or "
+        "reduced by a factor of up to 1 + zoom, the same for all steps of a clip. They are reduced only as "
+        "far as the stored crops reach (faces.size beyond loader.crop).",
+        low=0,
+        high=1,
+    )
+    rotate: float = opt(
+        0.0,
+        "Largest random rotation in training, in degrees, which is the same for all steps of a clip; it "
+        "rotates flow vectors too.",
+        low=0,
+        high=180,
+    )
+    erase: float = opt(
+        0.0,
+        "Probability that a random rectangle of 2 to 20 % of the square is erased in all frames and flow of "
+        "a clip in training.",
+        low=0,
+        high=1,
+    )
+    spec_masks: int = opt(
+        2, "Number of SpecAugment masks along time, and along frequency, in training.", low=0, high=100
+    )
+    time_shift: float = opt(
+        0.0, "Largest random shift in s of audio against video in training.", low=0, high=60
+    )
+    normalise: str = opt(
+        "none",
+        "Normalisation of each mel band: none; the clip's mean; or mean and standard deviation over the "
+        "speaker's clips, which uses the unlabelled clips of test speakers too.",
+        choices=("none", "clip", "speaker"),
+    )
+    stretch: float = opt(0.0, "Largest random change of tempo in training, as a share.", low=0, high=3)
+    mel_shift: float = opt(
+        0.0, "Largest random shift along the mel axis in training, in bands.", low=0, high=512
+    )
+    mel_warp: float = opt(
+        0.0, "Largest random stretching of the mel axis in training, as a share.", low=0, below=1
+    )
+    gain_db: float = opt(0.0, "Largest random change of the level in training, in dB.", low=0, high=100)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Settings of loader, network and training; `deiii.data.config.schema` joins them with the others."""
+"""Settings of network and training; `deiii.data.config.schema` joins them with the others."""
 
 from __future__ import annotations
 
@@ -7,109 +7,6 @@ from dataclasses import dataclass
 from deiii.data.config.networks import DEFAULT, NETWORKS
 from deiii.data.config.plugins import NETWORKS as NETWORK_GROUP
 from deiii.data.config.schema_fields import MOST_SEED, opt
-
-
-@dataclass
-class LoaderConfig:
-    """How clips are sampled from the caches, augmented and put into batches."""
-
-    steps: int = opt(
-        8, "Number T of video steps (frames with their flow) sampled from a clip.", low=1, high=4096
-    )
-    stride: int = opt(2, "Steps are sampled from every stride-th frame.", low=1, high=10_000)
-    flow_per_second: bool = opt(
-        True,
-        "Divide flow by the time to the next frame: px in 1/25 s, whatever the frame rate. false keeps px "
-        "to the next frame, as in runs that are older than this setting.",
-    )
-    sampling: str = opt(
-        "segments",
-        "How steps are sampled: one in each of T equal segments of the clip, or T neighbours on the grid.",
-        choices=("segments", "contiguous"),
-    )
-    audio_steps: int = opt(160, "Number L of log-mel hops given to the network.", low=1, high=100_000)
-    eval_audio_steps: int = opt(
-        0,
-        "Number of log-mel hops in validation and test; 0 uses the same number as in training.",
-        low=0,
-        high=100_000,
-    )
-    crop: int = opt(
-        96,
-        "Height and width in px of the square given to the network; its place is random in training, the "
-        "centre otherwise.",
-        low=8,
-        high=1024,
-    )
-    batch: int = opt(32, "Number of clips in a batch.", low=1, high=65_536)
-    residency: str = opt(
-        "auto",
-        "Where frames, flow and log-mel are kept during training: in mapped files, memory or GPU memory; "
-        "auto chooses by their size.",
-        choices=("auto", "stream", "ram", "device"),
-        operational=True,
-    )
-    threads: int = opt(2, "Number of threads that fill batches.", operational=True, low=1, high=1024)
-    ahead: int = opt(3, "Number of batches prepared in advance.", operational=True, low=1, high=1024)
-    timeout: float = opt(
-        300.0,
-        "Time in s without a batch after which training stops, because the disk does not answer.",
-        operational=True,
-        low=1,
-        high=1e7,
-    )
-    flip: float = opt(
-        0.5, "Probability of a horizontal flip in training; it negates the flow's u component.", low=0, high=1
-    )
-    colour: float = opt(
-        0.2,
-        "Strength of random brightness, contrast and saturation in training; factors lie in 1 ± colour.",
-        low=0,
-        below=1,
-    )
-    grey: float = opt(0.0, "Probability that all frames of a clip become grey in training.", low=0, high=1)
-    zoom: float = opt(
-        0.0,
-        "Largest random change of size in training, as a share: frames and flow vectors are enlarged or "
-        "reduced by a factor of up to 1 + zoom, the same for all steps of a clip. They are reduced only as "
-        "far as the stored crops reach (faces.size beyond loader.crop).",
-        low=0,
-        high=1,
-    )
-    rotate: float = opt(
-        0.0,
-        "Largest random rotation in training, in degrees, which is the same for all steps of a clip; it "
-        "rotates flow vectors too.",
-        low=0,
-        high=180,
-    )
-    erase: float = opt(
-        0.0,
-        "Probability that a random rectangle of 2 to 20 % of the square is erased in all frames and flow of "
-        "a clip in training.",
-        low=0,
-        high=1,
-    )
-    spec_masks: int = opt(
-        2, "Number of SpecAugment masks along time, and along frequency, in training.", low=0, high=100
-    )
-    time_shift: float = opt(
-        0.0, "Largest random shift in s of audio against video in training.", low=0, high=60
-    )
-    normalise: str = opt(
-        "none",
-        "Normalisation of each mel band: none; the clip's mean; or mean and standard deviation over the "
-        "speaker's clips, which uses the unlabelled clips of test speakers too.",
-        choices=("none", "clip", "speaker"),
-    )
-    stretch: float = opt(0.0, "Largest random change of tempo in training, as a share.", low=0, high=3)
-    mel_shift: float = opt(
-        0.0, "Largest random shift along the mel axis in training, in bands.", low=0, high=512
-    )
-    mel_warp: float = opt(
-        0.0, "Largest random stretching of the mel axis in training, as a share.", low=0, below=1
-    )
-    gain_db: float = opt(0.0, "Largest random change of the level in training, in dB.", low=0, high=100)
 
 
 @dataclass

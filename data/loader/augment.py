@@ -1,12 +1,13 @@
 """Turn a stored batch into the network's input, on the device of the batch: cast, crop, augment, normalise.
 
 Every random number comes with the batch, so the result does not depend on the device or on the order of the
-batches. Axes: B clips, T video steps, H stored size, S network's input size, L log-mel hops, M mel bands.
+batches. Axes: B clips, T video steps, F rows of flow, H stored size, S network's input size, L log-mel hops,
+M mel bands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 
@@ -33,8 +34,8 @@ class Augment:
     Args:
         config: crop size and strengths of augmentation.
         training: augment; otherwise only crop the centre and normalise.
-        resident: large fields on the device, by stage, which the batch's ``frame_at``, ``hop_at`` and
-            ``at`` of extra streams then point into.
+        resident: large fields on the device, by stage, which the batch's ``frame_at``, ``flow_at``,
+            ``hop_at`` and ``at`` of extra streams then point into.
         levels: offset and scale of each row's mel bands (`deiii.data.loader.augmentation.audio.level_table`).
         by_speaker: offset and scale that standardise each extra stream, keyed by stream.
     """
@@ -55,23 +56,35 @@ class Augment:
         self.by_speaker = by_speaker or {}
 
     def __call__(self, c: StoredBatch) -> Batch:
-        frames, flow, logmel = c.frames, c.flow, c.logmel
+        frames, logmel = c.frames, c.logmel
         if FACES.name in self.resident:
             frames = _rows(self.resident[FACES.name], c.frame_at)
-        if FLOW.name in self.resident:
-            flow = _rows(self.resident[FLOW.name], c.frame_at)
+        flow, scale = self._flow(c, 0)
         if LOGMEL.name in self.resident:
             logmel = _rows(self.resident[LOGMEL.name], c.hop_at)
         prepare = one_pass if frames.device.type == "cpu" else batched
         view = self._view(c.draws, max(frames.shape[2], flow.shape[2]))
-        frames, flow = prepare(frames, flow, c.scale, view)
+        frames, flow = prepare(frames, flow, scale, view)
+        # One row of flow of each step at a time: all of them in float32 would take many times the memory.
+        none = c.frames[:, :, :0, :0]
+        count = self.config.flow_frames if flow.shape[3] else 1  # flow that is switched off stays empty
+        further = (prepare(none, *self._flow(c, n), view)[1] for n in range(1, count))
         return Batch(
             frames=frames,
-            flow=flow,
+            flow=stacked([flow, *further]) if self.config.flow_join == "stack" else sum(further, start=flow),
             **self._audio(logmel, c),
             **{n: getattr(c, n).clone() for n in CARRIED},
             extra={name: self._extra(name, stream, c.index) for name, stream in c.extra.items()},
         )
+
+    def _flow(self, c: StoredBatch, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return row ``n`` of each step's flow as stored, [B,T,H,H,2], and its factor, float32 [B,T]."""
+        of_step = slice(n, None, self.config.flow_frames)
+        if FLOW.name in self.resident:
+            flow = _rows(self.resident[FLOW.name], c.flow_at[:, of_step])
+        else:
+            flow = c.flow[:, of_step].contiguous()
+        return flow, c.scale[:, of_step].contiguous()
 
     def _extra(self, name: str, stream: ExtraStream, index: torch.Tensor) -> ExtraStream:
         """Return an extra stream as float32; it is not augmented."""
@@ -126,6 +139,15 @@ class Augment:
             hops, bands = spec_masks(c.draws[:, self.columns.masks], mask.sum(1), x.shape[1], x.shape[2])
             x.mul_(hops[:, :, None]).mul_(bands[:, None])
         return {"logmel": x, "audio_time": time, "audio_mask": mask}
+
+
+def stacked(flow: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the flow of n frames, float32 [B,T,2,S,S] each, as [B,T,2n,S,S], channels innermost in memory.
+
+    >>> stacked([torch.zeros(1, 1, 2, 3, 3), torch.ones(1, 1, 2, 3, 3)])[0, 0, :, 0, 0]
+    tensor([0., 0., 1., 1.])
+    """
+    return torch.cat([one.permute(0, 1, 3, 4, 2) for one in flow], dim=-1).permute(0, 1, 4, 2, 3)
 
 
 WARPED = ("audio_time", "audio_mask")  # what warping the audio can change

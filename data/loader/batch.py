@@ -1,7 +1,8 @@
 """The batches that the network reads, and the compact form in which they are stored and copied.
 
-Axes: B clips, T video steps, L log-mel hops, R rows of an extra stream (T of a video stage), H stored and S
-given crop size in px, M mel bands, C classes, A attributes, K random numbers.
+Axes: B clips, T video steps, F rows of flow (`deiii.data.loader.sampling.flow_rows`), V channels of flow,
+L log-mel hops, R rows of an extra stream (T of a video stage), H stored and S given crop size in px, M mel
+bands, C classes, A attributes, K random numbers.
 """
 
 from __future__ import annotations
@@ -146,21 +147,31 @@ class Batch(ClipInfo):
 
     Attributes:
         frames: float32 [B,T,3,S,S], RGB, about zero mean and unit variance.
-        flow: float32 [B,T,2,S,S], px of the crop in 1/25 s (to the next frame
-            where ``loader.flow_per_second`` is off); u right, v down.
+        flow: float32 [B,T,V,S,S], px of the crop in 1/25 s (to the next frame
+            where ``loader.flow_per_second`` is off); u right, v down. V is 2: the flow of the step's frame,
+            or the sum of that of ``loader.flow_frames`` frames. With ``loader.flow_join=stack`` the flow of
+            each of these frames has two channels of its own.
         logmel: float32 [B,L,M], about zero mean and unit variance.
         Others: attributes of `ClipInfo`.
     """
 
     AXES: ClassVar[Axes] = ClipInfo.AXES | {
         "frames": ("B", "T", 3, "S", "S"),
-        "flow": ("B", "T", 2, "U", "U"),
+        "flow": ("B", "T", "V", "U", "U"),
         "logmel": ("B", "L", "M"),
     }
 
     frames: Tensor
     flow: Tensor
     logmel: Tensor
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.flow.shape[2] % 2:
+            raise ValueError(
+                f"Batch.flow has the shape {list(self.flow.shape)}, expected [B,T,V,U,U] with an even V: "
+                "channels are u and v of one frame or more"
+            )
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device; itself where it is there already."""
@@ -197,10 +208,10 @@ class StoredBatch(ClipInfo):
     """One batch as it is stored and copied; `deiii.data.loader.augment.Augment` makes a `Batch` of it.
 
     Attributes:
-        frames: uint8 [B,T,H,H,3]. flow: int8 or float16 [B,T,H,H,2]. logmel: float16 [B,L,M], dB.
+        frames: uint8 [B,T,H,H,3]. flow: int8 or float16 [B,F,H,H,2]. logmel: float16 [B,L,M], dB.
             Empty where the batch comes from resident data or the stream is switched off.
-        frame_at, hop_at: int64 [B,T], [B,L]; rows in the resident arrays.
-        scale: float32 [B,T], factor from stored flow to px of the crop in 1/25 s (to the next frame where
+        frame_at, flow_at, hop_at: int64 [B,T], [B,F], [B,L]; rows in the resident arrays.
+        scale: float32 [B,F], factor from stored flow to px of the crop in 1/25 s (to the next frame where
             ``loader.flow_per_second`` is off); 0 without flow.
         draws: float32 [B,K] in [0,1), the clip's random numbers for augmentation.
         extra: a `StoredExtra` for each extra stream, keyed by stage.
@@ -209,11 +220,12 @@ class StoredBatch(ClipInfo):
 
     AXES: ClassVar[Axes] = ClipInfo.AXES | {
         "frames": ("B", "T", "H", "H", 3),
-        "flow": ("B", "T", "U", "U", 2),
+        "flow": ("B", "F", "U", "U", 2),
         "logmel": ("B", "L", "M"),
         "frame_at": ("B", "T"),
+        "flow_at": ("B", "F"),
         "hop_at": ("B", "L"),
-        "scale": ("B", "T"),
+        "scale": ("B", "F"),
         "draws": ("B", "K"),
     }
     EXTRA: ClassVar[type[ExtraStream]] = StoredExtra
@@ -222,6 +234,7 @@ class StoredBatch(ClipInfo):
     flow: Tensor
     logmel: Tensor
     frame_at: Tensor
+    flow_at: Tensor
     hop_at: Tensor
     scale: Tensor
     draws: Tensor

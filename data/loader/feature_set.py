@@ -242,6 +242,32 @@ class FeatureSet:
         return {stage: s.clip(row) for stage, s in self.streams.items() if s.length[row]}
 
 
+@dataclass
+class Labels:
+    """Labels of each clip: label int64 [N], soft float32 [N,C], attributes float32 [N,A]."""
+
+    label: np.ndarray
+    soft: np.ndarray
+    attributes: np.ndarray
+
+    @classmethod
+    def of(cls, features: FeatureSet, attributes: Sequence[str]) -> Labels:
+        number = {name: n for n, name in enumerate(features.classes)}
+        count, classes = len(features.clips), len(features.classes)
+        label = np.array([number.get(c.label or "", -1) for c in features.clips], np.int64).reshape(count)
+        soft = np.zeros((count, classes), np.float32)
+        known = label >= 0
+        soft[np.flatnonzero(known), label[known]] = 1
+        for row, clip in enumerate(features.clips):
+            if clip.soft is not None:
+                soft[row] = clip.soft
+        values = np.full((count, len(attributes)), np.nan, np.float32)
+        for row, clip in enumerate(features.clips):
+            for column, name in enumerate(attributes):
+                values[row, column] = clip.attributes.get(name, np.nan)
+        return cls(label, soft, values)
+
+
 def open_features(*words: str) -> FeatureSet:
     """Return the finished features that a command with the same words would train on.
 

@@ -2,8 +2,8 @@
 
 `Gather.sample` chooses the instants of many clips at once, `Gather.copy` then copies each clip's rows
 with one call per field that holds no lock, so a few threads reach the speed of memory.
-Axes: B or N clips, T video steps, H stored size in px, L log-mel hops, R rows of an extra stream, M mel
-bands, C classes, A attributes, K random numbers.
+Axes: B or N clips, T video steps, F rows of flow (`deiii.data.loader.sampling.flow_rows`), H stored size in
+px, L log-mel hops, R rows of an extra stream, M mel bands, C classes, A attributes, K random numbers.
 """
 
 from __future__ import annotations
@@ -19,40 +19,14 @@ from deiii.data.cache.stages import FACES, FLOW, LOGMEL, ExtraInput, with_upstre
 from deiii.data.config.schema import LoaderConfig
 from deiii.data.loader.augmentation.draws import columns
 from deiii.data.loader.batch import StoredBatch
-from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.sampling import Window, choose_rows, pick, uniforms, video_steps
+from deiii.data.loader.feature_set import FeatureSet, Labels
+from deiii.data.loader.sampling import Window, choose_rows, flow_rows, pick, uniforms, video_steps
 from deiii.data.loader.stage_arrays import Stream
 
 FLOW_UNIT_S = 0.04  # flow is given in px in this time, the step of the usual 25 frames per second
 SHORTEST_STEP_S = 0.002  # step of 500 frames per second; shorter steps are errors of a file
 # Large fields of the stages that have their own place in a batch.
 LARGE = (FACES.large, FLOW.large, LOGMEL.large)
-
-
-@dataclass
-class Labels:
-    """Labels of each clip: label int64 [N], soft float32 [N,C], attributes float32 [N,A]."""
-
-    label: np.ndarray
-    soft: np.ndarray
-    attributes: np.ndarray
-
-    @classmethod
-    def of(cls, features: FeatureSet, attributes: Sequence[str]) -> Labels:
-        number = {name: n for n, name in enumerate(features.classes)}
-        count, classes = len(features.clips), len(features.classes)
-        label = np.array([number.get(c.label or "", -1) for c in features.clips], np.int64).reshape(count)
-        soft = np.zeros((count, classes), np.float32)
-        known = label >= 0
-        soft[np.flatnonzero(known), label[known]] = 1
-        for row, clip in enumerate(features.clips):
-            if clip.soft is not None:
-                soft[row] = clip.soft
-        values = np.full((count, len(attributes)), np.nan, np.float32)
-        for row, clip in enumerate(features.clips):
-            for column, name in enumerate(attributes):
-                values[row, column] = clip.attributes.get(name, np.nan)
-        return cls(label, soft, values)
 
 
 class Gather:
@@ -114,7 +88,7 @@ class Gather:
     def shapes(self, batch: int) -> dict[str, tuple[tuple, torch.dtype]]:
         """Return the shape and type of every field of `StoredBatch`."""
         c = self.config
-        b, t, l = batch, c.steps, c.audio_steps
+        b, t, f, l = batch, c.steps, c.steps * c.flow_frames, c.audio_steps
         classes, attributes = self.labels.soft.shape[1], self.labels.attributes.shape[1]
         f32, i64, flag = torch.float32, torch.int64, torch.bool
         extra: dict[str, tuple[tuple, torch.dtype]] = {}
@@ -128,10 +102,10 @@ class Gather:
         return {
             **extra,
             "frames": self._large(FACES.name, (b, t), torch.uint8, (0, 0, 3)),
-            "flow": self._large(FLOW.name, (b, t), torch.float16, (0, 0, 2)),
+            "flow": self._large(FLOW.name, (b, f), torch.float16, (0, 0, 2)),
             "logmel": self._large(LOGMEL.name, (b, l), torch.float16, (0,)),
-            "frame_at": ((b, t), i64), "hop_at": ((b, l), i64),
-            "scale": ((b, t), f32), "draws": ((b, columns(c).count), f32),
+            "frame_at": ((b, t), i64), "flow_at": ((b, f), i64), "hop_at": ((b, l), i64),
+            "scale": ((b, f), f32), "draws": ((b, columns(c).count), f32),
             "video_time": ((b, t), f32), "audio_time": ((b, l), f32),
             "video_mask": ((b, t), flag), "flow_mask": ((b, t), flag), "audio_mask": ((b, l), flag),
             "label": ((b,), i64), "soft": ((b, classes), f32), "attributes": ((b, attributes), f32),
@@ -197,7 +171,7 @@ class Gather:
         """Choose the steps; returns frame numbers [B,T] and what they cover, s [B,2] (NaN: nothing)."""
         c, faces = self.config, self.streams.get(FACES.name)
         if faces is None:
-            for name in ("video_time", "scale", "video_mask", "flow_mask", "frame_at"):
+            for name in ("video_time", "scale", "video_mask", "flow_mask", "frame_at", "flow_at"):
                 out[name][:] = 0
             return np.zeros((len(row), c.steps), np.int64), np.full((len(row), 2), np.nan)
         lengths = faces.length[row] * real
@@ -208,22 +182,35 @@ class Gather:
         out["video_mask"][:] = mask & pick(faces.required("valid"), place)
         covered = np.stack([time[:, 0], np.where(mask, time, -np.inf).max(1)], 1)
         covered[~mask[:, 0]] = np.nan
-        flow = self.streams.get(FLOW.name)
         out["scale"][:], out["flow_mask"][:] = 0, False
-        if flow is not None:
-            has = mask & (flow.length[row] > 0)[:, None]
-            place = np.where(has, self.first[FLOW.name][row][:, None] + at, 0)
-            out["flow_mask"][:] = has & pick(flow.required("valid"), place) & out["video_mask"]
-            scale = flow.small("scale")
-            out["scale"][:] = has if scale is None else np.where(has, pick(scale, place), 0)
-            if c.flow_per_second:
-                out["scale"] *= FLOW_UNIT_S / self._step_s(row, at)
+        if FLOW.name in self.streams:
+            self._sample_flow(out, self.streams[FLOW.name], row, at, mask)
         if FACES.name in self.held:
             out["frame_at"][:] = np.where(mask, self.held[FACES.name].first[row][:, None] + at, 0)
         return at, covered
 
+    def _sample_flow(self, out, flow: Stream, row, at, mask) -> None:
+        """Choose the rows of flow that each step reads; those that are not valid get the factor 0.
+
+        The first row of a step keeps its factor, because ``flow_mask`` tells whether it is valid.
+        """
+        c, faces = self.config, self.streams[FACES.name]
+        length = np.minimum(flow.length, faces.length)[row]
+        at, first = flow_rows(at, c.flow_frames)
+        has = np.repeat(mask, c.flow_frames, axis=1) & (at < length[:, None])
+        place, face = (np.where(has, self.first[s][row][:, None] + at, 0) for s in (FLOW.name, FACES.name))
+        valid = has & pick(flow.required("valid"), place) & pick(faces.required("valid"), face)
+        out["flow_mask"][:] = valid[:, first]
+        scale = flow.small("scale")
+        out["scale"][:] = has if scale is None else np.where(has, pick(scale, place), 0)
+        out["scale"][:, ~first] *= valid[:, ~first]
+        if c.flow_per_second:
+            out["scale"] *= FLOW_UNIT_S / self._step_s(row, at)
+        if FLOW.name in self.held:
+            out["flow_at"][:] = np.where(has, self.held[FLOW.name].first[row][:, None] + at, 0)
+
     def _step_s(self, row: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Return the time in s from each chosen frame to the next (for the last: from the one before), [B,T].
+        """Return the time in s from each frame ``at`` to the next (for the last: from the one before), [B,F].
 
         The frames' own times are read, so it is right for native frames, for the regular grid of `faces.fps`,
         and for frames at irregular times.
@@ -300,6 +287,9 @@ class Gather:
             shard = stream.shard[row].tolist()
             if stage in runs:
                 begin, count = (first + runs[stage][0]).tolist(), runs[stage][1].tolist()
+            elif stage == FLOW.name:
+                rows, _ = flow_rows(at, self.config.flow_frames)
+                frames = first[:, None] + np.minimum(rows, np.maximum(0, stream.length[row] - 1)[:, None])
             else:
                 frames = first[:, None] + at
             for b, there in enumerate(has):

@@ -32,6 +32,35 @@ def evaluation_hops(settings: LoaderConfig) -> int:
     return settings.eval_audio_steps or settings.audio_steps
 
 
+def flow_channels(settings: LoaderConfig) -> int:
+    """Return the number of channels of the flow that the network reads at each step.
+
+    >>> flow_channels(LoaderConfig()), flow_channels(LoaderConfig(flow_frames=5, flow_join="stack"))
+    (2, 10)
+    """
+    return 2 * settings.flow_frames if settings.flow_join == "stack" else 2
+
+
+def flow_rows(at: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of flow that steps read: that of each step's frame, and those of the frames after it.
+
+    The rows may lie behind the end of the clip.
+
+    Args:
+        at: int64 [B,T], frame numbers of the steps.
+        count: rows for each step, ``loader.flow_frames``.
+
+    Returns:
+        int64 [B,F] with F = T*count, step by step, and which of the F are the first of their step, bool [F].
+
+    >>> rows, first = flow_rows(np.array([[0, 4]]), 3)
+    >>> rows.tolist(), first.tolist()
+    ([[0, 1, 2, 4, 5, 6]], [True, False, False, True, False, False])
+    """
+    rows = (at[:, :, None] + np.arange(count)).reshape(len(at), -1)
+    return rows, np.arange(rows.shape[1]) % count == 0
+
+
 def rank_share(order: np.ndarray, rank: int, world: int, batch: int) -> np.ndarray:
     """Return the items that one of ``world`` ranks reads in an epoch.
 

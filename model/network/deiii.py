@@ -52,6 +52,7 @@ class DEIII(Network):
         imagenet: path of the weights that a ``config.imagenet`` trunk starts from; ``None`` for random ones.
         extra: the stages of ``config.extra`` (`deiii.data.cache.stages.extra_inputs`). Each is encoded and
             joins the steps of its modality at its own times, or the heads, as ``config.join`` says.
+        flow_channels: channels of the flow input (`deiii.data.loader.sampling.flow_channels`).
 
     Raises:
         ConfigError: the settings contradict each other, or leave nothing to read or to predict.
@@ -72,6 +73,7 @@ class DEIII(Network):
         ranges: Sequence[tuple[float, float]] | None = None,
         imagenet: str | Path | None = None,
         extra: Sequence[ExtraInput] = (),
+        flow_channels: int = 2,
     ):
         super().__init__()
         n_classes = n_classes if config.classes else 0
@@ -99,7 +101,7 @@ class DEIII(Network):
         # The order of these lines decides the initial weights of a seed and the numbers of the parameters in
         # the optimiser's state: a new part goes to the end.
         self.frame_encoder = frame_encoder(config, imagenet)
-        self.flow_encoder = flow_encoder(config)
+        self.flow_encoder = flow_encoder(config, flow_channels)
         self.fusion = visual_fusion(config, len(as_tokens), config.ov == "attention") if visual else None
         self.audio_encoder = audio_encoder(config, n_mels)
         self.drop = Dropout(config.dropout)

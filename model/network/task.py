@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from deiii.data.config.plugins import load_plugin
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.sampling import flow_channels
 
 if TYPE_CHECKING:
     from deiii.model.network.inputs.network import Network
@@ -74,11 +76,13 @@ class Task:
         """Return a new network of ``model.name`` with these outputs; see `DEIII` for ``imagenet``.
 
         Raises:
-            ConfigError: there is no such network, or its settings contradict each other.
+            ConfigError: there is no such network, its settings contradict each other, or it is one of another
+                package that cannot read stacked flow.
             PluginError: the network or an encoder of an installed package cannot be imported.
             WeightsError: ``imagenet`` does not hold the weights of a ResNet-18.
         """
-        return network_class(config.model.name)(
+        network = network_class(config.model.name)
+        return network(
             config.model,
             len(self.classes),
             len(self.attributes),
@@ -86,14 +90,30 @@ class Task:
             self.ranges,
             imagenet,
             extra_inputs(config),
+            **_stacked_flow(network, config),
         )
+
+
+def _stacked_flow(network: type[Network], config: Config) -> dict[str, int]:
+    """Return the argument ``flow_channels``, which networks of packages need for stacked flow alone."""
+    channels = flow_channels(config.loader)
+    if channels == 2 or not config.model.flow:
+        return {}
+    arguments = signature(network).parameters.values()
+    if not any(a.name == "flow_channels" or a.kind is Parameter.VAR_KEYWORD for a in arguments):
+        raise ConfigError(
+            f"model.name={config.model.name}: this network of another package has no argument flow_channels, "
+            "so it cannot read loader.flow_join=stack; use loader.flow_join=sum"
+        )
+    return {"flow_channels": channels}
 
 
 def network_class(name: str) -> type[Network]:
     """Return the class of a network: one of deiii (`deiii.data.config.networks`), or of an installed package.
 
     A package adds one to the entry-point group ``deiii.networks``: a subclass of
-    `deiii.model.network.inputs.network.Network` whose constructor takes what that of `DEIII` takes.
+    `deiii.model.network.inputs.network.Network` whose constructor takes what that of `DEIII` takes; it gets
+    ``flow_channels`` only with ``loader.flow_join=stack``.
 
     Raises:
         ConfigError: there is no such network, or a package's is no `Network`.

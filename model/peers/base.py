@@ -57,6 +57,7 @@ class Peer(Network):
         ranges: Sequence[tuple[float, float]] | None = None,
         imagenet: str | Path | None = None,
         extra: Sequence[ExtraInput] = (),
+        flow_channels: int = 2,
     ):
         super().__init__()
         n_classes = n_classes if config.classes else 0
@@ -72,7 +73,7 @@ class Peer(Network):
         }
         visual = config.video or config.flow or bool(self.as_tokens)
         self.frame_encoder = frame_encoder(config, imagenet)
-        self.flow_encoder = flow_encoder(config)
+        self.flow_encoder = flow_encoder(config, flow_channels)
         self.fusion = visual_fusion(config, len(self.as_tokens), attention=False) if visual else None
         self.audio_encoder = audio_encoder(config, n_mels)
         self.extra_encoders = nn.ModuleDict({x.name: extra_encoder(config, x) for x in extra})

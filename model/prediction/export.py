@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from deiii.data.cache.stages import extra_inputs
 from deiii.data.config.networks import DEFAULT, described
-from deiii.data.config.schema import Config
+from deiii.data.config.schema import Config, LoaderConfig
 from deiii.data.encoders.chosen import torch_encoders
 from deiii.data.loader.augment import MEAN, STD
 from deiii.data.loader.augmentation.audio import DB_CENTRE, DB_SCALE
@@ -294,12 +294,20 @@ _ROWS = {
 }
 
 
+def _flow_of_frames(loader: LoaderConfig) -> str:
+    """Return how the flow of several frames enters, in words; empty for that of one frame."""
+    if loader.flow_frames == 1:
+        return ""
+    how = "u, v of each" if loader.flow_join == "stack" else "sum"
+    return f"; {how} of {loader.flow_frames} successive native frames from the step's on, 0 where not valid"
+
+
 def describe_inputs(config: Config) -> dict[str, dict[str, Any]]:
     """Return shape (``B`` is the batch), dtype and meaning of each input of ``deiii.pt2``, by name."""
     pixels = f"RGB / 255, minus {MEAN}, divided by {STD}"
     meanings = {
         "frames": pixels,
-        "flow": _FLOW[config.loader.flow_per_second],
+        "flow": _FLOW[config.loader.flow_per_second] + _flow_of_frames(config.loader),
         "video_time": "s",
         "video_mask": "true where the step shows the face",
         "flow_mask": "true where the step's flow is valid",

@@ -3,8 +3,8 @@
 The inputs are those that the loader makes in evaluation; here NumPy makes them, because the loader needs
 PyTorch. ``tests/model/prediction/test_agreement.py`` requires that both agree to 1e-4.
 
-Axes: B intervals, T video steps, R rows of a stage of ``model.extra``, S crop size, L log-mel hops, M mel
-bands.
+Axes: B intervals, T video steps, F rows of flow (`deiii.data.loader.sampling.flow_rows`), R rows of a stage
+of ``model.extra``, S crop size, L log-mel hops, M mel bands.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.chosen import torch_encoders
 from deiii.data.encoders.onnx_session import open_session
 from deiii.data.loader.recording import SLACK_S
-from deiii.data.loader.sampling import Window, choose_rows, evaluation_hops, pick, video_steps
+from deiii.data.loader.sampling import Window, choose_rows, evaluation_hops, flow_rows, pick, video_steps
 from deiii.data.loader.stage_arrays import Levels, StageLevels, band_levels
 from deiii.data.tools.machine import usable_cores
 from deiii.model.prediction.checks.fit import other_network
@@ -149,33 +149,38 @@ class OnnxScorer:
         made["video_time"], made["video_mask"] = shown, mask & pick(valid, place)
         made["flow_mask"] = np.zeros(shape, bool)
         if "frames" in self.inputs:
-            made["frames"] = self._images("frames", faces, FACES.large, place)
+            made["frames"] = self._images(FACES.large, faces, place)
             made["frames"] -= np.array(self.numbers["mean"], np.float32)[:, None, None]
             made["frames"] /= np.array(self.numbers["std"], np.float32)[:, None, None]
         if "flow" in self.inputs:
-            first, rows = _rows(nothing if flow is None else flow["time"], intervals)
-            has = mask & (rows > 0)[:, None]
-            where = np.where(has, first[:, None] + at, 0)
-            if flow is not None:
-                made["flow_mask"] = has & pick(flow["valid"], where) & made["video_mask"]
-            made["flow"] = self._images("flow", flow, FLOW.large, where)
+            first, count = _rows(nothing if flow is None else flow["time"], intervals)
+            frames = loader.flow_frames
+            rows, own = flow_rows(at, frames)
+            has = np.repeat(mask, frames, axis=1) & (rows < np.minimum(count, length)[:, None])
+            where, face = (np.where(has, begin[:, None] + rows, 0) for begin in (first, start))
+            of_flow = np.zeros(0, bool) if flow is None else flow["valid"]
+            usable = has & pick(of_flow, where) & pick(valid, face)
+            made["flow_mask"] = usable[:, own]
+            factor = (usable | own).astype(np.float32)
             if loader.flow_per_second:
-                made["flow"] *= self._per_second(time, start, length, at)[:, :, None, None, None]
+                factor *= self._per_second(time, start, length, rows)
+            each = (
+                self._images(FLOW.large, flow, where[:, n::frames]) * factor[:, n::frames, None, None, None]
+                for n in range(frames)
+            )
+            made["flow"] = np.concatenate(list(each), axis=2) if loader.flow_join == "stack" else sum(each)
         covered = np.stack([shown[:, 0], np.where(mask, shown, -np.inf).max(axis=1)], axis=1)
         covered[~mask[:, 0]] = np.nan
         return at, covered
 
-    def _images(
-        self, name: str, fields: Mapping[str, np.ndarray] | None, large: str, place: np.ndarray
-    ) -> np.ndarray:
-        """Return the centre crops of rows [B,T] of a stage, float32 [B,T,C,S,S]: RGB in 0 to 1, or px."""
-        size = self.config.loader.crop
-        channels = self.inputs[name]["shape"][2]
+    def _images(self, large: str, fields: Fields | None, place: np.ndarray) -> np.ndarray:
+        """Return the centre crops of rows [B,F] of a stage, float32 [B,F,C,S,S]: RGB in 0 to 1, or px."""
+        size, channels = self.config.loader.crop, 3 if large == FACES.large else 2
         if fields is None or not len(fields[large]):
             return np.zeros((*place.shape, channels, size, size), np.float32)
         corner = (fields[large].shape[1] - size) // 2
         window = fields[large][:, corner : corner + size, corner : corner + size][place.ravel()]
-        if name == "flow":
+        if large == FLOW.large:
             scale = {"scale": fields["scale"][place.ravel()]} if "scale" in fields else {}
             values = decode_flow({"flow": window, **scale})
         else:
@@ -185,7 +190,7 @@ class OnnxScorer:
     def _per_second(
         self, time: np.ndarray, start: np.ndarray, length: np.ndarray, at: np.ndarray
     ) -> np.ndarray:
-        """Return factors that convert flow to the next frame into flow per unit of time, float32 [B,T]."""
+        """Return factors that convert flow to the next frame into flow per unit of time, float32 [B,F]."""
         unit, shortest = self.numbers["flow_unit_s"], self.numbers["shortest_step_s"]
         after = np.minimum(at + 1, np.maximum(0, length - 1)[:, None])
         before = np.maximum(0, after - 1)

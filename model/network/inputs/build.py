@@ -35,13 +35,13 @@ def frame_encoder(config: ModelConfig, imagenet: str | Path | None) -> nn.Module
     return ImageEncoder(3, config.channels, config.width, config.grid)
 
 
-def flow_encoder(config: ModelConfig) -> nn.Module | None:
-    """Return the encoder of optical flow, ``None`` where it is off."""
+def flow_encoder(config: ModelConfig, channels: int = 2) -> nn.Module | None:
+    """Return the encoder of optical flow of so many channels, ``None`` where it is off."""
     if not config.flow:
         return None
-    if (own := package_encoder(config, FLOW.name, (2,))) is not None:
+    if (own := package_encoder(config, FLOW.name, (channels,))) is not None:
         return own
-    return ImageEncoder(2, config.channels, config.width, config.grid)
+    return ImageEncoder(channels, config.channels, config.width, config.grid)
 
 
 def check_grid(config: ModelConfig, crop: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
-from deiii.data.loader.sampling import evaluation_hops
+from deiii.data.loader.sampling import evaluation_hops, flow_channels
 from deiii.data.tools.counts import counted
 
 DTYPES = {"float32": "tensor(float)", "bool": "tensor(bool)"}  # types of inputs in ONNX files, by name
@@ -28,7 +28,7 @@ def input_shapes(config: Config) -> dict[str, tuple[list[Any], str]]:
     video = m.video or m.flow
     known: dict[str, tuple[bool, list[Any], str]] = {
         "frames": (m.video, ["B", steps, 3, size, size], "float32"),
-        "flow": (m.flow, ["B", steps, 2, size, size], "float32"),
+        "flow": (m.flow, ["B", steps, flow_channels(config.loader), size, size], "float32"),
         "video_time": (video, ["B", steps], "float32"),
         "video_mask": (video, ["B", steps], "bool"),
         "flow_mask": (video, ["B", steps], "bool"),

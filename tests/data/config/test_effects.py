@@ -40,6 +40,9 @@ def said(*words: str) -> list[str]:
         (["model.video=false", "loader.colour=0.5"], "model.video=true"),
         (["model.audio=false", "loader.spec_masks=3"], "model.audio=true"),
         (["model.flow=false", "model.flow_scale=2"], "model.flow=true"),
+        (["model.flow=false", "loader.flow_frames=3"], "model.flow=true"),
+        (["loader.flow_join=stack"], "loader.flow_frames above 1"),
+        (["model.flow=false", "loader.flow_frames=3", "loader.flow_join=stack"], "model.flow=true"),
         (["model.join=pooled"], "model.extra"),
         (["model.standardise=true"], "model.extra"),
         (["model.imagenet_weights=a.pth"], "model.imagenet=true"),
@@ -68,6 +71,7 @@ def test_one_line_says_what_the_setting_needs(words, needs):
         ["model.join=pooled", "model.audio=[speech]", "model.balance=0.5", "model.standardise=true"],
         ["model.audio=false", "loader.spec_masks=0", "train.w_audio=0", "loader.time_shift=0"],  # off is off
         ["cluster.kind=slurm", "cluster.gpu=true", "cluster.gpu_directives=[--gres=gpu:1]", "workers=2"],
+        ["loader.flow_frames=3", "loader.flow_join=stack"],
         ["flow.method=raft", "flow.updates=4", "flow.weights=a.pth"],
         ["model.name=vavl", "train.w_audio=1"],
     ],

@@ -145,7 +145,7 @@ def squares() -> None:
     """A convolution of the 2x2 squares of chosen images equals one of 5x5 with stride 2."""
     torch.manual_seed(0)
     take, count = torch.tensor([1, 1, 4, 0, 2]), torch.tensor([3])
-    for channels in (2, 3):
+    for channels in (2, 3, 10):
         x = torch.randn(5, 8, 6, channels).permute(0, 3, 1, 2)
         layer = nn.Conv2d(channels, 16, 5, stride=2, padding=2)
         found = image_kernels.select(x, take, count, 0.5, torch.float32)

@@ -269,6 +269,8 @@ def test_inputs_equal_those_of_the_loader(data):
         f"loader.sampling={draw(st.sampled_from(['segments', 'contiguous']))}",
         f"loader.normalise={draw(st.sampled_from(['none', 'clip', 'speaker']))}",
         f"loader.flow_per_second={draw(st.sampled_from(['true', 'false']))}",
+        f"loader.flow_frames={draw(st.integers(1, 5))}",
+        f"loader.flow_join={draw(st.sampled_from(['sum', 'stack']))}",
         f"loader.audio_steps={draw(st.integers(1, 90))}", "loader.threads=1",
     ])  # fmt: skip
     arrays = arrays_of_a_recording(draw, config)

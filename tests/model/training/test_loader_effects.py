@@ -22,9 +22,11 @@ SIZE, FRAMES, HOPS, STATES = 16, 100, 400, 200
 BASE = (
     "loader.steps=4", "loader.audio_steps=40", "loader.crop=12", "loader.batch=3", "loader.threads=1",
     "loader.residency=stream", "loader.flip=0", "loader.colour=0", "loader.spec_masks=0",
+    "loader.flow_frames=2",
 )  # fmt: skip
 CHANGES = {
-    "crop": 8, "flip": 1.0, "colour": 0.9, "flow_per_second": False, "steps": 3, "stride": 1,
+    "crop": 8, "flip": 1.0, "colour": 0.9, "flow_per_second": False, "flow_frames": 3,
+    "flow_join": "stack", "steps": 3, "stride": 1,
     "sampling": "contiguous", "audio_steps": 30, "eval_audio_steps": 30, "spec_masks": 4, "stretch": 0.5,
     "mel_shift": 3.0, "mel_warp": 0.5, "gain_db": 9.0, "time_shift": 0.5, "normalise": "speaker",
     "zoom": 0.5, "rotate": 30.0, "erase": 1.0, "grey": 1.0,
