@@ -1,4 +1,4 @@
-"""Trials of presets: every change is a known setting, no test speaker is scored, differences are paired."""
+"""Trials of video inputs: every change is a known setting, no test speaker is scored, differences are paired."""
 
 from __future__ import annotations
 
@@ -6,39 +6,31 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from benchmarks.preset_trials import TRIALS, figures, trial_configs
+from benchmarks.video_trials import TRIALS, figures, trial_configs
 from deiii.data.config.strict_yaml import ConfigError
 
 SCRATCH = ["configs/emotional_av_scratch.yaml"]
-FILES = {
-    "scratch": SCRATCH,
-    **{
-        preset: [*SCRATCH, f"configs/{preset}.yaml", "faces.size=112", "train.monitor=last"]
-        for preset in ("base", "large")
-    },
-}
 
 
-@pytest.mark.parametrize("preset", TRIALS)
-def test_every_run_has_its_folder_and_its_settings(preset, tmp_path):
-    configs = trial_configs(FILES[preset], TRIALS[preset], [0, 3], tmp_path)
-    assert list(configs) == [(name, fold) for name in TRIALS[preset] for fold in (0, 3)]
+def test_every_run_has_its_folder_and_its_settings(tmp_path):
+    configs = trial_configs(SCRATCH, TRIALS, [0, 3], tmp_path)
+    assert list(configs) == [(name, fold) for name in TRIALS for fold in (0, 3)]
     assert len({config.train.run for config in configs.values()}) == len(configs)
     assert all(config.split.fold == fold for (_, fold), config in configs.items())
     first = next(iter(configs.values()))
     for (name, _), config in configs.items():
         same = config.model == first.model and config.loader == first.loader
-        assert same == (not TRIALS[preset][name]), name
+        assert same == (not TRIALS[name]), name
     # The folder of a trial does not depend on the others, so that a later command finds its runs.
-    last = list(TRIALS[preset])[-1]
-    alone = trial_configs(FILES[preset], {last: TRIALS[preset][last]}, [3], tmp_path)
+    last = list(TRIALS)[-1]
+    alone = trial_configs(SCRATCH, {last: TRIALS[last]}, [3], tmp_path)
     assert alone[last, 3] == configs[last, 3]
 
 
 @pytest.mark.parametrize("words", [["train.monitor=uar"], ["split.val_share=0"]])
 def test_settings_that_would_choose_an_epoch_or_have_no_validation_speaker_are_refused(words, tmp_path):
     with pytest.raises(ConfigError, match="set train.monitor=last, and split.val_share"):
-        trial_configs([*SCRATCH, *words], TRIALS["scratch"], [0], tmp_path)
+        trial_configs([*SCRATCH, *words], TRIALS, [0], tmp_path)
 
 
 def test_differences_are_paired_by_fold():

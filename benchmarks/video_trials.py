@@ -1,14 +1,11 @@
 """Score changes of a configuration on validation speakers, fold by fold; no test speaker is scored.
 
-The trials are for emotional clips of few speakers and networks from scratch: motion of several frames in a
-step, augmentation of the crops, and parts of the presets for a GPU. Every trial trains each fold once and
-takes the validation UAR of its last epoch (``train.monitor=last``). Paired differences are those from the
-first trial of the same preset, with a 95 % t interval over the validation speakers. Finished runs are kept:
-run the command again to continue.
+The trials are for emotional clips of few speakers and networks from scratch: flow of several frames in a
+step, and augmentation of the crops. Every trial trains each fold once and takes the validation UAR of its
+last epoch (``train.monitor=last``). Differences are those from the first trial, paired by fold, with a 95 % t
+interval over folds. Finished runs are kept: run the command again to continue.
 
-    python -m benchmarks.preset_trials configs/emotional_av_scratch.yaml corpus.root=/clips --out trials.json
-    python -m benchmarks.preset_trials configs/emotional_av_scratch.yaml configs/base.yaml \\
-        corpus.root=/clips faces.size=112 train.monitor=last --preset base --out base.json
+    python -m benchmarks.video_trials configs/emotional_av_scratch.yaml corpus.root=/clips --out trials.json
 """
 
 from __future__ import annotations
@@ -37,24 +34,13 @@ from deiii.model.training.monitor import monitored
 from deiii.model.training.run_folder import RunFolder
 
 AUGMENTED = ["loader.zoom=0.15", "loader.rotate=10", "loader.erase=0.3"]
-TRIALS: dict[str, dict[str, list[str]]] = {
-    "scratch": {
-        "as it is": [],
-        "flow of 3 frames, summed": ["loader.flow_frames=3"],
-        "flow of 6 frames, summed": ["loader.flow_frames=6"],
-        "flow of 3 frames, stacked": ["loader.flow_frames=3", "loader.flow_join=stack"],
-        "zoom 0.15 and rotation 10 degrees": AUGMENTED[:2],
-        "erasing 0.3": AUGMENTED[2:],
-        "zoom, rotation and erasing": AUGMENTED,
-    },
-    "base": {
-        "as it is": [],
-        "half the channels of the visual encoders": ["model.channels=[16,32,64,128]"],
-        "residual audio encoder": ["model.audio_channels=[16,32,64]", "model.audio_deltas=true"],
-        "flow of 3 frames, summed": ["loader.flow_frames=3"],
-        "zoom, rotation and erasing": AUGMENTED,
-    },
-    "large": {"as it is": []},
+TRIALS: dict[str, list[str]] = {
+    "as it is": [],
+    "zoom 0.15 and rotation 10 degrees": AUGMENTED[:2],
+    "zoom 0.15, rotation 10 degrees and erasing 0.3": AUGMENTED,
+    "flow of 3 frames, summed": ["loader.flow_frames=3"],
+    "flow of 6 frames, summed": ["loader.flow_frames=6"],
+    "flow of 3 frames, stacked": ["loader.flow_frames=3", "loader.flow_join=stack"],
 }
 
 
@@ -102,7 +88,7 @@ def figures(uars: dict[str, list[float]]) -> list[dict[str, Any]]:
 
 def work(args: argparse.Namespace) -> None:
     folds = [int(fold) for fold in args.folds.split(",")]
-    chosen = {name: words for name, words in TRIALS[args.preset].items() if args.only in name or not words}
+    chosen = {name: words for name, words in TRIALS.items() if args.only in name or not words}
     configs = trial_configs(args.settings, chosen, folds, args.folder)
     config = next(iter(configs.values()))
     features = FeatureSet.open(config)
@@ -112,7 +98,7 @@ def work(args: argparse.Namespace) -> None:
         clips = make_split(features.corpus, own.split).val
         people[str(fold)] = sorted({speaker[clip] for clip in clips if clip in speaker})
     result: dict[str, Any] = {
-        "bench": "preset_trials", "preset": args.preset, **made_by(), "settings": result_settings(config),
+        "bench": "video_trials", **made_by(), "settings": result_settings(config),
         "validation_speakers": people, "changes": chosen, "trials": [],
     }  # fmt: skip
     unscored = partial(run_one, scored=False)
@@ -135,12 +121,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
-    parser.add_argument("--preset", choices=tuple(TRIALS), default="scratch", help="the trials to make")
     parser.add_argument("--folds", default="0,1,2,3,4,5", help="folds, separated by commas")
     parser.add_argument(
         "--only", metavar="TEXT", default="", help="the first trial, and those with this name"
     )
-    parser.add_argument("--folder", type=Path, default=Path("runs/preset_trials"), help="folder of the runs")
+    parser.add_argument("--folder", type=Path, default=Path("runs/video_trials"), help="folder of the runs")
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     work(parser.parse_args())
