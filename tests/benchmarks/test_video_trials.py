@@ -1,4 +1,4 @@
-"""Trials of video inputs: every change is a known setting, no test speaker is scored, differences are paired."""
+"""Trials of video inputs: known settings, no test speaker is scored, differences are paired by fold."""
 
 from __future__ import annotations
 

@@ -177,11 +177,11 @@ def test_the_sum_is_px_in_as_many_25ths_of_a_second(rate):
 def test_zoom_rotation_and_erasing_change_the_flow_of_every_frame_alike(tmp_path, monkeypatch):
     features, plain = features_in(tmp_path, monkeypatch)
     settings = replace(plain, flow_frames=3, crop=SIZE - 4, zoom=0.2, rotate=25, erase=1.0)
-    batches = {
-        join: next(loader_of(features, replace(settings, flow_join=join)).epoch(0)) for join in ("sum", "stack")
-    }
-    pairs = batches["stack"].flow.unflatten(2, (3, 2))
-    torch.testing.assert_close(pairs.sum(dim=2), batches["sum"].flow, rtol=1e-5, atol=1e-5)
+    summed, stack = (
+        next(loader_of(features, replace(settings, flow_join=join)).epoch(0)) for join in ("sum", "stack")
+    )
+    pairs = stack.flow.unflatten(2, (3, 2))
+    torch.testing.assert_close(pairs.sum(dim=2), summed.flow, rtol=1e-5, atol=1e-5)
     assert (pairs.abs().sum(dim=(0, 1, 3, 4, 5)) > 0).all()  # every frame has some flow
     single = next(loader_of(features, replace(settings, flow_frames=1)).epoch(0))
     torch.testing.assert_close(pairs[:, :, 0], single.flow)
