@@ -1,4 +1,4 @@
-"""The page of presets: its parameters and operations are those of the networks that the configurations give."""
+"""The page of presets: parameters and operations are those of the networks of the configurations."""
 
 from __future__ import annotations
 

@@ -77,9 +77,8 @@ def affine(
         stored: height and width of the stored crops in px, at least ``config.crop``.
 
     >>> draws, corner = torch.full((1, VIDEO_DRAWS), 0.5), torch.zeros(1, 2)
-    >>> affine(draws, corner, torch.tensor([False]), LoaderConfig(crop=8, rotate=9), 10).place
-    tensor([[[ 1., -0.,  0.],
-             [ 0.,  1.,  0.]]])
+    >>> affine(draws, corner, torch.tensor([False]), LoaderConfig(crop=8, rotate=9), 10).place.tolist()
+    [[[1.0, -0.0, 0.0], [0.0, 1.0, 0.0]]]
     """
     size = config.crop
     most = math.log1p(config.zoom)
