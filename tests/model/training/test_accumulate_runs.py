@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 
 import pytest
 import torch
@@ -66,8 +67,13 @@ def test_a_training_in_parts_has_the_curve_of_one_with_whole_batches(tmp_path):
 def test_a_stopped_training_in_parts_resumes_on_the_same_curve(tmp_path):
     """Bit by bit, with dropout, whose draws depend on the parts."""
     trainer(tmp_path / "whole", 4, dropout=0.2).fit(progress=False)
-    with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path / "run", 4, Interrupting, dropout=0.2).fit(progress=False)
+    # A shell may have started the tests without a reaction to Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer(tmp_path / "run", 4, Interrupting, dropout=0.2).fit(progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     torch.manual_seed(99)
     trainer(tmp_path / "run", 4, dropout=0.2).fit(resume=True, progress=False)
     assert history(tmp_path / "run") == history(tmp_path / "whole")
