@@ -47,8 +47,8 @@ def load_pretrained(request: Request, needless: tuple[str, ...] = ()) -> Any:
         raise
     except Exception as error:  # transformers raises many types for a damaged folder
         raise WeightsError(
-            f"{request.path} cannot be loaded by transformers ({str(error).splitlines()[0]:.200}); download it "
-            "again, or, if its files are complete, write a load function for this kind of network"
+            f"{request.path} cannot be loaded by transformers ({str(error).splitlines()[0]:.200}); "
+            "download it again, or, if its files are complete, write a load function for this kind of network"
         ) from None
     finally:
         logger.setLevel(level)
