@@ -103,3 +103,18 @@ def test_the_trials_with_copies_of_emotional_clips_are_those_of_their_file():
     assert max(with_copies)[0] < stored["SGD, 6 epochs, weight decay 0.3", "0.05", "none"][0]
     assert max(by_speaker for _, by_speaker in stored.values()) == "0.786"
     assert max(by_speaker for _, by_speaker in with_copies) == "0.785"
+
+
+def test_the_trials_of_video_inputs_are_the_stored_ones():
+    file = RESULTS / "emotional-av-scratch-2026-11-28/video_trials.json"
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    people = stored["validation_speakers"].values()
+    assert len(people) == 6 and all(len(own) == 1 for own in people)
+    expected = [["as it is", f"{stored['trials'][0]['uar']:.3f}", ""]]
+    for t in stored["trials"][1:]:
+        low, high = t["ci"]
+        assert low < 0 < high  # as the page says
+        gap = round(t["minus_first"], 3) + 0  # not -0.000
+        expected.append([t["trial"], f"{t['uar']:.3f}", f"{gap:+.3f} ({low:+.3f} to {high:+.3f})"])
+    assert len({own[0] for own in people}) == 3  # as the page says
+    assert table_rows(section("Flow of several frames, and augmented crops")) == expected
