@@ -132,6 +132,12 @@ def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
         return f"{name} is a section of settings; write a setting with its value, such as {inside[0]}=VALUE"
     if os.path.isdir(name) and any(Path(name).glob("*/*/index.json")):
         return f"{name} is a cache folder, not a config file; write cache={name}"
+    if os.path.isdir(name) and any(Path(name).glob("*/index.json")):
+        cache = Path(name).absolute().parent if Path(name).name == name else Path(name).parent
+        return (
+            f"{name} is the folder of one corpus in a cache, not a config file; write cache={cache} with the "
+            "config and settings of its preprocessing"
+        )
     if os.path.isdir(name):
         return (
             f"{name} is a folder, not a config file; for recordings in it, write table corpus.root={name}, "

@@ -28,7 +28,6 @@ from deiii.data.corpora.scan import title_of
 from deiii.data.pages.rendering import FOLDER, render
 from deiii.data.pages.strips import StripStyle, strip
 from deiii.data.tools.atomic_files import writable_file, write_text
-from deiii.data.tools.counts import counted
 from deiii.pipeline.extract import read_indices
 from deiii.pipeline.faces.quality import shows_pose
 from deiii.pipeline.overview.choice import by_chance, unusual, worst
@@ -124,7 +123,7 @@ def _tiles(outcomes: Mapping[str, str], figures: Mapping[str, Mapping[str, float
         {
             "label": "usable in every stage",
             "value": f"{usable:,}",
-            "note": f"of {counted(len(outcomes), 'clip')}",
+            "note": f"of {len(outcomes):,} clip{'' if len(outcomes) == 1 else 's'}",
         },
         {
             "label": "partly valid",
@@ -197,8 +196,9 @@ def _histograms(figures: Mapping[str, Mapping[str, float]]) -> list[Values]:
         if not len(values):
             continue
         low, high = np.percentile(values, [0.5, 99.5])
-        if high - low < 1e-9:
-            low, high = low - 0.5, high + 0.5
+        if high - low < 1e-9:  # the ends differ from the value even where no decimals are shown
+            low = low - 1 if low < 0 else max(0.0, low - 1)
+            high = min(100.0, high + 1) if about.unit == "%" else high + 1
         counts, _ = np.histogram(values.clip(low, high), BINS, (low, high))
         d = about.decimals
         found.append({

@@ -20,7 +20,7 @@ from deiii.model.prediction.predictor import STREAM_HOP_S
 from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.moments import Moment
 from deiii.model.prediction.windows.units import check_window
-from deiii.pipeline.media.streaming.address import LiveError
+from deiii.pipeline.media.streaming.address import LiveError, address
 
 LINES = "live.jsonl"
 BAR = 24  # characters
@@ -57,6 +57,7 @@ def predict_live(
         Others: errors of `deiii.model.prediction.loading.load`.
     """
     check_window(window_s, hop_s)
+    address(source)  # a wrong one is refused before the network is loaded
     if overlay is not None:
         refuse_input_as_output(overlay, [source])
         writable_folder(Path(overlay).parent)
@@ -65,14 +66,15 @@ def predict_live(
         check_video_name(overlay, folder=False)
     path = writable_folder(out) / LINES
     always = always_shown(report)
-    if path.exists():
-        always(f"{path}: the predictions of an earlier command are replaced")
+    was_there = path.exists()
     network = load(list(runs), **options)
     print_notes(settings_without_effect(network.config, options.get("overrides", ())))
     with (
         LiveMoments(network, source, window_s, hop_s or STREAM_HOP_S, overlay, report) as live,
         open(path, "w") as lines,
     ):
+        if was_there:  # a source that cannot be opened replaces nothing
+            always(f"{path}: the predictions of an earlier command are replaced")
         reader = live.features.reader
         report(f"{reader.name}: {streams(live)}, window {live.window_s:g} s; Ctrl-C ends")
         try:

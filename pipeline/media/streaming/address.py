@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import av.error
 
 OPEN_S, READ_S = 10.0, 5.0  # after which opening and reading give up
-NETWORK = ("http://", "https://", "rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://", "srt://", "rtp://")
+SERVERS = ("http://", "https://", "rtsp://", "rtsps://", "rtmp://")  # the address names a host
+NETWORK = (*SERVERS, "udp://", "tcp://", "srt://", "rtp://")
 PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtp,srtp,udp,rtmp,srt"
 QUICK = {
     "protocol_whitelist": PROTOCOLS,
@@ -57,10 +59,11 @@ def address(source: str) -> Address:
     """Return the address for a word of the command line: a camera's number, a URL, a device or a file.
 
     Raises:
-        LiveError: there is no such file, or this system's cameras need another word.
+        LiveError: there is no such file, the address names no host or a wrong port, or this system's cameras
+            need another word.
 
-    >>> address("rtsp://camera/stream").is_network
-    True
+    >>> address("RTSP://camera/stream")
+    Address(url='rtsp://camera/stream', form=None, is_file=False, is_network=True)
     """
     if source.isdecimal():
         if sys.platform == "linux":
@@ -73,7 +76,11 @@ def address(source: str) -> Address:
     if source.startswith("/dev/"):
         return Address(source, "v4l2")
     if source.lower().startswith(NETWORK):
-        return Address(source, is_network=True)
+        scheme, separator, rest = source.partition("://")
+        url = f"{scheme.lower()}{separator}{rest}"  # FFmpeg knows no RTSP://
+        if url.startswith(SERVERS):
+            _refuse_host(url)
+        return Address(url, is_network=True)
     if os.path.isfile(source):
         return Address(source, is_file=True)
     if "://" in source:
@@ -85,6 +92,27 @@ def address(source: str) -> Address:
         f"live source {source}: there is no such file; give the number of a camera (0), a URL (rtsp://, "
         "http://) or a media file"
     )
+
+
+def _refuse_host(url: str) -> None:
+    """Refuse the address of a server without a host, or with a port that is none.
+
+    FFmpeg says "Invalid argument", or looks for a server on this machine.
+    """
+    try:
+        parts = urlsplit(url)
+        host, is_port = parts.hostname, parts.port != 0
+    except ValueError:
+        host, is_port = "unknown", False
+    if not host:
+        raise LiveError(
+            f"live source {shown(url)}: the address names no host; write it as in rtsp://camera.local:554/stream"
+        )
+    if not is_port:
+        raise LiveError(
+            f"live source {shown(url)}: the port is not a number from 1 to 65535; in a password, write %40, "
+            "%3A, %2F, %3F and %23 for @, :, /, ? and #, and an IPv6 address in brackets: rtsp://[fd00::1]/stream"
+        )
 
 
 def is_live(source: str) -> bool:
@@ -164,6 +192,12 @@ def why(source: str, error: Exception) -> str:
         return "the server has no stream of this name; check the path of the address"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens at this host and port; is the camera on, is the port right?"
+    if isinstance(error, av.error.ProtocolNotFoundError):
+        scheme = source.partition("://")[0].lower()
+        return (
+            f"this version of PyAV was built without {scheme}://; use another address of the camera or server, "
+            "such as rtsp:// or http://"
+        )
     if network and isinstance(error, av.error.InvalidDataError):
         return "what the server sends is neither video nor audio; is it the address of a web page?"
     words = getattr(error, "strerror", None) or "not a source that FFmpeg can read"

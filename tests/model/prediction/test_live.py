@@ -23,6 +23,7 @@ from deiii.model.prediction.live.moments import LiveMoments
 from deiii.model.prediction.live.show import line, predict_live
 from deiii.model.prediction.overlay import live as live_overlay
 from deiii.model.prediction.windows.moments import Moment
+from deiii.model.training.run_folder import RunError
 from deiii.pipeline.media.streaming import live
 from deiii.pipeline.media.streaming.address import Address, LiveError, address
 from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
@@ -112,7 +113,7 @@ def test_command_prints_lines_and_writes_them(seen_run, face, tmp_path, capsys):
         == 0
     )
     told = capsys.readouterr().out
-    assert "delay" in told and "predictions" in told and "live.jsonl" in told
+    assert "delay" in told and "predictions" in told and "live.jsonl" in told and "replaced" not in told
     rows = [json.loads(row) for row in (tmp_path / "live.jsonl").read_text().splitlines()]
     assert rows[-1]["summary"]["predictions"] == len(rows) - 1 > 0
     assert all(row["label"] in "ab" for row in rows[:-1])
@@ -120,8 +121,18 @@ def test_command_prints_lines_and_writes_them(seen_run, face, tmp_path, capsys):
 
 @pytest.mark.parametrize("words", [["nothing.mp4"], ["http://127.0.0.1:9/none"]], ids=["file", "address"])
 def test_what_cannot_be_opened_is_one_line(seen_run, words, capsys, tmp_path):
+    (tmp_path / "live.jsonl").write_text("earlier")
     assert main(["predict", str(seen_run / "run"), "--live", *words, "--out", str(tmp_path)]) == 1
-    assert f"live source {words[0]}" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert f"live source {words[0]}" in told.err and "replaced" not in told.out + told.err
+    assert (tmp_path / "live.jsonl").read_text() == "earlier"
+
+
+def test_a_wrong_address_is_refused_before_the_network_is_loaded(tmp_path):
+    with pytest.raises(LiveError, match="names no host"):
+        predict_live([str(tmp_path / "no run")], "rtsp:///live", tmp_path)
+    with pytest.raises(RunError, match="no run"):
+        predict_live([str(tmp_path / "no run")], "rtsp://camera/live", tmp_path)
 
 
 def test_a_source_of_which_nothing_arrives_is_one_error(seen_run, tmp_path, monkeypatch, capsys):
