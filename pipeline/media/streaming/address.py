@@ -195,8 +195,8 @@ def why(source: str, error: Exception) -> str:
     if isinstance(error, av.error.ProtocolNotFoundError):
         scheme = source.partition("://")[0].lower()
         return (
-            f"this version of PyAV was built without {scheme}://; use another address of the camera or server, "
-            "such as rtsp:// or http://"
+            f"this version of PyAV was built without {scheme}://; use another address of the camera or "
+            "server, such as rtsp:// or http://"
         )
     if network and isinstance(error, av.error.InvalidDataError):
         return "what the server sends is neither video nor audio; is it the address of a web page?"
