@@ -14,6 +14,7 @@ import dask
 import psutil
 from distributed import Client
 from distributed.comm import CommClosedError
+from distributed.core import Status
 
 from deiii.data.cache.stages import get_stage, with_upstream
 from deiii.data.cluster.first_worker import await_first_worker
@@ -204,6 +205,17 @@ def _close(
         except KeyboardInterrupt:
             kill_workers(cluster, others)
             raise
+        except Exception:
+            if others is None:  # jobs or pods that may still run
+                raise
+            # Dask cannot close a worker that died just before, while it is being started again. All work is
+            # done or lost by now: workers are killed, and the rest of the cluster is closed without them.
+            kill_workers(cluster, others)
+            cluster.workers.clear()
+            cluster.status = Status.failed  # with "closing", a further close would wait for the first one
+            with suppress(Exception):  # Dask's last check expects that it has closed all workers itself
+                closing.submit(cluster.close, timeout=CLOSE_S).result()
+            cluster.status = Status.closed  # otherwise Dask closes it once more when Python ends
 
 
 def gpu_count(config: Config) -> int:

@@ -34,6 +34,38 @@ if __name__ == "__main__":
         print("interrupted", flush=True)
 """
 
+UNCLOSED = """
+import distributed.nanny, os, psutil
+from deiii.data.config.load import load_config
+from deiii.pipeline.preprocess import cluster
+if __name__ == "__main__":
+    config = load_config(overrides=["workers=2", "stages=[logmel]", "dashboard=127.0.0.1:0"])
+    async def kill(*words, **more):
+        raise AssertionError("can only join a started process")
+    distributed.nanny.WorkerProcess.kill = kill
+    before = set(psutil.Process().children())
+    with cluster.open_cluster(config, 2) as client:
+        assert client.submit(abs, -3).result() == 3
+        workers = set(psutil.Process().children()) - before
+    gone, alive = psutil.wait_procs(workers, timeout=5)
+    names = [p.name() for p in alive if "spawn_main" in " ".join(p.cmdline())]
+    print("closed", names, flush=True)
+"""
+
+
+def test_workers_that_dask_cannot_close_end_with_the_cluster(tmp_path):
+    """It cannot where a worker died just before; the command then ended with an error of Dask."""
+    script = tmp_path / "script.py"
+    script.write_text(UNCLOSED)
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout.readline() == "closed []\n", program.communicate()[1]
+        begun = time.monotonic()
+        assert "Error" not in program.communicate(timeout=60)[1]
+    assert program.returncode == 0
+    assert time.monotonic() - begun < STOPS_WITHIN  # Python's end does not wait for the cluster
+
 
 @pytest.mark.parametrize("after_s", [0.002, 0.05])
 def test_an_interrupted_closing_is_completed_at_once(after_s, tmp_path):
