@@ -138,12 +138,20 @@ def _members_of(name: Path) -> list[Path]:
     if is_network(name):
         return [name]
     if name.is_dir():
-        inside = [folder for folder in sorted(name.iterdir(), key=_by_number) if is_network(folder)]
+        inside = [folder for folder in sorted(name.iterdir(), key=_by_number) if _holds_network(folder)]
         return [folder for folder in inside if not own_members(folder)] or [name]
     if not name.exists():
         seeds = sorted(map(Path, glob.glob(f"{glob.escape(str(name))}-seed*")), key=_by_number)
         return [folder for folder in seeds if is_network(folder)] or [name]
     return [name]
+
+
+def _holds_network(folder: Path) -> bool:
+    """Return whether a folder that nobody named is a network; false for one that may not be read."""
+    try:
+        return is_network(folder)
+    except PermissionError:  # such as lost+found in a folder of media files
+        return False
 
 
 def _by_number(folder: Path) -> tuple[int, str]:

@@ -199,16 +199,31 @@ def writable_file(path: str | Path) -> Path:
     return path
 
 
-def refuse_input_as_output(target: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Refuse to write a file over one of the files that a command reads, also by another name or link.
+class InputFiles:
+    """The files that a command reads; they are looked up once, however many files it writes.
 
-    Raises:
-        FileExistsError: names the file.
-
-    >>> refuse_input_as_output("out/a.mp4", ["a.mp4"])
+    >>> InputFiles(["a.mp4", "b.mp4"]).refuse("out/a.mp4")
     """
-    real = os.path.realpath(target)
-    for path in inputs:
-        same = os.path.realpath(path) == real
-        if same or (os.path.exists(real) and os.path.exists(path) and os.path.samefile(real, path)):
+
+    def __init__(self, paths: Iterable[str | Path]):
+        self._real = {os.path.realpath(path) for path in paths}
+        self._same = {file for path in self._real if (file := _identity(path)) is not None}
+
+    def refuse(self, target: str | Path) -> None:
+        """Refuse to write a file over one of them, also by another name or link.
+
+        Raises:
+            FileExistsError: names the file.
+        """
+        real = os.path.realpath(target)
+        if real in self._real or _identity(real) in self._same:
             raise FileExistsError(f"{target} is an input file and is not overwritten; name another file")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return the numbers of disk and file, which names of one file share; ``None`` for a missing file."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino

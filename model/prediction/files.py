@@ -17,8 +17,8 @@ from deiii.data.command_line.notes import print_notes
 from deiii.data.corpora.files import MediaError, expand_folders
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import (
+    InputFiles,
     atomic_path,
-    refuse_input_as_output,
     writable_folder,
     write_json,
     write_text,
@@ -136,9 +136,10 @@ def predict_loaded(
     found: list[Prediction] = []
     names = unique_names(files)
     targets = [_overlay_target(overlay, name, len(files)) for name in names] if overlay is not None else []
+    read = InputFiles(files if targets else ())
     for target in targets:
         check_video_name(target)
-        refuse_input_as_output(target, files)
+        read.refuse(target)
         writable_folder(target.parent)
     detector = VoiceDetector() if options.speech else None
     levels = network.speaker_levels(files) if options.same_speaker else None

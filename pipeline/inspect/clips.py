@@ -19,8 +19,8 @@ from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.atomic_files import (
+    InputFiles,
     atomic_path,
-    refuse_input_as_output,
     short_name,
     writable_folder,
 )
@@ -81,6 +81,7 @@ def draw_all(
     """
     writable_folder(out)
     failed: list[str] = []
+    read = InputFiles(inputs)
     taken = {name.casefold() for name in reserved}  # folders of macOS do not distinguish capitals
     for name, get in clips:
         stem = Path(name).stem if name in inputs else name
@@ -94,7 +95,8 @@ def draw_all(
         try:
             features = get()
             for target in (out / f"{base}.png", out / f"{base}.mp4"):
-                refuse_input_as_output(target, [*inputs, features.path])
+                read.refuse(target)
+                InputFiles([features.path]).refuse(target)
             quality = describe_face(features, config)
             draw_contact_sheet(features, out / f"{base}.png", config.faces.fps, quality)
             files.append(out / f"{base}.png")

@@ -8,7 +8,7 @@ import pytest
 
 from deiii.__main__ import main
 from deiii.data.config.schema import Config
-from deiii.model.members import EnsembleError, check_members
+from deiii.model.members import EnsembleError, check_members, find_members, names_network
 
 
 @pytest.fixture
@@ -52,3 +52,19 @@ def test_each_input_of_members_that_differ_is_named_once():
     wanted = r"their inputs differ \(frames, flow, audio, speech and frames, flow, audio\)"
     with pytest.raises(EnsembleError, match=wanted):
         check_members(["a", "b"], [one, other], [info, info])
+
+
+def test_a_folder_inside_that_may_not_be_read_is_no_network(only_seed, monkeypatch):
+    """As lost+found, in a folder of media files or of runs; one that the command names is an error."""
+    locked = only_seed.parent / "lost+found"
+    locked.mkdir()
+
+    def is_file(path):
+        if locked in Path(path).parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return Path(path).is_file()
+
+    monkeypatch.setattr("deiii.model.members.is_file", is_file)
+    assert find_members([str(only_seed.parent)]) == [only_seed]
+    with pytest.raises(PermissionError):
+        names_network(locked)

@@ -9,7 +9,7 @@ from typing import Any
 
 from deiii.data.cache.stages import FACES, LOGMEL
 from deiii.data.command_line.notes import print_notes
-from deiii.data.tools.atomic_files import refuse_input_as_output, writable_folder
+from deiii.data.tools.atomic_files import InputFiles, writable_folder
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import always_shown, say
 from deiii.data.tools.text.columns import padded, width_of
@@ -59,7 +59,7 @@ def predict_live(
     check_window(window_s, hop_s)
     address(source)  # a wrong one is refused before the network is loaded
     if overlay is not None:
-        refuse_input_as_output(overlay, [source])
+        InputFiles([source]).refuse(overlay)
         writable_folder(Path(overlay).parent)
         if Path(overlay).is_dir():
             raise LiveError(f"--overlay {overlay} is a folder; with --live, name the file to write: live.mp4")

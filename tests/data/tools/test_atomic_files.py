@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 from deiii.__main__ import main
 from deiii.data.tools.atomic_files import (
+    InputFiles,
     atomic_path,
-    refuse_input_as_output,
     writable_file,
     write_json,
     write_text,
@@ -87,8 +87,8 @@ def test_an_input_file_is_not_taken_for_the_output(tmp_path):
     os.link(tmp_path / "a.mp4", tmp_path / "hard.mp4")
     for name in ("a.mp4", "link.mp4", "hard.mp4"):
         with pytest.raises(FileExistsError, match=f"{name} is an input file"):
-            refuse_input_as_output(tmp_path / name, [tmp_path / "b.mp4", tmp_path / "a.mp4"])
-    refuse_input_as_output(tmp_path / "c.mp4", [tmp_path / "a.mp4"])
+            InputFiles([tmp_path / "b.mp4", tmp_path / "a.mp4"]).refuse(tmp_path / name)
+    InputFiles([tmp_path / "a.mp4"]).refuse(tmp_path / "c.mp4")
 
 
 def test_an_error_of_a_full_disk_names_the_file(tmp_path):
@@ -203,3 +203,15 @@ def test_the_targets_of_audit_and_overview_are_checked_before_the_work(tmp_path,
     monkeypatch.setattr("deiii.pipeline.overview.page.by_chance", work)
     assert main([*words, str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_input_files_are_looked_up_once_for_all_outputs(tmp_path, monkeypatch):
+    """They were looked up once for each output: ten thousand videos with overlays took hours to begin."""
+    looked_up = []
+    real = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path: looked_up.append(path) or real(path))
+    names = [f"{n}.mp4" for n in range(50)]
+    read = InputFiles([tmp_path / name for name in names])
+    for name in names:
+        read.refuse(tmp_path / "out" / name)
+    assert len(looked_up) == 2 * len(names)
