@@ -86,9 +86,16 @@ def figures(uars: dict[str, list[float]]) -> list[dict[str, Any]]:
     return rows
 
 
-def work(args: argparse.Namespace) -> None:
+def work(args: argparse.Namespace, trials: Mapping[str, Sequence[str]], bench: str) -> None:
+    """Train and score trials, and write the result.
+
+    Args:
+        args: parsed by `arguments`.
+        trials: changed settings by name of the trial; the first one changes nothing.
+        bench: name of the benchmark in the result.
+    """
     folds = [int(fold) for fold in args.folds.split(",")]
-    chosen = {name: words for name, words in TRIALS.items() if args.only in name or not words}
+    chosen = {name: words for name, words in trials.items() if args.only in name or not words}
     configs = trial_configs(args.settings, chosen, folds, args.folder)
     config = next(iter(configs.values()))
     features = FeatureSet.open(config)
@@ -98,7 +105,7 @@ def work(args: argparse.Namespace) -> None:
         clips = make_split(features.corpus, own.split).val
         people[str(fold)] = sorted({speaker[clip] for clip in clips if clip in speaker})
     result: dict[str, Any] = {
-        "bench": "video_trials", **made_by(), "settings": result_settings(config),
+        "bench": bench, **made_by(), "settings": result_settings(config),
         "validation_speakers": people, "changes": chosen, "trials": [],
     }  # fmt: skip
     unscored = partial(run_one, scored=False)
@@ -116,19 +123,24 @@ def work(args: argparse.Namespace) -> None:
     print("RESULT " + json.dumps(result))
 
 
-def main() -> None:
+def arguments(description: str, folder: str) -> argparse.Namespace:
+    """Parse the command line: settings, folds, a folder for the runs and a file for the result."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--folds", default="0,1,2,3,4,5", help="folds, separated by commas")
     parser.add_argument(
         "--only", metavar="TEXT", default="", help="the first trial, and those with this name"
     )
-    parser.add_argument("--folder", type=Path, default=Path("runs/video_trials"), help="folder of the runs")
+    parser.add_argument("--folder", type=Path, default=Path(folder), help="folder of the runs")
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
-    work(parser.parse_args())
+    return parser.parse_args()
+
+
+def main() -> None:
+    work(arguments(__doc__ or "", "runs/video_trials"), TRIALS, "video_trials")
 
 
 if __name__ == "__main__":
