@@ -21,6 +21,8 @@ BEYOND = (
     "loader.stretch=15", "loader.mel_warp=2", "loader.flip=2", "loader.gain_db=-3", "split.val_share=1",
     "split.val_share=0", "split.fold=-1", "model.width=0", "model.heads=0", "model.blocks=-1",
     "model.audio_channels=[16,0]", "model.channels=[]", "model.grid=0", "logmel.hop_ms=0", "logmel.fmin=9000",
+    "loader.zoom=3", "loader.rotate=-5", "loader.erase=1.5", "loader.grey=-1", "loader.flow_frames=0",
+    "loader.flow_join=mean", "train.accumulate=0", "train.accumulate=5",
     "train.monitor=ccc", "train.w_audio=-1", "workers=-2", "clip_timeout=0",
 )  # fmt: skip
 
