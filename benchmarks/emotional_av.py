@@ -141,7 +141,8 @@ def main() -> None:
                 "--jobs",
                 args.jobs,
             ]
-            subprocess.run(command, check=True)
+            if status := subprocess.run(command, check=False).returncode:
+                sys.exit(status)  # the command has said why
             hits[inputs + level] = Hits(folder, seeds)
     everything = np.arange(len(next(iter(hits.values())).clips))
     result: dict[str, Any] = {"bench": "emotional_av", "seeds": args.seeds, **made_by()}

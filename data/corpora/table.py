@@ -238,7 +238,7 @@ class Root:
         if os.path.islink(real):
             real = os.path.realpath(real)
         if not real.startswith(self.real.rstrip("/") + "/"):
-            raise CorpusError(f"path {text} is a link that leads outside corpus.root, to {real}")
+            raise CorpusError(f"link {text} leads outside corpus.root, to {real}; copy the file into it")
         return normal
 
 
