@@ -172,6 +172,15 @@ bench-active-speaker: $(STAMP) ## measure faces.pick=active: right choices and t
 bench-encoders: $(STAMP) ## measure frozen encoders: deiii against the libraries, one clip at a time [ARGS=]
 	$(PY) -m benchmarks.encoders $(ARGS)
 
+bench-crossval: $(STAMP) ## measure a cross-validation of cached features of frozen encoders [ROOT= SEEDS= ARGS="--runs 3"]
+	$(PY) -m benchmarks.crossval configs/ravdess_speech.yaml $(if $(ROOT),"corpus.root=$(ROOT)") --seeds $(SEEDS) $(ARGS)
+
+bench-accumulate: $(STAMP) ## measure memory and time of a training step whose batch is computed in parts [ARGS=]
+	$(PY) -m benchmarks.accumulate $(ARGS)
+
+bench-loader-changes: $(STAMP) ## measure what zoom, rotation and erasing of crops cost the loader [ARGS=]
+	$(PY) -m benchmarks.loader_changes $(ARGS)
+
 bench-preprocess: $(STAMP) ## measure preprocessing: 2 workers against a serial script and 1 worker
 	$(PY) -m benchmarks.preprocess
 
