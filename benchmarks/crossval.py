@@ -53,7 +53,8 @@ def main() -> None:
     result = {
         "bench": "crossval", **describe("torch"), "settings": result_settings(config),
         "folds": found["folds"], "seeds": found["seeds"], "jobs": args.jobs,
-        "uar": round(found["figures"]["uar"]["mean"], 4), "crossval_s": statistics.median(seconds), "crossval_s_runs": seconds,
+        "uar": round(found["figures"]["uar"]["mean"], 4), "crossval_s": statistics.median(seconds),
+        "crossval_s_runs": seconds,
     }  # fmt: skip
     print("RESULT " + json.dumps(result))
 
