@@ -143,7 +143,7 @@ ravdess-speech: $(STAMP) ## cross-validate frozen encoders, and simple models on
 emotional-av: $(STAMP) ## cross-validate audio, video and both on clips of few speakers (clips.csv), one speaker out [ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)
 	$(PY) -m benchmarks.emotional_av configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --seeds $(SEEDS)
-	$(PY) -m benchmarks.encoder_reference configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --against runs/emotional_av/both --out runs/emotional_av/reference.json
+	$(PY) -m benchmarks.encoder_reference configs/emotional_av.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS) --against runs/emotional_av/both runs/emotional_av/both_by_speaker --out runs/emotional_av/reference.json
 
 emotional-av-scratch: $(STAMP) ## cross-validate the same clips without encoders, and compare with runs/emotional_av [ROOT= SEEDS= ARGS=]
 	$(PY) -m deiii preprocess configs/emotional_av_scratch.yaml $(if $(ROOT),"corpus.root=$(ROOT)") $(ARGS)

@@ -11,7 +11,9 @@ speaker in turn. The test speakers are scored once.
 
     python -m benchmarks.encoder_reference configs/ravdess_speech.yaml --against runs/ravdess_speech
     python -m benchmarks.encoder_reference configs/emotional_av.yaml corpus.root=/clips \\
-        --against runs/emotional_av/both
+        --against runs/emotional_av/both runs/emotional_av/both_by_speaker
+
+A network is compared with the models that, like it, use statistics of the test speakers or do not.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from benchmarks.machine import made_by
-from benchmarks.ravdess_svm import against, by_speaker, uar
+from benchmarks.ravdess_svm import against, by_speaker, comparable, uar
 from benchmarks.tuning_models import shrunken
 from deiii.data.cache.stages import LOGMEL, get_stage
 from deiii.data.config.words import read_settings
@@ -138,7 +140,9 @@ def main() -> None:
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--out", help="JSON file for the result")
-    parser.add_argument("--against", type=Path, metavar="FOLDER", help="a finished crossval to compare with")
+    parser.add_argument(
+        "--against", nargs="+", default=[], type=Path, metavar="FOLDER", help="finished crossvals to compare"
+    )
     parser.add_argument(
         "--only", nargs="+", metavar="MODEL", help="such as logistic_regression; default: all"
     )
@@ -181,8 +185,10 @@ def main() -> None:
             )
     if args.against:
         some = [clip for clip, held in zip(clips, tested, strict=True) if held]
-        of_some = {name: hits[tested] for name, hits in right.items()}
-        result["network_minus"] = against(args.against, some, of_some)
+        result["network_minus"] = {}
+        for folder in args.against:
+            alike = comparable(folder, {name: hits[tested] for name, hits in right.items()})
+            result["network_minus"] |= against(folder, some, alike)
     if args.out:
         write_json(args.out, result)
     print("RESULT " + json.dumps(result))

@@ -33,6 +33,7 @@ from deiii.data.tools.atomic_files import atomic_path, write_json
 from deiii.model import metrics
 from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.intervals import estimate
+from deiii.model.training.run_folder import RunFolder
 from deiii.pipeline.media.audio import read_audio
 
 RATE, HOP, FFT = 16000, 160, 512
@@ -163,6 +164,24 @@ def against(folder: Path, clips: Sequence[Clip], right: Mapping[str, np.ndarray]
     return result
 
 
+def comparable(folder: Path, right: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the simple models that use statistics of the test speakers if the networks do, and no others.
+
+    Args:
+        folder: folder of ``deiii crossval``.
+        right: bool [N], keyed by the model's name, which contains "speaker" if its features are
+            standardised by speaker.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
+    runs = sorted(folder.glob("fold*-seed*/config.yaml"))
+    if not runs:
+        raise ValueError(f"{folder} holds no run: finish `deiii crossval` first")
+    told = RunFolder(runs[0].parent).read_config().loader.normalise == "speaker"
+    return {name: hits for name, hits in right.items() if ("speaker" in name) == told}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -195,7 +214,7 @@ def main() -> None:
         result[name] = {"uar": round(mean, 4), "sd": round(sd, 4), "folds": folds}
         print(f"{name}: UAR {mean:.3f}, sd {sd:.3f} over folds")
     if args.against:
-        result["network_minus_svm"] = against(args.against, corpus.clips, right)
+        result["network_minus_svm"] = against(args.against, corpus.clips, comparable(args.against, right))
     if args.out:
         write_json(args.out, result)
     print("RESULT " + json.dumps(result))

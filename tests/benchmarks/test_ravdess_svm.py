@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import recall_score
 
-from benchmarks.ravdess_svm import against, uar
+from benchmarks.ravdess_svm import against, comparable, uar
+from deiii.data.config.load import load_config, to_yaml
 from deiii.data.corpora.clips import Clip
 
 CLIPS = [
@@ -71,6 +72,23 @@ def test_an_unfinished_crossval_is_refused(tmp_path):
             (tmp_path / "fold1-seed0/predictions.csv").unlink()
         with pytest.raises(ValueError, match="finish `deiii crossval` first"):
             against(tmp_path, CLIPS, {})
+
+
+def test_networks_with_statistics_of_test_speakers_are_compared_with_models_that_have_them(tmp_path):
+    right = {
+        "svm": np.ones(2, bool),
+        "svm by speaker": np.ones(2, bool),
+        "speaker_normalised": np.ones(2, bool),
+    }
+    expected = {"none": ["svm"], "clip": ["svm"], "speaker": ["svm by speaker", "speaker_normalised"]}
+    for value, names in expected.items():
+        folder = tmp_path / value
+        (folder / "fold0-seed1").mkdir(parents=True)
+        config = load_config(overrides=[f"loader.normalise={value}"])
+        (folder / "fold0-seed1/config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        assert list(comparable(folder, right)) == names
+    with pytest.raises(ValueError, match="finish `deiii crossval` first"):
+        comparable(tmp_path, right)
 
 
 def test_a_class_of_one_speaker_or_of_none_has_an_interval_and_can_be_predicted(tmp_path):
