@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from benchmarks.emotional_tuning import LEAST, Model, Rows, balanced, mean_figures
-from benchmarks.encoder_tuning import arguments, principal, report
+from benchmarks.encoder_tuning import SHRINKAGES, arguments, principal, report
 from benchmarks.machine import made_by
 from benchmarks.ravdess_svm import uar
-from benchmarks.tuning_models import logistic, network
+from benchmarks.tuning_models import discriminant, logistic, network
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.loader.feature_set import FeatureSet
@@ -56,6 +56,10 @@ def trials(copies: bool) -> Iterator[Trial]:
     for epochs, decay in ((3, 0.3), (12, 0.3), (6, 0.1), (6, 1.0)):
         own = words | {"weight_decay": decay, "epochs": epochs}
         yield f"SGD, {epochs} epochs, weight decay {decay:g}", 0.1, network(0, 0, **own)
+    for weight in (0.0, 0.02, 0.05, 0.1):
+        for shrinkage in SHRINKAGES:
+            name = f"linear discriminant analysis, shrinkage {shrinkage:g}"
+            yield name, weight, discriminant(shrinkage)
 
 
 def standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:

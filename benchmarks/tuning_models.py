@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -52,12 +53,35 @@ def discriminant(shrinkage: float) -> Callable[..., np.ndarray]:
     """
 
     def run(part: Part, weights: np.ndarray | None = None) -> np.ndarray:
-        if weights is not None:
-            raise ValueError("linear discriminant analysis takes no weights of the clips")
         x, labels, other = part
-        return shrunken(shrinkage).fit(x, labels).predict_proba(other)
+        if weights is None:
+            return shrunken(shrinkage).fit(x, labels).predict_proba(other)
+        scores = other @ (found := weighted_discriminant(x, labels, weights, shrinkage))[0] + found[1]
+        return softmax(scores, axis=1)
 
     return run
+
+
+def weighted_discriminant(
+    x: np.ndarray, labels: np.ndarray, weights: np.ndarray, shrinkage: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return coefficients [F,C] and intercepts [C] of `discriminant` for clips that have weights.
+
+    Args:
+        x: features on principal axes, [N,F].
+        labels: numbers of the classes from 0 on, [N]; each class has a clip.
+        weights: positive weights of the clips, [N].
+        shrinkage: as in `discriminant`.
+    """
+    x, share = x.astype(np.float64), weights / weights.sum()
+    member = np.eye(int(labels.max()) + 1)[labels]
+    prior = share @ member
+    means = (member * share[:, None]).T @ x / prior[:, None]
+    rest = (x - means[labels]) * np.sqrt(share)[:, None]
+    covariance = (1 - shrinkage) * rest.T @ rest
+    covariance.flat[:: len(covariance) + 1] += shrinkage * np.square(rest).sum() / len(covariance)
+    coefficients = np.linalg.solve(covariance, means.T)
+    return coefficients, np.log(prior) - np.sum(means.T * coefficients, axis=0) / 2
 
 
 def whitened(shrinkage: float, model: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

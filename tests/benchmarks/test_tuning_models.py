@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from benchmarks.tuning_models import discriminant, whitened
+from benchmarks.tuning_models import discriminant, shrunken, weighted_discriminant, whitened
 
 
 @pytest.mark.parametrize("shrinkage", [0.1, 0.5, 1.0])
@@ -26,11 +26,6 @@ def test_the_discriminant_is_that_of_normal_densities_with_one_shrunken_covarian
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_the_discriminant_refuses_weights_which_it_would_ignore():
-    with pytest.raises(ValueError, match="takes no weights"):
-        discriminant(0.5)((np.eye(3), np.arange(3), np.eye(3)), np.ones(3))
-
-
 def test_the_nearest_class_mean_of_whitened_features_is_linear_discriminant_analysis():
     rng = np.random.default_rng(0)
     labels = np.tile([0, 1, 2], 20)
@@ -48,3 +43,17 @@ def test_the_nearest_class_mean_of_whitened_features_is_linear_discriminant_anal
     expected = discriminant(0.3)((x, labels, other)).argmax(axis=1)
     assert found.tolist() == expected.tolist() and len(set(found)) == 3
     assert (seen[0] ** 2).sum() == pytest.approx((x**2).sum())
+
+
+def test_the_weighted_discriminant_is_that_of_repeated_clips():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 3, 40)
+    x = rng.normal(size=(40, 6)) + labels[:, None] * rng.normal(size=6)
+    times = rng.integers(1, 4, 40)
+    coefficients, intercepts = weighted_discriminant(x, labels, 0.1 * times, 0.3)
+    model = shrunken(0.3).fit(np.repeat(x, times, axis=0), np.repeat(labels, times))
+    np.testing.assert_allclose(coefficients.T, model.coef_, rtol=1e-8)
+    np.testing.assert_allclose(intercepts, model.intercept_, rtol=1e-8)
+    other = rng.normal(size=(5, 6))
+    found = discriminant(0.3)((x, labels, other), 0.1 * times)
+    np.testing.assert_allclose(found, model.predict_proba(other), atol=1e-10)
