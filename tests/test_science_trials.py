@@ -86,6 +86,17 @@ def test_the_trials_with_urdu_voices_are_those_of_their_files():
     assert [f"{stored[*trial, urdu][1]:.3f}" for urdu in ("no", "yes")] == ["0.764", "0.767"]
 
 
+def test_the_discriminant_with_voices_of_ravdess_has_the_figures_of_its_file():
+    file = RESULTS / "emotional-av-mix-2026-11-27/discriminant_tuning.json"
+    trials = json.loads(file.read_text(encoding="utf-8"))["trials"]
+    with_voices = [t for t in trials if t["weight"]]
+    assert len(with_voices) == 15 and {t["weight"] for t in with_voices} == {0.02, 0.05, 0.1}
+    most = [max(t[level]["uar"] for t in with_voices) for level in ("clip", "by speaker")]
+    without = max(t["by speaker"]["uar"] for t in trials if not t["weight"])
+    words = f"at most {most[0]:.3f}, and by speaker at most {most[1]:.3f}; without RAVDESS's voices it has "
+    assert words + f"{without:.3f}" in re.sub(r"\s+", " ", TEXT)
+
+
 def test_the_trials_with_copies_of_emotional_clips_are_those_of_their_file():
     file = RESULTS / "emotional-av-mix-2026-11-27/copies_tuning.json"
     trials = json.loads(file.read_text(encoding="utf-8"))["trials"]
