@@ -20,7 +20,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +31,7 @@ import torch
 from torchvision.models import get_model, get_model_weights
 
 from benchmarks.machine import describe
+from deiii.data.cache.outcomes import StageResult
 from deiii.data.config.load import load_config
 from deiii.data.encoders.onnx_graph import read_nodes, with_outputs
 from deiii.data.encoders.onnx_session import open_session
@@ -39,7 +40,7 @@ from deiii.pipeline.encoders.images import resized
 from deiii.pipeline.encoders.load import Loaded, load_encoder
 from deiii.pipeline.media.audio import read_audio
 from deiii.pipeline.media.video import read_video
-from deiii.pipeline.speech.stage import encode_speech
+from deiii.pipeline.speech.stage import SpeechClips, read_speech
 
 CLIPS, FRAMES, SIZE, FPS = 24, 75, 112, 25
 RATE = 16_000
@@ -142,6 +143,13 @@ def plain_image_folder(folder: str) -> Way:
     return encode
 
 
+def encode_speech(files: Iterable[str], config: Any, encoder: Loaded) -> list[StageResult]:
+    """Return the results of the speech stage for files that are one shard."""
+    clips = SpeechClips(config, encoder)
+    found = [result for file in files for result in clips.add(read_speech(file, config).arrays)]
+    return [*found, *clips.rest()]
+
+
 def loaded(stage: str, *words: str) -> tuple[Any, Loaded]:
     """Return the settings and the encoder that words choose."""
     config = getattr(load_config(overrides=[f"stages=[{stage}]", *words]), stage)
@@ -221,7 +229,7 @@ def main() -> None:
         chosen = [] if words[0].startswith("speech.encoder") else [f"speech.encoder={name}"]
         config, encoder = loaded("speech", *chosen, *words, *([device] if name != "smart-turn" else []))
         ways: dict[str, Way] = {
-            "deiii": lambda file, c=config, e=encoder: encode_speech(file, c, e), "plain": plain(),
+            "deiii": lambda file, c=config, e=encoder: encode_speech([file], c, e), "plain": plain(),
         }  # fmt: skip
         note(name, ways, voices, voice_s)
     frames = [rgb for rgb, _ in read_video(sorted((Path(shared) / "media/grid").iterdir())[0])][:FRAMES]

@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from deiii.data.cache.outcomes import StageResult
 from deiii.data.config.schema import Config, result_params
 from deiii.data.config.strict_yaml import ConfigError
 
@@ -47,6 +48,27 @@ class Field:
     public: str = ""
 
 
+class Together(Protocol):
+    """Computes clips of a shard together, such as windows of several clips in one batch of an encoder.
+
+    Each clip must get what it gets alone, up to the rounding of the batch. Batches depend only on the clips
+    and the settings, so that a shard has the same bytes in any process. After an error deiii gives the
+    clips whose results are missing to new objects, one clip to each.
+    """
+
+    def add(self, arrays: Mapping[str, np.ndarray]) -> list[StageResult]:
+        """Take the arrays of the next clip; returns the results that are complete, in the order of the clips.
+
+        Memory must not grow with the number of clips: hold a limited number, and compute them when it is
+        reached.
+        """
+        ...
+
+    def rest(self) -> list[StageResult]:
+        """Return the results of all clips that are left; it is called once, after the last clip."""
+        ...
+
+
 @dataclass(frozen=True)
 class Stage:
     """The declaration of a stage.
@@ -61,6 +83,10 @@ class Stage:
         work: ``module:function``. Without ``upstream`` it takes a media file's path, the settings and the
             models (where there are any) and returns a `StageResult`. With ``upstream`` it takes an iterator
             over clips' arrays of that stage instead of the path, and yields a `StageResult` for each.
+        together: for a stage that reads media files, ``module:class`` whose objects compute several clips
+            together, from the settings and the models (where there are any); see `Together`. ``work`` then
+            only reads: it takes the path and the settings, and returns a `StageResult` with the arrays that
+            `Together.add` takes. ``None`` where ``work`` computes everything.
         upstream: the stage whose arrays it reads; ``None`` where it reads media files.
         models: ``module:function`` from the settings to what each process loads once; ``None`` for nothing.
         load_early: whether models are also loaded before workers start, so that bad ones end a run at once.
@@ -96,6 +122,7 @@ class Stage:
     fields: Mapping[str, Field]
     work: str
     upstream: str | None = None
+    together: str | None = None
     models: str | None = None
     load_early: bool = False
     product: str = ""
@@ -126,6 +153,8 @@ class Stage:
             raise ConfigError(f"{told}: modality is 'video' or 'audio', not {self.modality!r}")
         if self.modality == "audio" and (self.hop_ms is None or self.fields["time"].use != "small"):
             raise ConfigError(f"{told}: an audio stage needs hop_ms, and 'time' with use='small'")
+        if self.together and self.upstream:
+            raise ConfigError(f"{told}: together is for a stage without upstream; work gets all clips here")
         described = is_dataclass(self.settings) and all("help" in f.metadata for f in fields(self.settings))
         if not described:
             raise ConfigError(f"{told}: settings is a dataclass whose fields are made by schema.opt")

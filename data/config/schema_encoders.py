@@ -104,7 +104,8 @@ class SpeechConfig:
     device: str = _device()
     batch: int = opt(
         0,
-        "Windows in one call of the encoder; 0 chooses 1 on a CPU and 16 on a GPU.",
+        "Windows in one call of the encoder, also of several clips of a shard; 0 chooses 1 on a CPU and 16 "
+        "on a GPU.",
         operational=True,
         low=0,
         high=4096,

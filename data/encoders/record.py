@@ -22,7 +22,9 @@ class Encoder:
         modality: ``speech`` or ``appearance``.
         load: ``module:function`` from a `Request` to the network. That of speech maps windows float32 [B,n]
             of samples in [-1,1] to float32 [B,R,L,D]; that of appearance maps RGB crops uint8 [B,S,S,3] to
-            float32 [B,L,D].
+            float32 [B,L,D]. A network of speech may have a method ``ragged`` that maps a list of windows
+            float32 [n_i] of unequal lengths to a list of float32 [R_i,L,D], each what the window gives alone;
+            without it a call holds windows of one length.
         width: features of a layer, D.
         layers: numbers of the layers that it can give.
         weights: its weights' name in the table of `deiii.data.tools.weights`; empty where a path is needed.

@@ -27,7 +27,7 @@ class Loaded:
     Attributes:
         choice: what the settings chose.
         network: the network's function; see `deiii.data.encoders.record.Encoder.load`.
-        batch: windows or crops in one call.
+        batch: windows or crops in one call, also of several clips.
     """
 
     choice: Choice

@@ -25,17 +25,34 @@ class OnnxSpeech:
         last = network.input_shape[-1]
         self._fixed = last * (MEL_HOP if self._mel else 1) if isinstance(last, int) else 0
 
+        # A file of fixed length gets windows of any lengths in one call, and each is what it is alone.
+        self.ragged = (
+            self._encode_each if self._fixed and not isinstance(network.input_shape[0], int) else None
+        )
+
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Encode windows float32 [B,n] as float32 [B,R,L,D]; a file of fixed length gets zeros at the end."""
         n = windows.shape[1]
-        rows = -(-n // self._hop)
         length = self._fixed or (-(-n // MEL_HOP) * MEL_HOP if self._mel else n)
-        padded = np.pad(windows, ((0, 0), (0, length - n)))
+        states = self._encode(np.pad(windows, ((0, 0), (0, length - n))))
+        return states[:, : self._rows(n)] if self._fixed else states
+
+    def _encode_each(self, windows: list[np.ndarray]) -> list[np.ndarray]:
+        """Encode windows float32 [n_i] as float32 [R_i,L,D]."""
+        states = self._encode(
+            np.stack([np.pad(window, (0, self._fixed - len(window))) for window in windows])
+        )
+        return [rows[: self._rows(len(window))] for rows, window in zip(states, windows, strict=True)]
+
+    def _encode(self, padded: np.ndarray) -> np.ndarray:
+        """Encode windows float32 [B,n] of a length that the file reads as float32 [B,R,L,D]."""
         values = padded
         if self._mel:
             values = np.stack([whisper_mel(window, self._network.input_shape[1]) for window in padded])
-        states = np.stack(self._network(values), axis=2)
-        return states[:, :rows] if self._fixed else states
+        return np.stack(self._network(values), axis=2)
+
+    def _rows(self, n: int) -> int:
+        return -(-n // self._hop)
 
 
 def load(request: Request) -> OnnxSpeech:

@@ -38,6 +38,11 @@ def mel_power(samples: np.ndarray) -> np.ndarray:
     return mel.T.astype(np.float32)
 
 
+def _mel_rows(window: np.ndarray) -> np.ndarray:
+    """Return the mel power float32 [ceil(n/160),40] of a window float32 [n]."""
+    return mel_power(raised(window))[: -(-len(window) // HOP)]
+
+
 class Resemblyzer:
     """Encodes audio with up to three LSTM layers and returns the outputs of chosen ones; see `load`."""
 
@@ -47,12 +52,25 @@ class Resemblyzer:
         self._device = device
         self._precision = precision
 
-    @usual_defaults()
-    @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Encode windows float32 [B,n] as float32 [B,ceil(n/160),L,256]; states start at zero."""
-        rows = -(-windows.shape[1] // HOP)
-        mels = np.stack([mel_power(raised(window))[:rows] for window in windows])
+        return self._encode(np.stack([_mel_rows(window) for window in windows]))
+
+    def ragged(self, windows: list[np.ndarray]) -> list[np.ndarray]:
+        """Encode windows float32 [n_i] as float32 [ceil(n_i/160),L,256].
+
+        The mel rows are padded at the end, which no earlier row of an LSTM reads.
+        """
+        mels = [_mel_rows(window) for window in windows]
+        padded = np.zeros((len(mels), max(map(len, mels)), BANDS), np.float32)
+        for row, mel in zip(padded, mels, strict=True):
+            row[: len(mel)] = mel
+        return [rows[: len(mel)] for rows, mel in zip(self._encode(padded), mels, strict=True)]
+
+    @usual_defaults()
+    @torch.inference_mode()
+    def _encode(self, mels: np.ndarray) -> np.ndarray:
+        """Encode mel power float32 [B,R,40] as float32 [B,R,L,256]."""
         x = to_device(mels, self._device, self._precision)
         states = {}
         for number, layer in enumerate(self._layers, 1):

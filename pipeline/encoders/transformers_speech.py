@@ -7,6 +7,7 @@ Radford et al. 2022 (2212.04356).
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host, tried
 
+# Networks of samples whose layers read no row beyond the attention mask, if each frame of the convolutions is
+# normalised for itself. Those of Conformer, SEW and data2vec have further convolutions after the mask.
+MASKED = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
+
 
 class SpeechNetwork:
     """Encodes audio with a network of transformers, from samples or Whisper's log-mel; see `load`."""
@@ -27,21 +32,74 @@ class SpeechNetwork:
         self._extractor = extractor
         self._layers = request.layers
         self._padded = padded  # samples to which windows are padded; 0 for none
+        # The extractor of Whisper pads each window by itself.
+        self.ragged = (
+            self._encode_padded if padded else self._encode_masked if _masks(network.config) else None
+        )
 
     @usual_defaults()
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Encode windows float32 [B,n] as hidden states float32 [B,R,L,D]."""
+        rows = _rows_of_whisper(windows.shape[1]) if self._padded else None
+        return self._encode(self._prepared(list(windows)), rows)
+
+    @usual_defaults()
+    @torch.inference_mode()
+    def _encode_padded(self, windows: list[np.ndarray]) -> list[np.ndarray]:
+        """Encode windows float32 [n_i] with Whisper as float32 [R_i,L,D]."""
+        counts = [_rows_of_whisper(len(window)) for window in windows]
+        states = self._encode(self._prepared(windows), max(counts))
+        return [rows[:count] for rows, count in zip(states, counts, strict=True)]
+
+    @usual_defaults()
+    @torch.inference_mode()
+    def _encode_masked(self, windows: list[np.ndarray]) -> list[np.ndarray]:
+        """Encode windows float32 [n_i] with a network that hides their padding as float32 [R_i,L,D]."""
+        prepared = [self._prepared([window])[0] for window in windows]
+        lengths = torch.tensor([len(values) for values in prepared])
+        values = torch.nn.utils.rnn.pad_sequence(prepared, batch_first=True)
+        mask = (torch.arange(values.shape[1]) < lengths[:, None]).long()
+        with warnings.catch_warnings():  # WavLM gives torch its mask and its positions in two types
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
+            states = self._encode(values, mask=mask)
+        counts = self._network._get_feat_extract_output_lengths(lengths).tolist()
+        return [rows[:count] for rows, count in zip(states, counts, strict=True)]
+
+    def _prepared(self, windows: list[np.ndarray]) -> torch.Tensor:
+        """Return the input of the network for windows of one length, or of any lengths for Whisper."""
         how: dict[str, Any] = {"sampling_rate": SAMPLE_RATE, "return_tensors": "pt"}
         if self._padded:
             how |= {"padding": "max_length", "max_length": self._padded, "truncation": True}
-        inputs = self._extractor(list(windows), **how)
-        values = to_device(next(iter(inputs.values())), self._network.device, self._network.dtype)
-        with exact(self._network.device):
-            states = self._network(values, output_hidden_states=True).hidden_states
-        rows = -(-windows.shape[1] // WHISPER_HOP) if self._padded else None
-        chosen = torch.stack([states[layer][:, :rows] for layer in self._layers], dim=2)
-        return to_host(chosen)
+        return next(iter(self._extractor(windows, **how).values()))
+
+    def _encode(
+        self, inputs: torch.Tensor, rows: int | None = None, mask: torch.Tensor | None = None
+    ) -> np.ndarray:
+        """Return the first rows of the chosen hidden states float32 [B,R,L,D].
+
+        ``mask`` int64 [B,n] is 0 for padding.
+        """
+        device = self._network.device
+        values = to_device(inputs, device, self._network.dtype)
+        more = {} if mask is None else {"attention_mask": mask.to(device)}
+        with exact(device):
+            states = self._network(values, output_hidden_states=True, **more).hidden_states
+        return to_host(torch.stack([states[layer][:, :rows] for layer in self._layers], dim=2))
+
+
+def _rows_of_whisper(n: int) -> int:
+    """Return how many states belong to n samples; the others are those of padding."""
+    return -(-n // WHISPER_HOP)
+
+
+def _masks(config: Any) -> bool:
+    """Return whether a network gives a padded window with its mask the rows that the window has alone."""
+    return (
+        config.model_type in MASKED
+        and config.feat_extract_norm == "layer"
+        and not getattr(config, "conv_pos_batch_norm", False)  # shifts the zeros of the padding
+    )
 
 
 def load(request: Request) -> SpeechNetwork:

@@ -7,8 +7,6 @@ over a short part in the middle of their overlap, where a row is equally far fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 
 BLEND_ROWS = 25  # rows, at most half of the overlap, over which two neighbouring windows are blended
@@ -24,58 +22,68 @@ def window_starts(n: int, window: int, step: int) -> list[int]:
     return [i * step for i in range(count)]
 
 
-def join_windows(
-    samples: np.ndarray,
-    window: int,
-    step: int,
-    hop: int,
-    encode: Callable[[list[np.ndarray]], list[np.ndarray]],
-    batch: int = 1,
-) -> Iterator[np.ndarray]:
-    """Encode audio window by window; yields its rows in order, each row once.
+class JoinedRows:
+    """Joins the rows of the windows of one clip; each row is returned once, in order.
 
-    Memory holds the rows of ``batch`` windows and of those that overlap with them.
+    Memory holds the rows that a later window may still change.
 
     Args:
-        samples: float32 [n].
+        n: samples of the clip.
         window, step: samples, multiples of ``hop``.
         hop: samples between two rows.
-        encode: function from windows, float32 [n_i], to their rows, float32 [r_i,L,D].
-        batch: windows in one call.
 
-    Yields:
-        float32 [r,L,D].
+    >>> joined = JoinedRows(30, 20, 10, 10)  # two windows
+    >>> [rows.ravel().tolist() for rows in joined.add(np.zeros((2, 1, 1), np.float32))]
+    []
+    >>> [rows.ravel().tolist() for rows in joined.add(np.ones((2, 1, 1), np.float32))]
+    [[0.0], [0.5, 1.0]]
     """
-    starts = window_starts(len(samples), window, step)
-    half = min(BLEND_ROWS, (window - step) // hop // 2) / 2
-    middle = (window - step) / hop / 2  # rows from the start of a window to the middle of the overlap
-    pending = np.zeros((0, 0, 0), np.float32)  # weighted rows that a later window may add to
-    weight = np.zeros(0, np.float32)
-    first = 0  # row number of the first pending row
-    for at in range(0, len(starts), batch):
-        group = starts[at : at + batch]
-        encoded = encode([samples[start : start + window] for start in group])
-        for start, rows in zip(group, encoded, strict=True):
-            begin = start // hop
-            ready = begin - first
-            if ready > 0 and len(pending):
-                yield pending[:ready] / weight[:ready, None, None]
-                pending, weight, first = pending[ready:], weight[ready:], begin
-            share = np.ones(len(rows), np.float32)
-            position = np.arange(len(rows), dtype=np.float32)
-            if start != starts[0]:
-                share *= _rise(position - middle, half)
-            if start != starts[-1]:
-                share *= _rise(step / hop + middle - position, half)
-            lacking = len(rows) - len(pending)
-            if lacking > 0:
-                shape = (lacking, *rows.shape[1:])
-                pending = np.concatenate([pending.reshape(-1, *rows.shape[1:]), np.zeros(shape, np.float32)])
-                weight = np.concatenate([weight, np.zeros(lacking, np.float32)])
-            pending[: len(rows)] += rows * share[:, None, None]
-            weight[: len(rows)] += share
-    kept = len(weight) - int(np.argmax(weight[::-1] > 0)) if len(weight) else 0
-    yield pending[:kept] / weight[:kept, None, None]
+
+    def __init__(self, n: int, window: int, step: int, hop: int):
+        self._starts = window_starts(n, window, step)
+        self._hop = hop
+        self._rows_of_step = step / hop
+        self._half = min(BLEND_ROWS, (window - step) // hop // 2) / 2
+        self._middle = (
+            (window - step) / hop / 2
+        )  # rows from the start of a window to the middle of the overlap
+        self._pending = np.zeros((0, 0, 0), np.float32)  # weighted rows that a later window may add to
+        self._weight = np.zeros(0, np.float32)
+        self._first = 0  # row number of the first pending row
+        self._number = 0  # of the next window
+
+    def add(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Take the rows float32 [r_i,L,D] of the next window; returns finished parts float32 [r,L,D].
+
+        After the last window these are all that are left.
+        """
+        found = []
+        start = self._starts[self._number]
+        begin = start // self._hop
+        ready = begin - self._first
+        if ready > 0 and len(self._pending):
+            found.append(self._pending[:ready] / self._weight[:ready, None, None])
+            self._pending, self._weight = self._pending[ready:], self._weight[ready:]
+            self._first = begin
+        share = np.ones(len(rows), np.float32)
+        position = np.arange(len(rows), dtype=np.float32)
+        if start != self._starts[0]:
+            share *= _rise(position - self._middle, self._half)
+        if start != self._starts[-1]:
+            share *= _rise(self._rows_of_step + self._middle - position, self._half)
+        lacking = len(rows) - len(self._pending)
+        if lacking > 0:
+            more = np.zeros((lacking, *rows.shape[1:]), np.float32)
+            self._pending = np.concatenate([self._pending.reshape(-1, *rows.shape[1:]), more])
+            self._weight = np.concatenate([self._weight, np.zeros(lacking, np.float32)])
+        self._pending[: len(rows)] += rows * share[:, None, None]
+        self._weight[: len(rows)] += share
+        self._number += 1
+        if self._number == len(self._starts):
+            weight = self._weight
+            kept = len(weight) - int(np.argmax(weight[::-1] > 0)) if len(weight) else 0
+            found.append(self._pending[:kept] / weight[:kept, None, None])
+        return found
 
 
 def _rise(distance: np.ndarray, half: float) -> np.ndarray:
@@ -85,18 +93,27 @@ def _rise(distance: np.ndarray, half: float) -> np.ndarray:
     return np.clip((distance + half) / (2 * half), 0, 1).astype(np.float32)
 
 
-def averaged(rows: Iterator[np.ndarray], pool: int) -> Iterator[np.ndarray]:
-    """Yield means of each ``pool`` neighbouring rows; the last mean may have fewer.
+class Means:
+    """Means of each ``pool`` neighbouring rows; the last mean may have fewer.
 
-    >>> list(averaged(iter([np.arange(3.0)[:, None], np.arange(3.0, 5.0)[:, None]]), 2))[0].ravel().tolist()
-    [0.5]
+    >>> means = Means(2)
+    >>> means.add(np.arange(3.0)[:, None]).ravel().tolist(), means.rest().ravel().tolist()
+    ([0.5], [2.0])
     """
-    left: np.ndarray | None = None
-    for block in rows:
-        joined = block if left is None else np.concatenate([left, block])
-        whole = len(joined) // pool * pool
-        if whole:
-            yield joined[:whole].reshape(-1, pool, *joined.shape[1:]).mean(axis=1)
-        left = joined[whole:]
-    if left is not None and len(left):
-        yield left.mean(axis=0, keepdims=True)
+
+    def __init__(self, pool: int):
+        self._pool = pool
+        self._left: np.ndarray | None = None
+
+    def add(self, rows: np.ndarray) -> np.ndarray:
+        """Take the next rows [r,...]; returns the means that are complete, maybe none."""
+        joined = rows if self._left is None else np.concatenate([self._left, rows])
+        whole = len(joined) // self._pool * self._pool
+        self._left = joined[whole:]
+        return joined[:whole].reshape(-1, self._pool, *joined.shape[1:]).mean(axis=1)
+
+    def rest(self) -> np.ndarray:
+        """Return the mean of the rows that are left, or no row."""
+        if self._left is None:
+            raise ValueError("no rows were added")
+        return self._left.mean(axis=0, keepdims=True) if len(self._left) else self._left

@@ -24,6 +24,7 @@ from deiii.data.cache.outcomes import (
     Status,
     is_machine_trouble,
 )
+from deiii.data.cache.stage import Together
 from deiii.data.cache.stages import Stage, get_stage, import_function
 from deiii.data.config.load import parse_config
 from deiii.data.config.schema import Config
@@ -57,15 +58,77 @@ def run_clip(stage: str, path: str, config: Config, corruption: str = "") -> Sta
     spec = get_stage(stage)
     work = import_function(spec.work)
     try:
+        models = loaded_models(spec, config)
         with _changed(path, corruption) as file:
-            return work(file, spec.section(config), *loaded_models(spec, config))
-    except ClipError as error:
+            if spec.together is None:
+                return work(file, spec.section(config), *models)
+            read = work(file, spec.section(config))
+        return compute_alone(stage, read.arrays, config) if read.outcome.usable else read
+    except Exception as error:  # one unusual file must not end the run; the error is recorded
+        return failure(error, config)
+
+
+def read_clip(stage: str, path: str, config: Config, corruption: str = "") -> StageResult:
+    """Read one file for a stage that computes clips together (`Stage.together`); the models are not needed.
+
+    Args:
+        stage, path, config, corruption: as for `run_clip`.
+
+    Returns:
+        the arrays that the stage computes with; an outcome that is not usable is that of the clip.
+
+    Raises:
+        OSError: errors of the machine, as in `run_clip`.
+    """
+    spec = get_stage(stage)
+    work = import_function(spec.work)
+    try:
+        with _changed(path, corruption) as file:
+            return work(file, spec.section(config))
+    except Exception as error:
+        return failure(error, config)
+
+
+def start_together(stage: str, config: Config) -> Together:
+    """Return a new object that computes clips of a stage together, with the models of this process."""
+    spec = get_stage(stage)
+    if spec.together is None:
+        raise ValueError(f"stage {stage} does not compute clips together")
+    return import_function(spec.together)(spec.section(config), *loaded_models(spec, config))
+
+
+def compute_alone(stage: str, arrays: Mapping[str, np.ndarray], config: Config) -> StageResult:
+    """Return the result of one clip of a stage that computes clips together; errors become its outcome.
+
+    Args:
+        stage: name of the stage.
+        arrays: what `read_clip` returned.
+        config: settings.
+
+    Raises:
+        OSError: errors of the machine, as in `run_clip`.
+    """
+    try:
+        clips = start_together(stage, config)
+        (result,) = [*clips.add(arrays), *clips.rest()]
+    except Exception as error:
+        return failure(error, config)
+    return result
+
+
+def failure(error: Exception, config: Config) -> StageResult:
+    """Return the result of a clip on which its stage raised an error; call it where the error is handled.
+
+    Raises:
+        OSError: it is an error of the machine.
+    """
+    if isinstance(error, ClipError):
         return StageResult(error.outcome)
-    except MemoryError:
+    if isinstance(error, MemoryError):
         return StageResult(_out_of_memory(config))
-    except OSError as error:
+    if isinstance(error, OSError):
         if is_machine_trouble(error):
-            raise
+            raise error
         of_ffmpeg = isinstance(error, av.error.FFmpegError)
         if error.errno == errno.ENOMEM and not of_ffmpeg and little_is_left(config.clip_memory_gb):
             return StageResult(_out_of_memory(config, error))
@@ -75,11 +138,10 @@ def run_clip(stage: str, path: str, config: Config, corruption: str = "") -> Sta
             named = f"{type(error).__name__} {error.errno}"
             return StageResult(Outcome(Status.FAILED, f"{text}; {MAY_BE_TEMPORARY}", 0.0, named))
         return StageResult(Outcome(Status.UNREADABLE, text, 0.0))
-    except Exception as error:  # one unusual file must not end the run; the error is recorded
-        no_memory = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
-        if no_memory or memory_ran_out(error, config.clip_memory_gb):
-            return StageResult(_out_of_memory(config, error))
-        return StageResult(_unexpected(error))
+    no_memory = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
+    if no_memory or memory_ran_out(error, config.clip_memory_gb):
+        return StageResult(_out_of_memory(config, error))
+    return StageResult(_unexpected(error))
 
 
 def _changed(path: str, corruption: str) -> AbstractContextManager[str]:
@@ -175,6 +237,8 @@ def _import_stage(spec: Stage) -> None:
     """Import the code of a stage. Raises MachineFault if that fails."""
     try:
         import_function(spec.work)
+        if spec.together is not None:
+            import_function(spec.together)
         if spec.modality == "audio":
             load_parts()
     except (ImportError, OSError, RuntimeError) as error:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
@@ -31,6 +32,7 @@ START_S = 300.0  # s that a process may take to start: much, because its files m
 READY = b"ready"  # what a process answers when it has started
 MACHINE_ERROR = 100  # plus errno: exit status of a child after an error of the machine
 AGAIN = "then, or with a higher limit, run with retry=true"
+CLIP, READ = "clip", "read"  # what a process does with a file: `run_clip`, `read_clip`
 # After these outcomes the process decodes no further clip.
 ENDING = (Status.CRASHED_DECODER, Status.OUT_OF_MEMORY, Status.TIMED_OUT)
 
@@ -47,15 +49,16 @@ class IsolatedClips(AbstractContextManager):
     Args:
         stage: name of a stage that reads media files.
         config: settings.
+        kind: `READ` for the results of `deiii.pipeline.stages.clip.read_clip` instead.
 
     >>> with IsolatedClips("logmel", Config()) as isolated:  # doctest: +SKIP
     ...     isolated.run("a.mp4").outcome.status
     <Status.OK: 'ok'>
     """
 
-    def __init__(self, stage: str, config: Config):
-        self._stage, self._config = stage, config
-        self._child: _Child | None = None
+    def __init__(self, stage: str, config: Config, kind: str = CLIP):
+        self._stage, self._config, self._kind = stage, config, kind
+        self._child: Child | None = None
 
     def __exit__(self, *error: object) -> None:
         self._end()
@@ -78,10 +81,11 @@ class IsolatedClips(AbstractContextManager):
     def _attempt(self, path: str) -> StageResult:
         """Return the result from the process that is there, or a new one, and end it where it must end."""
         if self._child is None:
-            self._child = _Child(self._stage, self._config)
+            self._child = Child("deiii.pipeline.stages.isolation", (self._stage, self._kind), self._config)
         result = None
         try:
-            result = self._child.run(path, self._config.clip_timeout)
+            answer = self._child.ask(os.fsencode(path), self._config.clip_timeout, path)
+            result = unpack(answer) if isinstance(answer, bytes) else answer
         finally:
             if result is None or result.outcome.status in ENDING:
                 self._end()
@@ -93,12 +97,18 @@ class IsolatedClips(AbstractContextManager):
             self._child = None
 
 
-class _Child:
-    """A process that serves clips."""
+class Child:
+    """A process that serves clips.
 
-    def __init__(self, stage: str, config: Config):
+    Args:
+        module: its main module, which calls `serve`.
+        words: its arguments.
+        config: settings.
+    """
+
+    def __init__(self, module: str, words: Sequence[str], config: Config):
         self._ready = False  # whether the process has loaded its modules and models
-        command = [sys.executable, "-m", "deiii.pipeline.stages.isolation", stage]
+        command = [sys.executable, "-m", module, *words]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment_of_child()
@@ -112,9 +122,18 @@ class _Child:
             reader.start()
         self._send(to_yaml(config).encode())
 
-    def run(self, path: str, seconds: float) -> StageResult:
-        """Return the result of a clip; its seconds begin when the process has started."""
-        self._send(os.fsencode(path))
+    def ask(self, request: bytes, seconds: float, path: str | None = None) -> bytes | StageResult:
+        """Return the answer to a request, or, if the process ended or must end, the outcome of its clip.
+
+        Args:
+            request: what the process reads; not empty.
+            seconds: time limit, which begins when the process has started.
+            path: the media file, for errors.
+
+        Raises:
+            OSError: an error of the machine, such as a full disk.
+        """
+        self._send(request)
         try:
             if not self._ready:
                 answer = self._answers.get(timeout=max(START_S, seconds))
@@ -124,7 +143,7 @@ class _Child:
             deadline = time.monotonic() + seconds
             content = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
             # A process can close its pipe and hang, so its end has the same time limit.
-            return _unpack(content) if content else self._ended(path, max(0.0, deadline - time.monotonic()))
+            return content or self._ended(path, max(0.0, deadline - time.monotonic()))
         except (queue.Empty, subprocess.TimeoutExpired):
             if not self._ready:
                 reason = f"its process did not start within {max(START_S, seconds):g} s; run with retry=true"
@@ -132,7 +151,7 @@ class _Child:
             reason = f"decoding did not end within {seconds:g} s (clip_timeout); re-encode it, {AGAIN}"
             return StageResult(Outcome(Status.TIMED_OUT, reason, 0.0))
 
-    def _ended(self, path: str, seconds: float) -> StageResult:
+    def _ended(self, path: str | None, seconds: float) -> StageResult:
         """Return the result of the clip on which the process ended."""
         status = self._process.wait(seconds)
         for reader in self._readers:
@@ -190,7 +209,7 @@ def _receive(stream: IO[bytes]) -> bytes:
     return content if len(content) == size else b""
 
 
-def _pack(result: StageResult) -> bytes:
+def pack(result: StageResult) -> bytes:
     """Return a result as the bytes of an ``.npz`` file."""
     outcome = result.outcome
     head = np.array([str(outcome.status), outcome.reason], dtype=np.str_)
@@ -200,8 +219,8 @@ def _pack(result: StageResult) -> bytes:
     return packed.getvalue()
 
 
-def _unpack(content: bytes) -> StageResult:
-    """Return the result from the bytes that `_pack` returned."""
+def unpack(content: bytes) -> StageResult:
+    """Return the result from the bytes that `pack` returned."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         status, reason = (str(t) for t in file["_head"])
         outcome = Outcome(Status(status), reason, float(file["_fraction"]))
@@ -223,32 +242,53 @@ def _requests() -> queue.SimpleQueue[bytes]:
     return received
 
 
-def main(stage: str) -> int:
-    """Serve clips: settings and paths come from standard input, results go to standard output."""
-    from deiii.pipeline.stages.clip import load_models, run_clip, settle_process
+def serve(prepare: Callable[[Config], Callable[[bytes], bytes]]) -> int:
+    """Answer requests: settings and requests come from standard input, answers go to standard output.
+
+    Args:
+        prepare: returns the function from a request to its answer, which is not empty; it loads what that
+            function needs.
+    """
+    from deiii.pipeline.stages.clip import settle_process
 
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints to standard output must not be part of an answer
     requests = _requests()
     config = parse_config(requests.get().decode())
     settle_process()
-    load_models(stage, config)
-    _answer(answers, READY)
+    answer = prepare(config)
+    _send_answer(answers, READY)
     while True:
-        path = os.fsdecode(requests.get())
+        request = requests.get()
         try:
-            with memory_limit(config.clip_memory_gb):
-                result = run_clip(stage, path, config, config.corpus.corrupt)
+            content = answer(request)
         except OSError as error:
             if error.errno in MACHINE_TROUBLE:
                 return MACHINE_ERROR + error.errno
             raise
-        _answer(answers, _pack(result))
+        _send_answer(answers, content)
 
 
-def _answer(stream: IO[bytes], content: bytes) -> None:
+def _send_answer(stream: IO[bytes], content: bytes) -> None:
     stream.write(len(content).to_bytes(8, "little") + content)
     stream.flush()
+
+
+def main(stage: str, kind: str) -> int:
+    """Serve clips: a request is the path of a media file, and the answer its result."""
+    from deiii.pipeline.stages.clip import check_models, load_models, read_clip, run_clip
+
+    def prepare(config: Config) -> Callable[[bytes], bytes]:
+        load, work = (check_models, read_clip) if kind == READ else (load_models, run_clip)
+        load(stage, config)
+
+        def answer(request: bytes) -> bytes:
+            with memory_limit(config.clip_memory_gb):
+                return pack(work(stage, os.fsdecode(request), config, config.corpus.corrupt))
+
+        return answer
+
+    return serve(prepare)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ and it writes the same bytes in any process. Detectors and networks are loaded o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deiii.data.cache.index import ShardRecord, record_of
@@ -24,15 +26,19 @@ from deiii.data.tools.counts import examples
 from deiii.data.tools.os_errors import is_missing
 from deiii.pipeline.stages.clip import (
     check_models,
+    compute_alone,
     inherited,
     load_models,
     load_settings,
+    read_clip,
     run_clip,
     run_downstream,
     settle_process,
+    start_together,
 )
 from deiii.pipeline.stages.first_clips import watch_first_clips
 from deiii.pipeline.stages.limits import memory_limit, time_limit
+from deiii.pipeline.stages.together import ClipsTogether
 
 
 @dataclass(frozen=True)
@@ -145,20 +151,48 @@ def _results(task: ShardTask, config: Config) -> Iterator[StageResult]:
     if task.upstream is not None:
         yield from _downstream_results(task, task.upstream, config)
         return
+    paths = [str(Path(task.root) / clip.path) for clip in task.plan.clips]
     if task.isolate:
-        from deiii.pipeline.stages.isolation import IsolatedClips
+        from deiii.pipeline.stages.isolated_together import isolated_results
 
-        with IsolatedClips(task.recipe.stage, config) as isolated:
-            for clip in task.plan.clips:
-                yield _with_note(isolated.run(str(Path(task.root) / clip.path)), clip)
-        return
-    for clip in task.plan.clips:
-        with time_limit(config.clip_timeout), memory_limit(config.clip_memory_gb):
-            path = str(Path(task.root) / clip.path)
-            result = run_clip(task.recipe.stage, path, config, config.corpus.corrupt)
-        if config.max_failed < 1:
+        results = isolated_results(task.recipe.stage, paths, config)
+    elif get_stage(task.recipe.stage).together is not None:
+        results = _results_together(task.recipe.stage, paths, config)
+    else:
+        results = _results_alone(task.recipe.stage, paths, config)
+    for clip, result in zip(task.plan.clips, results, strict=True):
+        if config.max_failed < 1 and not task.isolate:
             watch_first_clips(task.recipe.stage, result.outcome)
         yield _with_note(result, clip)
+
+
+def _results_alone(stage: str, paths: Sequence[str], config: Config) -> Iterator[StageResult]:
+    """Yield the results of clips that are computed one at a time."""
+    for path in paths:
+        with _limits(config):
+            result = run_clip(stage, path, config, config.corpus.corrupt)
+        yield result
+
+
+def _results_together(stage: str, paths: Sequence[str], config: Config) -> Iterator[StageResult]:
+    """Yield the results of clips of a stage that computes several at a time."""
+    clips = ClipsTogether(
+        partial(start_together, stage, config),
+        lambda path, arrays: compute_alone(stage, arrays, config),
+        partial(_limits, config),
+    )
+    for path in paths:
+        with _limits(config):
+            read = read_clip(stage, path, config, config.corpus.corrupt)
+        yield from clips.add(path, read)
+    yield from clips.rest()
+
+
+@contextmanager
+def _limits(config: Config, clips: int = 1) -> Iterator[None]:
+    """Limit the memory of the block, and its time to that of a number of clips."""
+    with time_limit(clips * config.clip_timeout), memory_limit(config.clip_memory_gb):
+        yield
 
 
 def _downstream_results(task: ShardTask, upstream: str, config: Config) -> Iterator[StageResult]:

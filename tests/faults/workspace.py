@@ -178,8 +178,13 @@ class Workspace:
         encoder = self.home / "encoder.onnx"
         if not encoder.exists():
             filters = np.random.default_rng(0).normal(size=(16, 1, 320)).astype(np.float32)
-            speech_file(encoder, filters)
-        words = [f"speech.encoder={encoder}", "speech.outputs=[rows,louder]", "stages=[speech]"]
+            speech_file(encoder, filters, length=16_000)  # so that windows of two clips share a call
+        words = [
+            f"speech.encoder={encoder}",
+            "speech.outputs=[rows,louder]",
+            "stages=[speech]",
+            "speech.batch=4",
+        ]
         return self.tone_words(cache, *words, *more)
 
     @cached_property

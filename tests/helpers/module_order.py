@@ -73,8 +73,9 @@ ORDER = {
         "statement",
     ],
     "data/cache": [
-        "flow_codec outcomes shard_plan stage",
-        "flow_codec_torch shards stages",
+        "flow_codec outcomes shard_plan",
+        "flow_codec_torch shards stage",
+        "stages",
         "recipes",
         "index shard_writer",
         "identity integrity",
@@ -109,7 +110,7 @@ ORDER = {
         "transformers_speech",
         "command load",
     ],
-    "pipeline/speech": ["stage"],
+    "pipeline/speech": ["batches", "stage"],
     "pipeline/appearance": ["stage"],
     "pipeline/corrupt": ["kinds", "write"],
     "pipeline/media": [
@@ -148,7 +149,14 @@ ORDER = {
         "network",
         "engine",
     ],
-    "pipeline/stages": ["decoder_record first_clips limits", "clip", "isolation", "shard"],
+    "pipeline/stages": [
+        "decoder_record first_clips limits",
+        "clip",
+        "together",
+        "isolation",
+        "isolated_together",
+        "shard",
+    ],
     "pipeline/preprocess": [
         "claim cluster_kinds media_digests needed_weights own_gpu summary worker_settings",
         "cluster survey",

@@ -15,7 +15,7 @@ from deiii.data.config.load import load_config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.load import load_encoder
-from deiii.pipeline.speech.stage import encode_speech
+from deiii.pipeline.speech.stage import SpeechClips, read_speech
 from tests.helpers.own_settings import own_settings
 
 ENCODERS = ["smart-turn", "resemblyzer"]
@@ -38,11 +38,20 @@ def minute(test_data, tmp_path_factory) -> np.ndarray:
     return samples[: 60 * 16000]
 
 
+def result_of(path, section, encoder):
+    clips = SpeechClips(section, encoder)
+    (result,) = [*clips.add(read_speech(path, section).arrays), *clips.rest()]
+    return result
+
+
 def encode(samples, tmp_path, *words: str):
     path = tmp_path / "a.wav"
     soundfile.write(path, samples, 16000, subtype="FLOAT")
     section = config_of(*words).speech
-    return encode_speech(path, section, load_encoder(section)).arrays
+    result = result_of(path, section, load_encoder(section))
+    if not result.outcome.usable:
+        raise ClipError(result.outcome.status, result.outcome.reason)
+    return result.arrays
 
 
 @pytest.mark.slow
@@ -228,5 +237,6 @@ def test_rows_that_float16_cannot_hold_are_an_outcome(weights, minute, tmp_path)
     encoder = load_encoder(section)
     network = encoder.network
     huge = replace(encoder, network=lambda windows: 1e6 * network(windows))
-    with pytest.raises(ClipError, match="too large for float16; choose other layers"):
-        encode_speech(path, section, huge)
+    outcome = result_of(path, section, huge).outcome
+    assert outcome.status is Status.UNREADABLE
+    assert "too large for float16; choose other layers" in outcome.reason

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deiii.pipeline.encoders.windows import averaged, join_windows, window_starts
+from deiii.pipeline.encoders.windows import JoinedRows, Means, window_starts
 
 HOP = 10
 
@@ -26,6 +26,15 @@ def of_position(windows):
         np.stack([np.full(-(-len(w) // HOP), w[0]), np.arange(-(-len(w) // HOP))], 1)[:, None]
         .astype(np.float32) for w in windows
     ]  # fmt: skip
+
+
+def join_windows(samples, window, step, hop, encode, batch=1):
+    """The joined rows of a clip whose windows are encoded in batches."""
+    joined = JoinedRows(len(samples), window, step, hop)
+    windows = [samples[start : start + window] for start in window_starts(len(samples), window, step)]
+    for at in range(0, len(windows), batch):
+        for rows in encode(windows[at : at + batch]):
+            yield from joined.add(rows)
 
 
 @settings(max_examples=25)
@@ -64,4 +73,6 @@ def test_means_do_not_depend_on_the_blocks(sizes, pool):
     rows = np.random.default_rng(0).normal(size=(sum(sizes), 2)).astype(np.float32)
     blocks = np.split(rows, np.cumsum(sizes)[:-1])
     expected = [rows[i : i + pool].mean(axis=0) for i in range(0, len(rows), pool)]
-    np.testing.assert_allclose(np.concatenate(list(averaged(iter(blocks), pool))), expected, rtol=1e-6)
+    means = Means(pool)
+    found = [*(means.add(block) for block in blocks), means.rest()]
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-6)

@@ -13,7 +13,7 @@ from deiii.data.cache.outcomes import Status
 from deiii.data.config.load import load_config
 from deiii.pipeline.stages import isolation
 from deiii.pipeline.stages.clip import run_clip
-from deiii.pipeline.stages.isolation import START_S, IsolatedClips, _pack, _unpack
+from deiii.pipeline.stages.isolation import START_S, IsolatedClips, pack, unpack
 from tests.helpers.clips import write_audio
 from tests.helpers.waiting import PATIENCE_S
 
@@ -140,7 +140,7 @@ def test_modules_of_the_current_folder_replace_none_of_python(tmp_path, monkeypa
 
 def test_outcomes_pass_through_the_pipe(tmp_path):
     result = run_clip("logmel", str(tmp_path / "none.flac"), load_config())
-    back = _unpack(_pack(result))
+    back = unpack(pack(result))
     assert back.outcome == result.outcome and back.outcome.status is Status.MISSING and not back.arrays
 
 
