@@ -6,10 +6,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.lora import compare, summary
 from tests.helpers.markdown_tables import table_rows
-from tests.helpers.science_pages import science_text, section
+from tests.helpers.science_pages import DOCS, science_text, section
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 TEXT = science_text()
@@ -129,3 +131,37 @@ def test_the_trials_of_video_inputs_are_the_stored_ones():
         expected.append([t["trial"], f"{t['uar']:.3f}", f"{gap:+.3f} ({low:+.3f} to {high:+.3f})"])
     assert len({own[0] for own in people}) == 3  # as the page says
     assert table_rows(section("Flow of several frames, and augmented crops")) == expected
+
+
+def test_the_trial_of_fine_tuning_is_the_stored_one():
+    """The figures of the page follow from the predicted class of every validation clip."""
+    stored = json.loads((RESULTS / "lora-2026-12-01/lora.json").read_text(encoding="utf-8"))
+    runs = stored["runs"]
+    for run in runs:
+        labels, guess = np.array(run["labels"]), np.array(run["predicted"])
+        recalls = [(guess[labels == one] == one).mean() for one in range(8)]
+        assert run["uar"] == round(float(np.mean(recalls)), 4)
+        assert sorted(set(run["speakers"])) == stored["validation_speakers"][str(run["fold"])]
+    assert stored["summary"] == summary(runs)
+    gaps = [compare(runs, *own["difference"].split(" minus ")) for own in stored["differences"]]
+    assert gaps == stored["differences"]
+    page = (DOCS / "howto-new-backbone.md").read_text(encoding="utf-8").split("## What LoRA changed")[1]
+    expected = []
+    for row in stored["summary"]:
+        cells = [f"{uar:.3f}" for uar in row["uar_by_fold"]]
+        if "trained_parameters" in row:
+            low, high = row["train_seconds_of_an_epoch"]
+            cells += [f"{row['trained_parameters']:,}", f"{low:.0f} to {high:.0f}"]
+            cells += [f"{row['peak_memory_mib'] / 1024:.1f} GiB"]
+        else:
+            cells += [""] * 3
+        expected.append(cells)
+    assert [cells[1:] for cells in table_rows(page)] == expected
+    words = " ".join(page.split())
+    for gap in gaps:
+        low, high = gap["ci"]
+        assert f"{gap['uar']:+.3f} ({low:+.3f} to {high:+.3f})" in words
+    check = stored["check"]
+    assert max(check["float32 against the ONNX file without rounding"]["relative_error"]) < 1e-5
+    rounded = check["float32 against the ONNX file"]["correlation"]
+    assert "correlations of the four layers: " + ", ".join(f"{x:.2f}" for x in rounded) in words
