@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from deiii.data.command_line.numbers import seconds
 from deiii.data.config.checks.rules import ENCODERS
@@ -107,6 +108,7 @@ def _add_time_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--live",
+        action=_Live,
         metavar="SOURCE",
         help="predict twice a second from a camera (its number, e.g. 0), a network stream (rtsp://, http://) "
         "or a file played in real time, until Ctrl-C; writes live.jsonl",
@@ -131,6 +133,21 @@ def _add_time_options(sub: argparse.ArgumentParser) -> None:
         help="also write <name>-timeline.csv, a table of all outputs over time for spreadsheets, and "
         "<name>.tsv, a table of begin, end and label that ELAN imports",
     )
+
+
+class _Live(argparse.Action):
+    """The option ``--live``: Ctrl-C keeps other files then than it does for a prediction of files."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Set the source, and what to print after Ctrl-C."""
+        namespace.live = values
+        namespace.when_stopped = "predictions that were printed are kept in live.jsonl"
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:

@@ -321,13 +321,15 @@ def _inspect(args: argparse.Namespace) -> int:
     if not media and not args.worst:
         raise ConfigError("name media files, or give --worst N and the settings of a preprocessed corpus")
     if args.worst:
-        draw_worst(
-            config, own_folder(config, scan(config.corpus)), args.worst, Path(args.out), not args.no_video
-        )
+        folder = own_folder(config, scan(config.corpus))
+        draw_worst(config, folder, args.worst, Path(args.out), not args.no_video)
     if media:
-        files = expand_folders(media)
-        clips = ((path, lambda path=path: extract_for_drawing(path, config)) for path in files)
-        return 1 if draw_all(clips, config, Path(args.out), not args.no_video, files) else 0
+        found = expand_folders(media)
+        clips = ((path, lambda path=path: extract_for_drawing(path, config)) for path in found.files)
+        failed = draw_all(clips, config, Path(args.out), not args.no_video, found.files)
+        for note in found.said(args.out):
+            say(note)
+        return 1 if failed else 0
     return 0
 
 

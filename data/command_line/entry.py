@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from deiii.data.command_line.missing import broken_package, missing_package
 from deiii.data.tools.os_errors import STDOUT, explain, library_words, require_current_folder
 from deiii.data.tools.processes.home_folder import replace_missing_home
+from deiii.data.tools.processes.left_threads import end_at_once
 from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 from deiii.data.tools.text.printable import PrintableOutput, printable, unescaped_stderr
@@ -96,6 +97,8 @@ def run(parse: Callable[[], Command], ends_program: bool = True) -> int:
             sys.stdout, sys.stderr = before
         if status:
             remove_empty_folders()
+    if ends_program:
+        end_at_once(status)
     return status
 
 

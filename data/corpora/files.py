@@ -8,10 +8,12 @@ import re
 import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from deiii.data.corpora.clips import CorpusError
+from deiii.data.corpora.walk import File, followed_note, link_notes, same_file_note, walk
 from deiii.data.tools.counts import counted, examples
 
 # All suffixes that count as recordings, for every corpus and for prediction. Where a corpus has a clip in
@@ -73,9 +75,14 @@ def media_files(root: Path, suffixes: Iterable[str]) -> list[str]:
     listed once, by a path without links where there is one, so that a loop of links ends. A folder that
     cannot be listed is left out, with a warning in the log.
     """
+    return [file.path.as_posix() for file in found_files(root, suffixes)]
+
+
+def found_files(root: Path, suffixes: Iterable[str]) -> list[File]:
+    """Return what `media_files` returns, with the links that lead to each file."""
     wanted = tuple(s.lower() for s in suffixes)
-    found = _walk(root, _log_unread)
-    return sorted(path.as_posix() for path in found if path.name.lower().endswith(wanted))
+    found = [file for file in walk(root, _log_unread) if file.path.name.lower().endswith(wanted)]
+    return sorted(found, key=lambda file: file.path.as_posix())
 
 
 def _log_unread(error: OSError) -> None:
@@ -88,12 +95,13 @@ def _log_unread(error: OSError) -> None:
 
 
 def corpus_files(root: Path, suffixes: Iterable[str]) -> list[str]:
-    """Return the `media_files` of a corpus.
+    """Return the `media_files` of a corpus; warnings in the log name the links that were followed.
 
     Raises:
         CorpusError: names a path that is not UTF-8, which tables and indices cannot hold.
     """
-    found = media_files(root, suffixes)
+    files = found_files(root, suffixes)
+    found = [file.path.as_posix() for file in files]
     for path in found:
         try:
             path.encode()
@@ -102,6 +110,8 @@ def corpus_files(root: Path, suffixes: Iterable[str]) -> list[str]:
             raise CorpusError(
                 f"{root}: the name of {shown} is not UTF-8; rename the file or its folder"
             ) from None
+    for note in link_notes(root, files):
+        _log.warning("%s", note)
     return found
 
 
@@ -109,34 +119,97 @@ class MediaError(ValueError):
     """There is no media file to work on; the message says what was looked for."""
 
 
-def expand_folders(words: Iterable[str]) -> list[str]:
+class Expanded(NamedTuple):
+    """The files that words name, and what users should know about them.
+
+    Attributes:
+        files: the files.
+        notes: lines on links and on files with two names; empty if there is nothing to say.
+        others: paths of the files in the named folders that are not recordings.
+    """
+
+    files: list[str]
+    notes: list[str]
+    others: list[str]
+
+    def said(self, results: str | Path) -> list[str]:
+        """Return the notes and `others_note`; ``results`` is the folder of the command's results."""
+        below = os.path.join(os.path.realpath(results), "")
+        note = others_note(path for path in self.others if not path.startswith(below))
+        return [*self.notes, note] if note else self.notes
+
+
+def expand_folders(words: Iterable[str]) -> Expanded:
     """Replace each folder by the media files in it and below it; other words, also missing files, stay.
 
     A folder without media files stays where it is one of several words, as in ``clips/*``: it then gets an
     outcome like any file that is not a recording. A file that several paths lead to, as ``a.mp4`` and
-    ``clips/../a.mp4``, is listed once; a link to a file counts as a file of its own.
+    ``clips/../a.mp4``, is listed once; a link to a file counts as a file of its own, and a note names it.
 
     Raises:
         MediaError: the only word is a folder that holds no media files.
 
-    >>> expand_folders(["a.mp4", "a.mp4"])
+    >>> expand_folders(["a.mp4", "a.mp4"]).files
     ['a.mp4']
     """
     files: list[str] = []
+    notes: list[str] = []
+    others: dict[str, None] = {}
     words = list(words)
     for word in words:
         if not os.path.isdir(word):
             files.append(word)
             continue
-        inside = media_files(Path(word), VIDEO + AUDIO)
+        every = list(walk(Path(word), _log_unread))
+        inside = sorted(str(file.path) for file in every if _is_media(file.path.name))
         if not inside and len(words) == 1:
-            raise MediaError(f"{word} holds no media files ({', '.join(VIDEO + AUDIO)})")
+            also = passed_over(Path(word))
+            raise MediaError(
+                f"{word} holds no media files ({', '.join(VIDEO + AUDIO)}){f'; {also}' if also else ''}"
+            )
         files += [str(Path(word) / name) for name in inside] or [word]
+        others |= {
+            os.path.join(f.real_folder, f.path.name): None for f in every if not _is_media(f.path.name)
+        }
+        notes.append(followed_note(Path(word), (file for file in every if _is_media(file.path.name))))
     found: dict[str, str] = {}
     for file in files:
         folder, name = os.path.split(file)
         found.setdefault(os.path.join(os.path.realpath(folder), name), file)
-    return list(found.values())
+    links = [path for path in found if os.path.islink(path)]
+    if links:
+        names = sorted(
+            found, key=set(links).__contains__
+        )  # a link is another name of the file, not the reverse
+        notes.append(same_file_note((found[path], os.path.realpath(path)) for path in names))
+    return Expanded(list(found.values()), list(dict.fromkeys(filter(None, notes))), list(others))
+
+
+def _is_media(name: str) -> bool:
+    return name.lower().endswith(VIDEO + AUDIO)
+
+
+def others_note(paths: Iterable[str]) -> str:
+    """Return a line that counts the files of named folders that are not recordings; empty without any.
+
+    >>> others_note(["a/1.txt", "a/2.TXT", "a/photo.jpg", "a/README"])
+    '4 files without the suffix of audio or video were left out: 2 .txt, 1 .jpg, 1 without a suffix'
+    """
+    counts = Counter(Path(path).suffix.lower() for path in paths)
+    number = sum(counts.values())
+    if not number:
+        return ""
+    return (
+        f"{counted(number, 'file')} without the suffix of audio or video {'was' if number == 1 else 'were'} "
+        f"left out: {_by_suffix(counts)}"
+    )
+
+
+def _by_suffix(counts: Mapping[str, int]) -> str:
+    """Return numbers of files by suffix in words: archives first, then the most frequent."""
+    others = sorted(counts.items(), key=lambda pair: (pair[0] not in ARCHIVES, -pair[1], not pair[0]))
+    words = [f"{n} {s or 'without a suffix'}{_unpack(n) if s in ARCHIVES else ''}" for s, n in others]
+    return examples(words, 5)
 
 
 def passed_over(root: Path) -> str:
@@ -145,11 +218,9 @@ def passed_over(root: Path) -> str:
     >>> passed_over(Path("raw/ravdess"))  # doctest: +SKIP
     'also there: 24 .zip (unpack them first), 1 .csv'
     """
-    counts = Counter(path.suffix.lower() for path in _walk(root))
-    others = [(suffix, n) for suffix, n in counts.most_common() if suffix and suffix not in VIDEO + AUDIO]
-    others.sort(key=lambda pair: pair[0] not in ARCHIVES)
-    words = [f"{n} {s}{_unpack(n) if s in ARCHIVES else ''}" for s, n in others]
-    return f"also there: {examples(words, 5)}" if words else ""
+    suffixes = [file.path.suffix.lower() for file in walk(root)]
+    counts = Counter(suffix for suffix in suffixes if suffix and suffix not in VIDEO + AUDIO)
+    return f"also there: {_by_suffix(counts)}" if counts else ""
 
 
 def _unpack(number: int) -> str:
@@ -181,7 +252,7 @@ def log_audio_alone(corpus: str, audio: Mapping[str, str], video: Mapping[str, s
 
 def holds_archives(root: Path) -> bool:
     """Return whether an archive that may hold recordings lies under the root."""
-    return any(path.suffix.lower() in ARCHIVES for path in _walk(root))
+    return any(file.path.suffix.lower() in ARCHIVES for file in walk(root))
 
 
 def nothing_there(root: Path, paths: Sequence[str]) -> str:
@@ -189,33 +260,6 @@ def nothing_there(root: Path, paths: Sequence[str]) -> str:
     found = f"found {examples(paths)}" if paths else "found no media files at all"
     others = passed_over(root)
     return f"{found}; {others}" if others else found
-
-
-def _walk(root: Path, unread: Callable[[OSError], object] | None = None) -> Iterator[Path]:
-    """Yield every visible file under the root, relative to it; each real folder once.
-
-    Args:
-        root: the folder.
-        unread: called with the error of each folder that cannot be listed.
-    """
-    seen: set[str] = set()
-    links: list[str] = [str(root)]
-    while links:  # folders without a link in their path come first, so that they keep their own names
-        further: list[str] = []
-        for start in links:
-            for folder, folders, names in os.walk(start, onerror=unread):
-                real = os.path.realpath(folder)
-                if real in seen:
-                    folders.clear()
-                    continue
-                seen.add(real)
-                visible = [f for f in sorted(folders) if not f.startswith((".", "__MACOSX"))]
-                linked = [f for f in visible if os.path.islink(os.path.join(folder, f))]
-                further += [os.path.join(folder, f) for f in linked]
-                folders[:] = [f for f in visible if f not in linked]
-                relative = Path(folder).relative_to(root)
-                yield from (relative / name for name in names if not name.startswith("."))
-        links = further
 
 
 def only_one(found: dict[str, str], clip_id: str, path: str, corpus: str) -> None:

@@ -1,7 +1,9 @@
 """Render the templates in ``data/pages/templates/``: the report, the overview of a corpus, Markdown pages.
 
 Values in HTML templates are escaped. Markdown templates take them as they are, and use the filter ``plain``
-for names that people gave. A name that a template uses and that was not given is an error.
+for names that people gave. Control characters in values, and characters that reverse the text after them, are
+shown as escapes; letters that are written from right to left stay. A name that a template uses and that was
+not given is an error.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from deiii.data.tools.text.figure_text import number, span
+from deiii.data.tools.text.printable import printable
 
 # Characters that begin a link, emphasis, code, HTML, an entity or a cell; "_" within a word does not.
 SPECIAL = re.compile(r"[\\`*<\[\]|&~]|\b_|_\b")
@@ -43,6 +47,11 @@ def plain(text: object) -> str:
     return SPECIAL.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
+def _shown(value: object) -> object:
+    """Return a value of a template with escapes in place of control characters; HTML stays as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -52,6 +61,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown,
     )
     environment.filters |= {"number": number, "span": span, "plain": plain}
     return environment

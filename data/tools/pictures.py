@@ -9,16 +9,18 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from deiii.data.tools.text.printable import printable
+
 LEAST_SATURATION = 0.5  # px; shorter flow is mostly noise and must not get full colours
 
 
 def figure_text(text: str) -> str:
-    """Return text that Matplotlib draws literally: no formulas, no bytes that are not UTF-8.
+    """Return text that Matplotlib draws literally: no formulas, no control characters, only valid UTF-8.
 
     >>> figure_text("a$b$c")
     'a\\\\$b\\\\$c'
     """
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
+    return printable(text).encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
 
 
 def _wheel() -> np.ndarray:

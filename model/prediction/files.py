@@ -14,7 +14,7 @@ import cv2
 
 from deiii.data.cache.outcomes import ClipError, Outcome, Status, is_machine_trouble
 from deiii.data.command_line.notes import print_notes
-from deiii.data.corpora.files import MediaError, expand_folders
+from deiii.data.corpora.files import Expanded, MediaError, expand_folders, others_note
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import (
     InputFiles,
@@ -23,13 +23,14 @@ from deiii.data.tools.atomic_files import (
     write_json,
     write_text,
 )
+from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import always_shown, progress_bar, say
 from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.printable import printable_name
 from deiii.model.prediction.loading import load
-from deiii.model.prediction.names import check_video_name, unique_names
+from deiii.model.prediction.names import check_video_name, earlier_overlays, unique_names, without_results
 from deiii.model.prediction.output.json_files import replaced_note
 from deiii.model.prediction.output.table import origin, update_table
 from deiii.model.prediction.predictor import Predictor
@@ -108,7 +109,7 @@ def predict_files(
         ConfigError: the windows or the name of an overlay video are not possible.
         Others: errors of `load`.
     """
-    find_media(media)  # report a wrong name before the network is loaded
+    _named_media(media, options.overlay)  # report a wrong name before the network is loaded
     check_window(options.window_s, options.hop_s)
     if options.overlay is not None:
         for package in ("PIL", "matplotlib"):  # without them no overlay can be drawn
@@ -129,7 +130,8 @@ def predict_loaded(
 ) -> list[Prediction]:
     """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
     overlay = options.overlay
-    files = find_media(media)
+    named = _named_media(media, overlay)
+    files = [Path(file) for file in named.files]
     if options.people:
         network.require_faces()
     out = writable_folder(out)
@@ -163,6 +165,9 @@ def predict_loaded(
             if drawn is not None:
                 own = _with_overlay(own, network, drawn, progress, report)
             found += [_light(prediction) for prediction in own]
+    for note in (*named.notes, others_note(without_results(named.others, out, files, names))):
+        if note:
+            report(note)
     made_with = origin(network, speech=options.speech, same_speaker=options.same_speaker)
     update_table(out, found, network, made_with, options.people, report)
     return found
@@ -244,6 +249,15 @@ def find_media(words: Sequence[str]) -> list[Path]:
     Raises:
         MediaError: there are none, or a name does not exist or is an address.
     """
+    return [Path(file) for file in _named_media(words).files]
+
+
+def _named_media(words: Sequence[str], overlay: str | None = None) -> Expanded:
+    """Do `find_media`, without the videos that an earlier command drew into the folder ``overlay``.
+
+    Returns:
+        also notes on what is left out and on links, and the files in named folders that are not media.
+    """
     for word in words:
         if not str(word).strip():
             raise MediaError("the name of a media file is empty (is an environment variable not set?)")
@@ -252,13 +266,23 @@ def find_media(words: Sequence[str]) -> list[Path]:
                 f"{shown(word)} is an address, not a file; predict for a stream with --live, or download the "
                 "recording first"
             )
-    files = [Path(word) for word in expand_folders(words)]
-    for path in files:
+    named = expand_folders(words)
+    for path in named.files:
         if not os.path.lexists(path):  # a link to a file that is gone gets an outcome of its own
             raise MediaError(f"{printable_name(path)} does not exist; name media files, or a folder of them")
-    if not files:
+    if not named.files:
         raise MediaError("name at least one media file or folder: deiii predict RUN clip.mp4")
-    return files
+    drawn = earlier_overlays(words, named.files, overlay)
+    if not drawn:
+        return named
+    files = [file for file in named.files if file not in drawn]
+    if not files:
+        raise MediaError(
+            f"all media files lie in {overlay}, the folder of the overlay videos; name another one"
+        )
+    many = counted(len(drawn), "video was", "videos were")
+    note = f"{many} left out because {overlay} is the folder of the overlay videos: {examples(sorted(drawn))}"
+    return Expanded(files, [note, *named.notes], named.others)
 
 
 def describe(p: Prediction, segments: Path | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,12 +12,23 @@ from deiii.data.corpora.files import media_files
 from deiii.data.corpora.spelling import is_unknown_speaker
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.part_names import part_of
-from deiii.pipeline.init.foreign_table import ColumnError, RowError, not_listed, read_foreign
+from deiii.pipeline.init.foreign_table import (
+    UNREAD,
+    ColumnError,
+    RowError,
+    not_listed,
+    not_read,
+    read_foreign,
+)
 from deiii.pipeline.init.found import Found, InitError, Row
+from deiii.pipeline.init.json_table import REMEDY, NotJson
+from deiii.pipeline.init.json_table import SUFFIXES as JSON
 from deiii.pipeline.init.media import Media
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
-SPREADSHEETS = (".xlsx", ".xls", ".ods")
+TEXT = (".csv", ".tsv", ".txt", ".tab")
+SUFFIXES = (*TEXT, *JSON)
+OBJECTS = re.compile(r"(?:label|annotation|metadata|emotion|clip|transcript)", re.IGNORECASE)
+PEEK = 4096  # bytes of a file that are looked at
 MOST_DEEP = 2  # folders above a table
 # Tables elsewhere are only named in notes; few and small ones are read, because any folder may be the parent.
 MOST_ELSEWHERE = 20
@@ -31,7 +43,8 @@ class Tables:
     Attributes:
         found: the tables of recordings.
         broken: messages on tables of recordings that have a row that cannot be read.
-        lacking: messages on files that may be tables of recordings and lack a column, or cannot be opened.
+        lacking: messages on files that may be tables of recordings, and lack a column, are damaged, or cannot
+            be opened.
         others: messages on all other files.
     """
 
@@ -48,9 +61,22 @@ def tables_in(root: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
         found += [
             path
             for path in root.glob("*/" * depth + "*")
-            if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
+            if path.suffix.lower() in suffixes and not path.name.startswith(".") and _may_be_table(path)
         ]
     return sorted(found)
+
+
+def _may_be_table(path: Path) -> bool:
+    """Return whether it is a file; of the many kinds of ``.json``, only a list can be a table."""
+    if not path.is_file():
+        return False
+    if path.suffix.lower() != ".json":
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(PEEK).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    except OSError:
+        return False
 
 
 def read_tables(tables: Iterable[Path], media: Media) -> Tables:
@@ -61,7 +87,7 @@ def read_tables(tables: Iterable[Path], media: Media) -> Tables:
             read.found[table] = read_foreign(table, media)
         except RowError as error:
             read.broken[table] = str(error)
-        except ColumnError as error:
+        except (ColumnError, NotJson) as error:
             read.lacking[table] = str(error)
         except InitError as error:
             read.others.append(str(error))
@@ -156,13 +182,23 @@ def unused_notes(tables: Tables, rows: Sequence[Row], sources: Sequence[Path], m
 
 
 def spreadsheet_notes(root: Path) -> list[str]:
-    """Return a note on each spreadsheet, which may hold the table but is not read."""
-    return [f"the spreadsheet {sheet} is not read; save it as CSV" for sheet in tables_in(root, SPREADSHEETS)]
+    """Return a note on each file that may hold the table but is of a kind that is not read."""
+    return [*map(not_read, tables_in(root, UNREAD)), *map(_no_list, _labels_in_objects(root))]
+
+
+def _labels_in_objects(root: Path) -> list[Path]:
+    """Return the JSON files that hold one object and are called like a table of labels."""
+    found = sorted(path for path in root.glob("*.json") if OBJECTS.search(path.stem) and path.is_file())
+    return [path for path in found if not _may_be_table(path)]
+
+
+def _no_list(path: Path) -> str:
+    return f"the file {path} is not read, because it is no list of records; {REMEDY}"
 
 
 def _elsewhere(root: Path) -> list[Path]:
     """Return tables deeper than `tables_in` looks, and those beside the root."""
-    kinds = tuple(suffix for suffix in SUFFIXES if suffix != ".txt")
+    kinds = tuple(suffix for suffix in SUFFIXES if suffix not in (".txt", ".json"))
     near = set(tables_in(root))
     found = [root / path for path in media_files(root, kinds) if root / path not in near]
     try:

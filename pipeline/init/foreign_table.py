@@ -15,10 +15,14 @@ from deiii.data.tools.text.decoding import CHECK_LETTERS, GUESSED, DecodeError, 
 from deiii.data.tools.text.meld_names import with_meld_names
 from deiii.data.tools.text.part_names import part_of
 from deiii.pipeline.init.found import Found, InitError, Row
+from deiii.pipeline.init.json_table import SUFFIXES as JSON
+from deiii.pipeline.init.json_table import NotJson, read_records
 from deiii.pipeline.init.media import Media
 from deiii.pipeline.init.table_text import read_table
 from deiii.pipeline.init.vocabulary import COLUMNS, is_emotion
 
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+UNREAD = (*SPREADSHEETS, ".parquet", ".feather", ".arrow", ".sav", ".dta", ".rds")
 MAX_BYTES = 256_000_000
 NUMBERS = ("valence", "arousal", "dominance")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -46,21 +50,25 @@ def read_foreign(table: Path, media: Media) -> Found:
     """
     if table.stat().st_size > MAX_BYTES:
         raise InitError(f"{table} is larger than {MAX_BYTES} bytes, the limit for a table of clips")
+    if table.suffix.lower() in UNREAD:
+        raise InitError(not_read(table))
     try:
         text, encoding = decode(table.read_bytes())
-        rows = with_meld_names(read_table(text))
+        records = table.suffix.lower() in JSON
+        rows = with_meld_names((read_records if records else read_table)(text))
         media = media.of_part(part_of(table.name))
         folder = table.parent.relative_to(media.root).as_posix() if _below(table, media.root) else ""
         folder = "" if folder == "." else folder
         columns, start = _columns(rows, media, folder)
     except (InitError, DecodeError, csv.Error) as error:
-        kind = ColumnError if isinstance(error, ColumnError) else InitError
+        kind = type(error) if isinstance(error, ColumnError | NotJson) else InitError
         cut = segment_hint(map(column_name, rows[0]), table) if kind is ColumnError else ""
         raise kind(f"{table}: {error}{cut}") from None
     try:
         hint = segment_hint(map(column_name, rows[0]), table) if start else ""
         width = len(rows[0]) if start else None
-        made, notes = _rows(rows[start:], columns, media, folder, start + 1, width, hint)
+        first = start if records else start + 1  # records have no row of a header
+        made, notes = _rows(rows[start:], columns, media, folder, first, width, hint)
     except InitError as error:
         raise RowError(f"{table}: {error}") from None
     if start:
@@ -72,6 +80,18 @@ def read_foreign(table: Path, media: Media) -> Found:
     if encoding == GUESSED:
         notes.insert(0, CHECK_LETTERS % table)
     return Found(how, tuple(made), notes=tuple(notes), sources=(table,))
+
+
+def not_read(table: Path) -> str:
+    """Return a line on a table of a kind that is not read.
+
+    >>> not_read(Path("labels.parquet"))
+    'the table labels.parquet is not read, because deiii does not read the format .parquet; export it as CSV'
+    """
+    suffix = table.suffix.lower()
+    if suffix in SPREADSHEETS:
+        return f"the spreadsheet {table} is not read; save it as CSV"
+    return f"the table {table} is not read, because deiii does not read the format {suffix}; export it as CSV"
 
 
 def _below(path: Path, root: Path) -> bool:

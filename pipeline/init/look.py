@@ -16,11 +16,13 @@ from deiii.data.corpora.files import (
     AUDIO,
     VIDEO,
     corpus_files,
+    found_files,
     holds_archives,
     nothing_there,
     passed_over,
     root_folder,
 )
+from deiii.data.corpora.walk import leads_out
 from deiii.data.tools.counts import counted, examples
 from deiii.pipeline.init.folder_tables import (
     Tables,
@@ -37,7 +39,7 @@ from deiii.pipeline.init.found import Found, InitError, with_speakers
 from deiii.pipeline.init.known import PUBLISHED, found_by_pattern, known_corpus
 from deiii.pipeline.init.media import Media
 
-RECORDS = ("cut.csv", "predictions.csv")  # `deiii cut` and `deiii predict` write them
+RECORDS = ("cut.csv", "predictions.csv", "live.jsonl")  # `deiii cut` and `deiii predict` write them
 
 
 def look(
@@ -66,11 +68,27 @@ def look(
     paths = corpus_files(root, VIDEO + AUDIO)
     if not paths:
         raise InitError(f"no recordings below {root}: {nothing_there(root, paths)}")
-    found = _look(root, paths, table, layout, speaker)
+    found = _without_outside(root, _look(root, paths, table, layout, speaker))
     if holds_archives(root):
         packed = f"recordings may be missing, because archives lie beside them; {passed_over(root)}"
         found = replace(found, notes=(*found.notes, packed))
     return found
+
+
+def _without_outside(root: Path, found: Found) -> Found:
+    """Return the proposal without recordings outside the folder, which its table may not name."""
+    outside = {file.path.as_posix() for file in found_files(root, VIDEO + AUDIO) if leads_out(root, file)}
+    rows = tuple(row for row in found.rows if row.path not in outside)
+    left = [row.path for row in found.rows if row.path in outside]
+    if not left:
+        return found
+    words = f"{counted(len(left), 'recording')} outside the folder, behind symbolic links: {examples(left)}"
+    remedy = (
+        "a table may not name them: copy them into the folder, or name a folder that holds all recordings"
+    )
+    if not rows:
+        raise InitError(f"{root} has only {words}; {remedy}")
+    return replace(found, rows=rows, notes=(*found.notes, f"not used: {words}; {remedy}"))
 
 
 def _look(root: Path, paths: list[str], table: str | None, layout: str | None, speaker: str | None) -> Found:

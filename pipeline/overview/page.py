@@ -28,6 +28,7 @@ from deiii.data.corpora.scan import title_of
 from deiii.data.pages.rendering import FOLDER, render
 from deiii.data.pages.strips import StripStyle, strip
 from deiii.data.tools.atomic_files import writable_file, write_text
+from deiii.data.tools.text.printable import printable
 from deiii.pipeline.extract import read_indices
 from deiii.pipeline.faces.quality import shows_pose
 from deiii.pipeline.overview.choice import by_chance, unusual, worst
@@ -335,6 +336,7 @@ def _data(
         for name, about in FIGURES.items():
             value = figures[i].get(name)
             values.append(None if value is None else round(value, about.decimals))
-        listed.append([i, clips[i].speaker, named[i], outcomes[i], *values])
+        names = [printable(text) for text in (i, clips[i].speaker, named[i])]  # as in the rest of the page
+        listed.append([*names, outcomes[i], *values])
     text = json.dumps(listed, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -25,7 +25,8 @@ from deiii.pipeline.logmel.stream import Levels, MelStream
 from deiii.pipeline.media.frame import DecodedFrame
 from deiii.pipeline.media.streaming.address import LiveError
 from deiii.pipeline.media.streaming.audio import Resampler
-from deiii.pipeline.media.streaming.live import AudioPiece, LiveReader, Picture
+from deiii.pipeline.media.streaming.items import AudioPiece, Picture
+from deiii.pipeline.media.streaming.live import LiveReader
 from deiii.pipeline.stages.clip import loaded_models
 from deiii.pipeline.streaming.file import refuse_unstreamed
 from deiii.pipeline.streaming.levels import MelHistory

@@ -41,7 +41,7 @@ ORDER = {
     ],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": [
-        "dask_workers home_folder made_folders main_guard malloc signals torch_defaults",
+        "dask_workers home_folder left_threads made_folders main_guard malloc signals torch_defaults",
         "pool stall_watch",
     ],
     "data/config": [
@@ -55,7 +55,7 @@ ORDER = {
     ],
     "data/config/checks": ["bands rules types", "effects together"],
     "data/corpora": [
-        "clips download",
+        "clips download walk",
         "differences files spelling synthetic",
         "protocol targets",
         "splits",
@@ -131,7 +131,11 @@ ORDER = {
     "pipeline/media/formats": ["delays ogg", "links"],
     "pipeline/media/samples": ["track"],
     "pipeline/media/writing": ["copies", "video_writer"],
-    "pipeline/media/streaming": ["address audio live_clock mono", "played presentation used_streams", "live"],
+    "pipeline/media/streaming": [
+        "address audio beginnings damage items live_clock mono",
+        "played presentation used_streams",
+        "live",
+    ],
     "pipeline/faces": [
         "face grid motion quality",
         "mouth",
@@ -169,7 +173,7 @@ ORDER = {
     "pipeline/overview": ["choice figures", "page", "command"],
     "pipeline/init": [
         "found vocabulary",
-        "media table_text",
+        "json_table media table_text",
         "folders foreign_table known",
         "folder_tables",
         "look write",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import random
 import re
+import socket
 import socketserver
 import struct
 import threading
@@ -31,10 +33,12 @@ class Camera:
     Attributes:
         url: its address, with user and password where they are required.
         asked: method, and transport for SETUP, of every request.
+        lost: number of packets of video that were not sent over UDP.
     """
 
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    lost: int = 0
 
 
 @contextmanager
@@ -45,6 +49,7 @@ def rtsp_server(
     cut_after: float | None = None,
     interleaved: bool = True,
     length_s: float | None = None,
+    udp_loss: float | None = None,
 ) -> Iterator[Camera]:
     """Serve a transport stream with H.264 in real time; yields the camera.
 
@@ -56,6 +61,7 @@ def rtsp_server(
             next one continues there. After the end, the stream is refused.
         interleaved: whether TCP is offered for the media; if not, every transport is refused.
         length_s: the length in s that is stated, as of a recording; None for a camera, which states none.
+        udp_loss: share of the packets of video that are lost, with UDP in place of TCP; None for TCP.
     """
     units, sprop = _video(path)
     packets = [(at, VIDEO, unit, shown) for at, unit, shown in units]
@@ -63,6 +69,9 @@ def rtsp_server(
     packets.sort(key=lambda packet: packet[0])
     state = {"next": 0, "cut": cut_after}
     camera = Camera()
+    lossy = random.Random(0)
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.bind(("127.0.0.1", 0))
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -108,8 +117,14 @@ def rtsp_server(
                     return "404 Not Found", {}, ""
                 return "200 OK", {"Content-Type": "application/sdp"}, _description(sprop, audio, length_s)
             if method == "SETUP":
+                ports = re.search(r"client_port=(\d+)-(\d+)", headers["transport"])
+                if udp_loss is not None and ports is not None:
+                    self.ports = getattr(self, "ports", {})
+                    self.ports[VIDEO if target.endswith("video") else AUDIO] = int(ports[1])
+                    here = f"server_port={udp.getsockname()[1]}-{udp.getsockname()[1] + 1}"
+                    return "200 OK", {"Transport": f"RTP/AVP;unicast;{ports[0]};{here}", "Session": "1"}, ""
                 channels = re.search(r"RTP/AVP/TCP.*interleaved=(\d+)-(\d+)", headers["transport"])
-                if not interleaved or channels is None:
+                if udp_loss is not None or not interleaved or channels is None:
                     return "461 Unsupported Transport", {}, ""
                 self.channel = getattr(self, "channel", {})
                 self.channel[VIDEO if target.endswith("video") else AUDIO] = int(channels[1])
@@ -136,6 +151,12 @@ def rtsp_server(
                     )
                     counts[kind] += 1
                     packet = head + payload
+                    if udp_loss is not None:
+                        if kind == AUDIO or lossy.random() >= udp_loss:
+                            udp.sendto(packet, ("127.0.0.1", self.ports[kind]))
+                        else:
+                            camera.lost += 1
+                        continue
                     try:
                         with sending:
                             self.wfile.write(
@@ -154,7 +175,7 @@ def rtsp_server(
         def handle_error(self, request, client_address) -> None:
             """Write nothing where a receiver hangs up."""
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with udp, Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         who = f"{login}@" if login is not None else ""

@@ -52,7 +52,8 @@ function show() {
     clip.forEach((value, column) => {
       const cell = row.insertCell();
       if (column < 4) cell.className = "text";
-      cell.textContent = value === null ? "–" : value;
+      const text = column < 3 ? cell.appendChild(document.createElement("bdi")) : cell; // names have their own direction
+      text.textContent = value === null ? "–" : value;
     });
     return row;
   }));

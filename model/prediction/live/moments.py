@@ -110,6 +110,8 @@ class LiveMoments:
             "predictions": len(self.delays),
             "frames": reader.frames,
             "dropped": reader.dropped,
+            "damaged": reader.damage.damaged,
+            "missing": reader.damage.missing,
             "connections": reader.connections,
             **({} if self._overlay is None else {"not_drawn": self._overlay.skipped}),
             "delay_median_s": round(float(np.median(self.delays)), 4) if self.delays else None,

@@ -79,7 +79,7 @@ def predict_live(
         report(f"{reader.name}: {streams(live)}, window {live.window_s:g} s; Ctrl-C ends")
         try:
             for moment in live:
-                report(line(moment, live.features.reader.dropped))
+                report(line(moment, reader.dropped, reader.damage.damaged, reader.damage.missing))
                 lines.write(json.dumps(moment.tree()) + "\n")
                 lines.flush()
         except KeyboardInterrupt:
@@ -107,8 +107,8 @@ def streams(live: LiveMoments) -> str:
     return f"{words} (no {lacking[0]}: that input is empty)" if lacking else words
 
 
-def line(moment: Moment, dropped: int) -> str:
-    """Return a prediction as one line for the terminal."""
+def line(moment: Moment, dropped: int, damaged: int = 0, missing: int = 0) -> str:
+    """Return a prediction as one line for the terminal; the numbers are of video frames so far."""
     words = f"{moment.time_s:8.1f} s"
     if not moment.usable:
         return f"{words}  no usable input"
@@ -119,7 +119,11 @@ def line(moment: Moment, dropped: int) -> str:
     words += "".join(f"  {name} {value:+.2f}" for name, value in moment.attributes.items())
     delay = f"  delay {1000 * moment.delay_s:.0f} ms" if moment.delay_s is not None else ""
     face = "" if moment.face_share is None else f"  face {100 * moment.face_share:.0f} %"
-    return f"{words}{face}{delay}" + (f"  {counted(dropped, 'frame')} dropped" if dropped else "")
+    return (
+        f"{words}{face}{delay}"
+        + (f"  {counted(dropped, 'frame')} dropped" if dropped else "")
+        + (f"  {damaged} damaged, {missing} missing" if damaged or missing else "")
+    )
 
 
 def describe(found: dict[str, Any]) -> str:
@@ -128,6 +132,10 @@ def describe(found: dict[str, Any]) -> str:
         f"{found['seconds']:.1f} s, {found['predictions']} predictions, {found['frames']} video frames, "
         f"{found['dropped']} of them dropped, {counted(found['connections'], 'connection')}"
     ]
+    if found["damaged"] or found["missing"]:
+        damaged = counted(found["damaged"], "video frame was", "video frames were")
+        missing = counted(found["missing"], "video frame", "video frames")
+        lines.append(f"{damaged} damaged; {missing} did not arrive")
     if not found["predictions"]:
         lines.append("no prediction: the source ended before the first one was due")
     if found["delay_median_s"] is not None:

@@ -23,7 +23,7 @@ from deiii.model.prediction.overlay.panel import Panel, headline
 from deiii.model.prediction.overlay.track import Track
 from deiii.model.prediction.result import Prediction, Timeline
 from deiii.model.prediction.windows.moments import Moment
-from deiii.pipeline.media.streaming.live import Picture
+from deiii.pipeline.media.streaming.items import Picture
 from deiii.pipeline.media.writing.video_writer import VideoWriter
 
 SPAN_S = 30.0  # length of the past that the panel shows

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from deiii.data.cache.stages import FACES, LOGMEL
+from deiii.data.tools.text.printable import printable_name
 from deiii.model.prediction.result import Prediction, Timeline
 
 PANEL, SQUARE, EDGE = 168, 120, 12  # px: height of the panel, side of the flow tile, margins
@@ -37,7 +38,8 @@ class Panel:
         self.p = prediction
         self.ranges = ranges
         self.width = width
-        self.names = [*prediction.probabilities, *prediction.attributes]
+        names = (*prediction.probabilities, *prediction.attributes)
+        self.names = [printable_name(name) for name in names]
         self.timeline = prediction.timeline or empty_timeline(prediction)
         self.chart = (2 * EDGE + SQUARE + self._bars() + EDGE, width - EDGE)  # left and right, px
         self._drawn = -2  # the window that `_still` shows; none yet
@@ -127,9 +129,9 @@ def headline(prediction: Prediction, time: float) -> str:
         return ""
     if not prediction.probabilities:
         pairs = zip(prediction.attributes, timeline.attributes[i], strict=True)
-        return ", ".join(f"{n} {v:+.2f}" for n, v in pairs)
+        return ", ".join(f"{printable_name(n)} {v:+.2f}" for n, v in pairs)
     row = timeline.probabilities[i]
-    return f"{list(prediction.probabilities)[row.argmax()]} {row.max():.2f}"
+    return f"{printable_name(list(prediction.probabilities)[row.argmax()])} {row.max():.2f}"
 
 
 def draw_course(

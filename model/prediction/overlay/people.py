@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.printable import printable_name
 from deiii.model.prediction.overlay.panel import (
     BACK,
     COLOURS,
@@ -48,7 +49,8 @@ class PeoplePanel:
         self.left, self.right = EDGE + TILE + WORDS, width - EDGE
         # `draw_course` draws the classes, or the attributes where there are no classes.
         usable = next((p for p in self.people if p.usable), self.people[0])
-        self.legend = legend_places([*(usable.probabilities or usable.attributes)], width - 2 * EDGE)
+        names = [printable_name(name) for name in usable.probabilities or usable.attributes]
+        self.legend = legend_places(names, width - 2 * EDGE)
         lines = 1 + max((line + 1 for _, _, line in self.legend), default=0)
         self.height = EDGE + ROW * len(self.people) + LINE * lines
         self._still = self._draw_still(ranges)

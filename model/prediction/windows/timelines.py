@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deiii.data.tools.text.printable import printable_name
 from deiii.model.prediction.result import Prediction, Timeline
 
 EMOTION = "emotion"  # the tier of the classes
@@ -166,7 +167,7 @@ def webvtt(found: Sequence[Span]) -> str:
     cues = cues or list(_attribute_cues(found))
     for begin, end, words in sorted(cues, key=lambda cue: cue[0]):
         text = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        blocks.append(f"{_clock(begin)} --> {_clock(end)}\n{' '.join(text.split())}\n")
+        blocks.append(f"{_clock(begin)} --> {_clock(end)}\n{printable_name(' '.join(text.split()))}\n")
     return "\n".join(blocks)
 
 

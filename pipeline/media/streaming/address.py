@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -23,6 +24,11 @@ QUICK = {
 }
 SECRET = re.compile(r"\b(pass\w*?|pwd|token|secret|auth\w*?|\w*key)=[^&;/?#]*", re.IGNORECASE)
 HIDDEN = "***"
+ENDED = "the server ended it"
+GROWN = (
+    "the file grew while it was played; what was added may be missing. A file is not followed while it is "
+    "written: send the recording as a stream, or predict for the file when it is complete"
+)
 
 
 class LiveError(ValueError):
@@ -44,6 +50,13 @@ class Address:
     form: str | None = None
     is_file: bool = False
     is_network: bool = False
+
+    def size(self) -> int:
+        """Return the size of the file in bytes; 0 for a source that is no file, or is gone."""
+        try:
+            return os.path.getsize(self.url) if self.is_file else 0
+        except OSError:
+            return 0
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -173,11 +186,40 @@ def nothing_arrived(source: str, lost: str) -> LiveError:
     return LiveError(f"{words}; check with ffplay that it sends something")
 
 
-def cut_short(found_s: float, whole_s: float) -> str:
-    """Return why a recording on a server counts as cut short; empty where it ended near its stated length."""
+def lacks_streams(source: str, found: Sequence[str], wanted: Sequence[str]) -> LiveError:
+    """Return the error for a source that has none of the wanted streams, ``video`` and ``audio``."""
+    has = " and ".join(found) or "neither video nor audio"
+    words = f"{' or '.join(wanted)} is needed: name another stream"
+    return LiveError(f"live source {shown(source)} has {has}; {words}")
+
+
+def why_ended(error: Exception) -> str:
+    """Return why a connection ended, for messages.
+
+    >>> why_ended(OSError(5, "Input/output error"))
+    'the server ended it'
+    """
+    if isinstance(error, av.error.ExitError):
+        return f"nothing arrived for {READ_S:g} s"
+    if getattr(error, "errno", None) == errno.EIO:  # FFmpeg's for a connection that the server closes
+        return ENDED
+    return getattr(error, "strerror", None) or str(error)
+
+
+def cut_short(found_s: float, whole_s: float, ended: str = "") -> str:
+    """Return why a recording on a server counts as cut short; empty where it ended near its stated length.
+
+    Args:
+        found_s: length of what arrived, s.
+        whole_s: the stated length, s.
+        ended: why the connection ended, if that is known.
+    """
     if found_s >= whole_s - max(2.0, 0.1 * whole_s):  # many containers state a length that is estimated
         return ""
-    return f"the connection ended {found_s:.1f} s after the beginning of a recording of {whole_s:.1f} s"
+    words = f" ({ended})" if ended else ""
+    return (
+        f"the connection ended {found_s:.1f} s after the beginning of a recording of {whole_s:.1f} s{words}"
+    )
 
 
 def why(source: str, error: Exception) -> str:

@@ -18,56 +18,48 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import av.error
-import numpy as np
 
 from deiii.data.cache.outcomes import ClipError
-from deiii.pipeline.media.container import audio_stream, video_stream
+from deiii.data.tools.processes.left_threads import watch
+from deiii.pipeline.media.container import audio_stream, demuxed, video_stream
 from deiii.pipeline.media.frame import DecodedFrame
 from deiii.pipeline.media.opening.versions import LENIENT
 from deiii.pipeline.media.streaming.address import (
+    ENDED,
+    GROWN,
     OPEN_S,
     READ_S,
     LiveError,
     address,
     cannot_open,
     cut_short,
+    lacks_streams,
     nothing_arrived,
     shown,
+    why_ended,
 )
+from deiii.pipeline.media.streaming.beginnings import Beginnings, StartsAgain
+from deiii.pipeline.media.streaming.damage import Damage
+from deiii.pipeline.media.streaming.items import AudioPiece, Picture
 from deiii.pipeline.media.streaming.live_clock import LiveClock
 from deiii.pipeline.media.streaming.mono import ToMono
 from deiii.pipeline.media.streaming.played import played
 from deiii.pipeline.media.streaming.presentation import DECODING_ORDER, Presentation, decoded
-from deiii.pipeline.media.streaming.used_streams import useless_audio_streams, useless_video_streams
+from deiii.pipeline.media.streaming.used_streams import useless_streams
 from deiii.pipeline.media.survey import open_surveyed
 from deiii.pipeline.media.video import Views
 
+CLOSE_S = 0.5  # that closing waits for the thread, which FFmpeg may hold for `OPEN_S` or `READ_S`
 LATE_FRAMES = 4  # video frames that may wait; more are dropped
 USUAL_RATE = 16_000  # sample rate at which the audio streams of a file are compared, Hz
 MAX_WAITING_AUDIO = 500  # audio frames that may wait
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # before each attempt to connect again; a router needs 30 s
 IN_PIECES = frozenset({"hls", "dash"})  # formats of which some seconds arrive at once
 UNTIMED = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "m4v"})  # without timestamps in the stream
-
-
-class AudioPiece(NamedTuple):
-    """Audio that was decoded: mono samples float32 [n], their rate in Hz, and when they begin, s."""
-
-    samples: np.ndarray
-    rate: int
-    time_s: float
-
-
-class Picture(NamedTuple):
-    """A video frame, its time in s, and when it arrived, s on `time.monotonic`."""
-
-    frame: DecodedFrame
-    time_s: float
-    arrived: float
 
 
 class LiveReader:
@@ -83,6 +75,7 @@ class LiveReader:
         frames: number of video frames that arrived.
         dropped: number of those that were dropped because they were taken too late.
         connections: how often the source was opened.
+        damage: numbers of damaged and of missing video frames of a camera or a stream.
         has_video, has_audio: which of the wanted streams the source has; known after `start`.
         lost: why a network source ended that could not be opened again, or before the end of its recording;
             empty elsewhere.
@@ -106,6 +99,9 @@ class LiveReader:
         self.lost = ""
         self._audio, self._video = audio, video
         self._report = report
+        of_network = self.address.is_network
+        self.damage = Damage(lambda text: report(f"{self.name}: {text}") if of_network else None)
+        self._beginnings = Beginnings()
         self._items: deque[Picture | AudioPiece] = deque()
         self._waiting = {Picture: 0, AudioPiece: 0}
         self._changed = threading.Condition()
@@ -133,6 +129,7 @@ class LiveReader:
     def start(self) -> None:
         """Open the source and begin to read it; Ctrl-C ends the waiting for an answer."""
         self._thread.start()
+        watch(self._thread)
         try:
             with self._changed:
                 while not self.connections and not self._ended:
@@ -144,10 +141,10 @@ class LiveReader:
             raise self._error
 
     def close(self) -> None:
-        """End the reading."""
+        """End the reading; a thread that waits for the network ends some seconds later."""
         self._stopped.set()
         if self._thread.is_alive():
-            self._thread.join(READ_S + 1.0)
+            self._thread.join(CLOSE_S)
 
     def __iter__(self) -> Iterator[Picture | AudioPiece]:
         self._wanted.set()
@@ -194,10 +191,7 @@ class LiveReader:
             container.close()
             found = [kind for kind, there in (("video", has_video), ("audio", has_audio)) if there]
             wanted = [kind for kind, read in (("video", self._video), ("audio", self._audio)) if read]
-            raise LiveError(
-                f"live source {self.name} has {' and '.join(found) or 'neither video nor audio'}; "
-                f"{' or '.join(wanted)} is needed: name another stream"
-            )
+            raise lacks_streams(self.source, found, wanted)
         with self._changed:
             self.has_video, self.has_audio = has_video and self._video, has_audio and self._audio
             self._begin = self._begin or time.monotonic()
@@ -212,11 +206,8 @@ class LiveReader:
         """
         useless: tuple[int, ...] = ()
         if self.address.is_file:
-            with contextlib.suppress(ClipError):
-                useless += useless_video_streams(self.address.url)
-            with contextlib.suppress(ClipError):
-                self._useless_audio = useless_audio_streams(self.address.url, USUAL_RATE)
-                useless += self._useless_audio
+            useless_video, self._useless_audio = useless_streams(self.address.url, USUAL_RATE)
+            useless = (*useless_video, *self._useless_audio)
             with contextlib.suppress(ClipError), open_surveyed(self.address.url, useless=useless) as opened:
                 self._is_surveyed = bool(opened.times.video or opened.times.audio)
         found: dict[str, Any] = {"video": None, "audio": None}
@@ -228,7 +219,10 @@ class LiveReader:
     def _run(self) -> None:
         """Read until the source ends; an error that ended it is raised where the items are taken."""
         try:
+            size = self.address.size()
             self._read_all()
+            if self.address.size() > size:
+                self._report(f"{self.name}: {GROWN}")
             if not (self.frames or self._pieces or self._stopped.is_set()):
                 raise nothing_arrived(self.source, self.lost)
         except Exception as error:
@@ -256,7 +250,7 @@ class LiveReader:
             with container:
                 ended = self._read(container)
             attempts = 0 if self.frames + self._pieces > before else attempts
-            if ended is None or not self.address.is_network:
+            if ended is None or not self.address.is_network or self._stopped.is_set():
                 return
             self._report(f"{self.name}: the connection was lost ({ended}); trying again, Ctrl-C ends")
             container = None
@@ -301,20 +295,23 @@ class LiveReader:
         # A server that cannot seek in a transport stream gives its size, but no duration.
         recorded = bool(container.duration) or ("mpegts" in forms and (container.size or 0) > 0)
         in_real_time = self.address.is_file or recorded or bool(forms & IN_PIECES)
-        latest_s = 0.0
+        latest_s, ended = 0.0, "" if recorded or forms & IN_PIECES else ENDED
         try:
-            wanted: list[Any] = []
+            kinds = {"video": self.has_video, "audio": self.has_audio}
+            wanted = [self._streams[kind] for kind, there in kinds.items() if there]
             views = Views()
             if self.has_video:
-                wanted.append(self._streams["video"])
                 views.follow(wanted[0])
-            if self.has_audio:
-                wanted.append(self._streams["audio"])
             to_mono = ToMono()
             order = Presentation(bool(forms & DECODING_ORDER))
             opened_s = 0.0 if self.address.is_file else time.monotonic() - self._begin
             clock = LiveClock(opened_s)
-            for frame, stamp, arrived in decoded(container, wanted, order, self._stopped):
+            self.damage.begin()
+            gaps = not in_real_time and not forms & UNTIMED  # a recording may have gaps of its own
+            packets = demuxed(container, wanted)
+            if self.address.url.startswith("http") and not forms & (IN_PIECES | UNTIMED):
+                packets = self._beginnings.watched(packets)
+            for frame, stamp, arrived in decoded(packets, order, self._stopped, self.damage, gaps):
                 stamp = None if forms & UNTIMED else stamp
                 if in_real_time and stamp is not None:
                     stamp = clock.joined(stamp, type(frame).__name__)
@@ -331,15 +328,19 @@ class LiveReader:
                     self._pieces += 1
                     for samples in to_mono.convert(frame):
                         self._put(AudioPiece(samples, to_mono.rate, at))
-        except av.error.ExitError:
-            return f"nothing arrived for {READ_S:g} s"
+        except StartsAgain as error:
+            self.lost = str(error)
+            return None
         except (av.error.FFmpegError, OSError, ClipError) as error:
-            return getattr(error, "strerror", None) or str(error)
+            ended = why_ended(error)
         if self._stopped.is_set():
             return None
-        if container.duration and self.address.is_network:
-            self.lost = cut_short(latest_s, container.duration / av.time_base)
-        return None if recorded or forms & IN_PIECES else "the server ended it"
+        # Opened again, a recording would begin again.
+        if recorded and self.address.is_network and (latest_s or not ended):
+            whole_s = (container.duration or 0) / av.time_base
+            self.lost = cut_short(latest_s, whole_s, ended) if whole_s else ended
+            return None
+        return ended or None
 
     def _put_video(self, frame: av.VideoFrame, views: Views, time_s: float, arrived: float) -> None:
         """Count a video frame, and hand it over where its time is later than that of the frame before."""

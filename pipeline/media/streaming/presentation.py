@@ -17,15 +17,15 @@ from __future__ import annotations
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Event
 from typing import Any
 
 import av
 import av.error
 
-from deiii.pipeline.media.container import demuxed
 from deiii.pipeline.media.decoders.deinterlacing import Deinterlacer
+from deiii.pipeline.media.streaming.damage import Damage
 from deiii.pipeline.media.streaming.live_clock import BACK_S
 
 DECODING_ORDER = frozenset({"avi", "asf"})  # formats that store no order of presentation
@@ -90,25 +90,28 @@ class Presentation:
 
 
 def decoded(
-    container: Any, streams: list[Any], order: Presentation, stopped: Event
+    packets: Iterable[av.Packet], order: Presentation, stopped: Event, damage: Damage, gaps: bool
 ) -> Iterator[tuple[Any, float | None, float]]:
     """Yield decoded frames, each with its timestamp in s and when it arrived, s on `time.monotonic`.
 
     Args:
-        container: an open connection.
-        streams: those to decode.
+        packets: packets of the streams to decode.
         order: what puts its video frames in order.
         stopped: ends the reading.
+        damage: counts the video frames that are damaged.
+        gaps: whether it also counts missing ones.
     """
-    for packet in demuxed(container, streams):
+    for packet in packets:
         if stopped.is_set():
             return
         arrived = time.monotonic()
         if packet.size and isinstance(packet.stream, av.VideoStream):
             order.sent(_stamp(packet))
-        for frame in _frames(packet):
+        for frame in _frames(packet, damage):
             if isinstance(frame, av.VideoFrame):
-                yield from order.shown(frame, order.stamp(frame.time, frame.key_frame), arrived)
+                stamp = order.stamp(frame.time, frame.key_frame)
+                damage.frame(stamp if gaps else None, frame.is_corrupt, frame.key_frame)
+                yield from order.shown(frame, stamp, arrived)
             else:
                 yield frame, frame.time, arrived
     yield from order.shown(None)
@@ -120,9 +123,11 @@ def _stamp(packet: av.Packet) -> float | None:
     return None if stamp is None or packet.time_base is None else float(stamp * packet.time_base)
 
 
-def _frames(packet: av.Packet) -> list[Any]:
+def _frames(packet: av.Packet, damage: Damage) -> list[Any]:
     """Return the frames of a packet; none where it is damaged, as after a lost packet of the network."""
     try:
         return packet.decode()
     except (av.error.FFmpegError, ValueError):
+        if isinstance(packet.stream, av.VideoStream):
+            damage.failed()
         return []

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 
 import av
 
+from deiii.data.cache.outcomes import ClipError
 from deiii.pipeline.media.container import T, number_of_recordings, open_media
 from deiii.pipeline.media.streaming.audio import settled_reader
 from deiii.pipeline.media.video import read_video
@@ -43,6 +44,17 @@ def useless_audio_streams(path: str | os.PathLike, sample_rate: int) -> tuple[in
     if not _has_several(path, av.AudioStream):
         return ()
     return settled_reader(path, sample_rate).facts.useless
+
+
+def useless_streams(path: str | os.PathLike, sample_rate: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return `useless_video_streams` and `useless_audio_streams`; nothing where no stream can be decoded."""
+    video: tuple[int, ...] = ()
+    audio: tuple[int, ...] = ()
+    with suppress(ClipError):
+        video = useless_video_streams(path)
+    with suppress(ClipError):
+        audio = useless_audio_streams(path, sample_rate)
+    return video, audio
 
 
 def _has_several(path: str | os.PathLike, kind: type[T]) -> bool:

@@ -99,7 +99,7 @@ def test_a_file_that_several_paths_lead_to_is_listed_once(tmp_path, monkeypatch)
     (tmp_path / "link.wav").symlink_to(tmp_path / "one.wav")
     monkeypatch.chdir(tmp_path)
     words = ["one.wav", "in/../one.wav", "./one.wav", str(tmp_path / "one.wav"), "in", "in/../in"]
-    assert expand_folders([*words, "link.wav", "gone.wav"]) == [
+    assert expand_folders([*words, "link.wav", "gone.wav"]).files == [
         "one.wav",
         "in/two.wav",
         "link.wav",

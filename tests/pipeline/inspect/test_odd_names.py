@@ -77,7 +77,7 @@ def test_files_are_drawn_whatever_they_are_called_and_the_rest_gets_a_line(tmp_p
 def test_a_folder_without_media_is_an_error_alone_and_passed_on_among_others(tmp_path):
     with pytest.raises(MediaError, match="holds no media files"):
         expand_folders([str(tmp_path)])
-    assert expand_folders([str(tmp_path), "a.mp4"]) == [str(tmp_path), "a.mp4"]
+    assert expand_folders([str(tmp_path), "a.mp4"]).files == [str(tmp_path), "a.mp4"]
 
 
 def test_a_name_that_is_not_utf8_is_printed_and_stored(tmp_path):
