@@ -26,7 +26,7 @@ from deiii.data.loader.feature_split import split_features
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.figure_text import number
 from deiii.model.evaluation.crossval_report import write_crossval
-from deiii.model.evaluation.many_runs import finished, run_all, time_left
+from deiii.model.evaluation.many_runs import check_no_run, finished, run_all, time_left
 from deiii.model.run_arguments import refuse_repeated
 from deiii.model.training.parts import check_parts
 from deiii.model.training.run_folder import RunFolder
@@ -88,6 +88,7 @@ def crossval(
     refuse_repeated("seeds", seeds)
     refuse_repeated("folds", folds)
     base = Path(config.train.run)
+    check_no_run(base, "cross-validation")
     pairs = [
         FoldSeed(fold, seed) for seed in seeds for fold in folds
     ]  # all folds of the first seed come first

@@ -11,6 +11,7 @@ from concurrent.futures import as_completed
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -115,6 +116,24 @@ def _opened(text: str) -> FeatureSet:
     features = FeatureSet.open(parse_config(text), whole=True)
     features.resident = {}
     return features
+
+
+def check_no_run(folder: Path, kind: str) -> None:
+    """Refuse a folder that holds a run for the runs of a cross-validation or a sweep.
+
+    Args:
+        folder: ``train.run``, in which each run gets a folder of its own.
+        kind: "cross-validation" or "sweep".
+
+    Raises:
+        RunError: names the folder and what to do.
+    """
+    run = RunFolder(folder)
+    if run.best.exists() or run.last.exists() or run.state.exists():
+        raise RunError(
+            f"{folder} already holds a run; choose another folder for a {kind} with train.run=... (with "
+            "make: RUN=...)"
+        )
 
 
 def run_one(

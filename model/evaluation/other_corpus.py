@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
@@ -31,7 +32,7 @@ from deiii.data.corpora.spelling import spelling_key
 from deiii.data.corpora.targets.classes import map_classes, winner
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.tools.atomic_files import file_sha256, write_json
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.devices import use_device
 from deiii.data.tools.machine import machine
 from deiii.data.tools.text.figure_text import bracketed, number
@@ -270,6 +271,7 @@ def _as_task(corpus: Corpus, task: Task) -> tuple[Corpus, dict[str, int], tuple[
         scale[name] = (factor, low - factor * own_low)
         if (own_low, own_high) != (low, high):
             notes.append(f"{name} from {own_low:g}..{own_high:g} is rescaled to {low:g}..{high:g}")
+    notes += _unknown_labels(corpus, task)
     clips, lost = [], 0
     for clip in corpus.clips:
         own = _as_clip(clip, corpus.classes, task, scale)
@@ -279,6 +281,20 @@ def _as_task(corpus: Corpus, task: Task) -> tuple[Corpus, dict[str, int], tuple[
     ranges = dict(zip(task.attributes, task.ranges, strict=True))
     changed = replace(corpus, classes=task.classes, clips=tuple(clips), ranges=ranges)
     return changed, {"they have no label or rating that the network predicts": lost}, tuple(notes)
+
+
+def _unknown_labels(corpus: Corpus, task: Task) -> list[str]:
+    """Return a note on labels that the network does not predict, if it predicts classes."""
+    labels = Counter(clip.label for clip in corpus.clips if clip.label and clip.label not in task.classes)
+    if not task.classes or not labels:
+        return []
+    named = examples((f"{label} ({counted(n, 'clip')})" for label, n in labels.most_common()), 8)
+    first = labels.most_common(1)[0][0]
+    return [
+        f"labels that the network does not predict: {named}; it predicts {', '.join(task.classes)}. If some "
+        f"mean the same, name them alike in corpus.classes, as in 'corpus.classes={{{first}: "
+        f"{task.classes[0]}}}'"
+    ]
 
 
 def _as_clip(

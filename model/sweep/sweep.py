@@ -29,7 +29,7 @@ from deiii.data.tools.progress import BAR_AFTER_S, progress_bar
 from deiii.data.tools.text.canonical_json import canonical_json
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.crossval import check_folds
-from deiii.model.evaluation.many_runs import GpuMemory, finished, run_all, run_one, time_left
+from deiii.model.evaluation.many_runs import GpuMemory, check_no_run, finished, run_all, run_one, time_left
 from deiii.model.run_arguments import refuse_repeated
 from deiii.model.sweep.combinations import Combinations
 from deiii.model.sweep.comparable import check_comparable
@@ -84,6 +84,7 @@ def sweep(
     check_ranges(axes)
     check_comparable(combinations, axes)
     folder = Path(base.train.run)
+    check_no_run(folder, "sweep")
     one_by_one = any(axis.kind for axis in axes)
     planned: list[Trial] = []
     if one_by_one:

@@ -97,6 +97,7 @@ def train(
     """
     path = config.train.run
     check_logs(config.train.log)
+    check_not_of_many(RunFolder(path))
     try:
         with joined(config.loader.batch, config.train.device) as ranks:
             # Before the run folder is made. The other ranks get the weights of rank 0, and a resumed run
@@ -117,6 +118,20 @@ def train(
             f"{explain(error)}. {path} must be writable and on a disk with free space; the files in it are "
             f"complete: correct this, then {how}"
         ) from error
+
+
+def check_not_of_many(run: RunFolder) -> None:
+    """Refuse the folder of a cross-validation or a sweep for a run.
+
+    Raises:
+        RunError: names the folder and what to do.
+    """
+    for name, kind in (("crossval.json", "cross-validation"), ("sweep.md", "sweep")):
+        if (run.path / name).exists():
+            raise RunError(
+                f"{run.path} holds a {kind}; choose another folder for a run with train.run=... (with make: "
+                "RUN=...)"
+            )
 
 
 def imagenet_weights(config: Config) -> str | None:

@@ -47,6 +47,8 @@ def test_scores_common_classes_and_counts_the_rest(seen_run, other, capsys):
     said = capsys.readouterr().out
     assert "5 of 6 clips of table-rest" in said
     assert "1 clip left out: they have no label or rating that the network predicts" in said
+    assert "labels that the network does not predict: other (1 clip); it predicts a, b. " in said
+    assert "'corpus.classes={other: a}'" in said
     folder = seen_run / "run/on-table-rest"
     metrics = json.loads((folder / "metrics.json").read_text())
     with open(folder / "predictions.csv", newline="") as file:

@@ -215,3 +215,19 @@ def test_parts_whose_features_are_gone_are_named_or_left_out(whole, tmp_path, mo
     metrics, _ = evaluate(run.path)
     assert metrics["val"] == {} and metrics["calibration"]["temperature"] is None
     assert metrics["clips"]["val"] == {"in_split": len(split.val), "scored": 0, "unlabelled": 0}
+
+
+def test_a_folder_holds_one_run_or_the_runs_of_one_command(words, whole, tmp_path, capsys):
+    kept = {path: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    for command in (["crossval"], ["sweep", "train.lr=[1e-3,2e-3]"]):
+        assert main([*command, *words, f"train.run={whole}"]) == 1
+        kind = "sweep" if command[0] == "sweep" else "cross-validation"
+        assert f"{whole} already holds a run; choose another folder for a {kind}" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in whole.iterdir() if path.is_file()} == kept
+    for name, kind in (("crossval.json", "cross-validation"), ("sweep.md", "sweep")):
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / name).write_text("{}")
+        assert main(["train", *words, f"train.run={folder}"]) == 1
+        assert f"{folder} holds a {kind}; choose another folder" in capsys.readouterr().err
+        assert [path.name for path in folder.iterdir()] == [name]
