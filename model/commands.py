@@ -196,17 +196,22 @@ def _crossval(args: argparse.Namespace) -> int:
     note_configs(config, args.settings)
     note_without_effect(config, args.settings, TRAINING)
     result = crossval(config, args.seeds, args.folds, args.jobs, progress=not args.quiet)
+    folds = counted(result["folds"], "fold")
+    if "of_folds" in result:
+        folds = f"{result['folds']} of {counted(result['of_folds'], 'fold')}"
     for key, name in figure_names(result["figures"]).items():
         figure = result["figures"][key]
         sd = figure["sd_folds"]
         mean = "undefined" if figure["mean"] is None else number(figure["mean"])
-        line = f"{name}: mean {mean} over {counted(result['folds'], 'fold')}"
+        line = f"{name}: mean {mean} over {folds}"
         line += f", sd {sd:.3f}" if sd is not None else ""
         line += f" (guessing: {guessing(result['classes']):.3f})" if key == "uar" else ""
         ci = result["pooled"].get(f"{key}_ci")
         say(line + (f"; all clips together {number(result['pooled'][key])} {bracketed(ci)}" if ci else ""))
     if any(result["pooled"].get(f"{key}_ci") for key in result["figures"]):
         say(f"in brackets: 95 % {kind_of_interval(result)}")
+    if untested := result.get("untested"):
+        say(f"{counted(untested, 'speaker was', 'speakers were')} not tested: the figures are of {folds}")
     if others := left_out(config.train.run, result):
         number_of = counted(len(others), "finished run")
         print(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deiii.data.cache.stages import network_stages
 from deiii.data.config.schema import Config
+from deiii.data.config.streams import unread_inputs
 from deiii.data.config.words import is_config, requested_keys
 from deiii.data.corpora.clips import Corpus
 from deiii.data.tools.counts import counted
@@ -62,7 +63,9 @@ def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> st
         corpus: the scanned corpus.
 
     Returns:
-        the command; empty where `training_obstacle` names a reason for which it would end with an error.
+        the command; empty where `training_obstacle` names a reason for which it would end with an error. It
+        has a setting for encoders that were computed and are no input of the network, unless the words choose
+        the inputs of their modality.
 
     >>> training_command(config, ["table", "corpus.root=/clips"], corpus)  # doctest: +SKIP
     'deiii train table corpus.root=/clips train.run=runs/table'
@@ -74,7 +77,13 @@ def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> st
     if "train.run" not in requested_keys(config, words):
         name = Path(next(filter(is_config, words), corpus.name)).stem
         run = [f"train.run=runs/{name}"]
-    return shlex.join(["deiii", "train", *kept, *run])
+    chosen = [word.partition("=")[0] for word in words if "=[" in word]
+    inputs = [
+        setting
+        for _, setting in unread_inputs(config)
+        if setting.partition("=")[0] not in chosen and "model.extra" not in chosen
+    ]
+    return shlex.join(["deiii", "train", *kept, *inputs, *run])
 
 
 def training_obstacle(config: Config, corpus: Corpus) -> str:

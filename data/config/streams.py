@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from deiii.data.config.plugins import STAGES, installed, load_plugin
+from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 
 # By modality, the inputs that have a switch of their own, and the switch.
@@ -54,6 +55,45 @@ def expand_lists(tree: dict[str, Any], extra: list[str], source: str) -> dict[st
         kept = [name for name in extra if _modality(name) != modality]
         extra = kept + [name for name in names if name not in switches]
     return {**tree, "model": {**found, "extra": extra}}
+
+
+def unread_inputs(config: Config) -> list[tuple[list[str], str]]:
+    """Return, for each modality, the stages of encoders that are computed and that the network does not read.
+
+    Stages of packages count where their rows are vectors, as the network reads them, and no other stage is
+    computed from them.
+
+    Args:
+        config: all settings.
+
+    Returns:
+        names of the stages, and the setting with which the network reads them beside its other inputs.
+
+    >>> unread_inputs(Config(stages=["faces", "flow", "logmel", "speech"]))
+    [(['speech'], 'model.audio=[logmel,speech]')]
+    """
+    found = []
+    extra = config.model.extra
+    for modality, switches in SWITCHES.items():
+        unread = [
+            name
+            for name in config.stages
+            if name not in extra and _modality(name) == modality and _is_readable(name, config)
+        ]
+        if unread:
+            own = [name for name, switch in switches.items() if getattr(config.model, switch)]
+            inputs = [*own, *(name for name in extra if _modality(name) == modality), *unread]
+            found.append((unread, f"model.{modality}={_written(inputs)}"))
+    return found
+
+
+def _is_readable(stage: str, config: Config) -> bool:
+    """Return whether ``model.extra`` may name a stage."""
+    if stage in EXTRA:
+        return True
+    found = load_plugin(STAGES, stage)
+    upstream = {load_plugin(STAGES, name).upstream for name in config.stages if name in installed(STAGES)}
+    return stage not in upstream and len(found.shape(found.large, config)) in (1, 2)
 
 
 def _modality(stage: str) -> str | None:

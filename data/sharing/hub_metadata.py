@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import yaml
@@ -56,6 +56,7 @@ def front_matter(
     figures: Mapping[str, str],
     test: Mapping[str, Any] | None,
     corpus: str = "",
+    modalities: Collection[str] = (),
 ) -> str:
     """Return the metadata of a network as YAML, without the lines ``---``.
 
@@ -65,21 +66,24 @@ def front_matter(
         figures: names of the figures of the test speakers, by key.
         test: the figures, by key; ``None`` where the network was not evaluated.
         corpus: name of the corpus by which people know it; by default that in the manifest.
+        modalities: what the network reads, ``video`` or ``audio`` or both; by default what the switches of
+            ``model`` say, which know nothing of the stages of ``model.extra``.
     """
     corpus = corpus or manifest["corpus"]
     corpora = known_corpora(manifest["corpus"])
     model = manifest["settings"]["model"]
-    seen = model["video"] or model["flow"]
-    task = "video-classification" if seen else "audio-classification"
+    read = modalities or [
+        name for name, used in (("video", model["video"] or model["flow"]), ("audio", model["audio"])) if used
+    ]
+    task = "video-classification" if "video" in read else "audio-classification"
     encoders = manifest.get("encoders", ())
     base = list(dict.fromkeys(name for e in encoders if (name := hub_model(e["source"]))))
-    modalities = [name for name, used in (("video", seen), ("audio", model["audio"])) if used]
     described = ("stage", "name", "licence", "source", "sha256")
     tree: dict[str, Any] = {
         **licence_metadata(manifest["licence"]),
         "library_name": "deiii",
         "pipeline_tag": task,
-        "tags": ["emotion-recognition", "deiii", *modalities],
+        "tags": ["emotion-recognition", "deiii", *(name for name in ("video", "audio") if name in read)],
         "language": sorted({known.language for known in corpora}),
         "datasets": [known.name for known in corpora],
         "base_model": base,

@@ -19,8 +19,8 @@ from deiii.data.cache.identity import find_corpus
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.clips import Corpus
-from deiii.data.corpora.protocol import PARTS
-from deiii.data.corpora.splits import is_tested, number_of_folds
+from deiii.data.corpora.protocol import PARTS, SplitError
+from deiii.data.corpora.splits import is_tested, make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import split_features
 from deiii.data.tools.counts import counted
@@ -87,6 +87,7 @@ def crossval(
         raise ConfigError(f"the protocol has the folds 0 to {len(existing) - 1}, not {unknown}")
     refuse_repeated("seeds", seeds)
     refuse_repeated("folds", folds)
+    partial = partial_folds(corpus, config, folds)
     base = Path(config.train.run)
     check_no_run(base, "cross-validation")
     pairs = [
@@ -107,7 +108,34 @@ def crossval(
                 f"{head}: {brief(metrics)}; {time_left(seconds, count - done, len(pairs) - count)}",
                 flush=True,
             )
-    return write_crossval(base, [(c.fold, c.seed, base / c.name) for c in pairs])
+    return write_crossval(base, [(c.fold, c.seed, base / c.name) for c in pairs], partial)
+
+
+def partial_folds(corpus: Corpus, config: Config, folds: Sequence[int]) -> dict[str, int]:
+    """Return what ``crossval.json`` holds on folds that are left out; empty where all are there.
+
+    Args:
+        corpus: the clip table.
+        config: names the protocol.
+        folds: folds that are trained and scored.
+
+    Returns:
+        ``of_folds``: the number of folds of the protocol. ``untested``: the number of speakers whom only
+        folds that are left out test; it is missing where the protocol cannot split these clips for a fold
+        that is left out.
+    """
+    count = number_of_folds(corpus, config.split)
+    if len(folds) == count:
+        return {}
+    found = {"of_folds": count}
+    tested: dict[bool, set[str]] = {True: set(), False: set()}
+    try:
+        for fold in range(count):
+            split = make_split(corpus, replace(config.split, fold=fold))
+            tested[fold in folds].update(split.speakers("test"))
+    except SplitError:  # such as a file of clips that are absent here, which is no matter for these folds
+        return found
+    return found | {"untested": len(tested[False] - tested[True])}
 
 
 def left_out(base: str | Path, result: Mapping[str, Any]) -> list[str]:

@@ -40,8 +40,11 @@ Metrics = Mapping[tuple[int, int], dict[str, Any]]  # content of metrics.json, k
 Tables = Mapping[tuple[int, int], PredictionTable]  # key: fold and seed
 
 
-def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
+def write_crossval(base: Path, runs: Runs, partial: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Write the report on some runs into ``base``; returns what ``crossval.json`` holds.
+
+    ``partial`` is what `deiii.model.evaluation.crossval.partial_folds` returned; by default the runs have all
+    folds.
 
     Raises:
         RunError: a run was not evaluated.
@@ -68,6 +71,7 @@ def write_crossval(base: Path, runs: Runs) -> dict[str, Any]:
         "revisions": revisions(p for _, _, p in runs), "settings": shared_settings(p for _, _, p in runs),
         "keys": info["keys"], "monitor": RunFolder(runs[0][2]).read_config().train.monitor,
     }  # fmt: skip
+    result |= partial or {}
     if layers := mean_weights(metrics.values()):
         result["layers"] = layers
         save_png(layer_bars(layers), base / "layers.png")
@@ -123,6 +127,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "calibration": result.get("calibration"),
         "ceilings": [f"{line}, mean over folds" for line in ceiling_lines(result.get("ceilings", {}))],
         "gaps": gap_values(result["gaps"], "prediction") if result.get("gaps") else None,
+        "with_sex": bool(result.get("gaps", {}).get("sex")),
+        "of_folds": result.get("of_folds", 0),
+        "untested": result.get("untested", 0),
         "scored_again": result.get("scored_again", []),
         "leaks": speaker_doubts(result),
         "layers": result.get("layers", {}),

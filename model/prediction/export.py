@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deiii.data.cache.stages import extra_inputs
+from deiii.data.cache.stages import extra_inputs, get_stage
 from deiii.data.config.networks import DEFAULT, described
 from deiii.data.config.schema import Config, LoaderConfig
 from deiii.data.encoders.chosen import torch_encoders
@@ -38,7 +38,7 @@ from deiii.data.tools.progress import progress_bar
 from deiii.model.calibration import stored_temperature
 from deiii.model.corpus_title import corpus_title
 from deiii.model.intervals import kind_of_interval
-from deiii.model.metrics import figure_names
+from deiii.model.metrics import figure_names, guessing
 from deiii.model.prediction.checks.fit import input_shapes
 from deiii.model.prediction.manifest import (
     CARD,
@@ -65,6 +65,7 @@ EXTRA_FIELDS = ("values", "time", "mask")  # inputs of the program for each extr
 TOLERANCE = 1e-4  # largest difference between the program's outputs and the network's
 TRIALS = (1, 2, 5)  # batch sizes for which the outputs are compared
 PART_WORDS = {"train": "training", "val": "validation"}  # in the card; other parts keep their names
+KINDS = {"audio": "A speech", "video": "A facial"}  # in the card, by the only modality that is read
 
 # Numbers by which the inputs are made from the stored features; `deiii.runtime` reads them.
 PREPARATION = {
@@ -192,11 +193,14 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus:
     needs = [f"features of {name}" for name in torch_encoders(settings)]
     if settings["model"]["flow"] and settings["flow"]["method"] == "raft":
         needs.append("flow of RAFT")
+    read = sorted({get_stage(name).modality for name in manifest["keys"]})
     title, about = described(settings["model"].get("name", DEFAULT))  # older exports are DE-III
     return render(
         "model_card.md.j2",
         title=title,
         about=about,
+        kind=KINDS[read[0]] if len(read) == 1 else "An audio-visual",
+        guess=guessing(manifest["classes"]) if "uar" in figures else None,
         m=manifest,
         corpus=corpus or manifest["corpus"],
         s=settings,
@@ -210,7 +214,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any] | None, corpus:
         metrics=metrics,
         figures=figures,
         interval=kind_of_interval(metrics or {}),
-        front=front_matter(manifest, title, figures, metrics and metrics["test"], corpus),
+        front=front_matter(manifest, title, figures, metrics and metrics["test"], corpus, read),
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,12 @@ from deiii.data.tools.text.canonical_json import canonical_json
 from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png, show_spines
 from deiii.model.scored_weights import is_untested
 from deiii.model.sweep.space import Axis, quoted, text
-from deiii.model.training.monitor import monitored
+from deiii.model.training.monitor import known_monitor, monitored
 from deiii.model.training.run_folder import RunFolder
 
 FAILED = "failed.json"  # file in the folder of a run that cannot be trained
+SCORES = {"uar": "validation UAR", "ccc": "validation CCC", "loss": "negated validation loss"}
+LETTER_IN = 0.07  # in; width of a letter of the picture's title, rounded up
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Trial:
 class Result:
     """The validation scores of a combination, one for each seed; ``problem`` says why there are none.
 
-    ``clips`` is the number of validation clips of each run that recorded it.
+    ``clips`` is the number of validation clips of each run that recorded it;
+    ``monitor`` is the figure, one of `SCORES`, where it is known.
     """
 
     trial: Trial
@@ -59,6 +63,12 @@ class Result:
     seconds: float = 0.0
     problem: str = ""
     clips: tuple[int, ...] = ()
+    monitor: str = ""
+
+    @property
+    def score(self) -> str:
+        """The name of the score."""
+        return SCORES.get(self.monitor, "validation score")
 
     @property
     def mean(self) -> float:
@@ -76,19 +86,22 @@ def read_result(trial: Trial) -> Result:
     scores: list[float] = []
     clips: list[int] = []
     seconds = 0.0
+    name = ""
     for folder in trial.folders:
         if failure := read_failure(folder):
             return Result(trial, problem=str(failure.get("error", "unknown")))
         run = RunFolder(folder)
         rows = run.read_history()
         # With monitor=last, the column val_monitor holds the number of the epoch and is no score.
-        if run.read_config().train.monitor == "last":
+        monitor = run.read_config().train.monitor
+        name = known_monitor(rows[-1], "auto" if monitor == "last" else monitor)
+        if monitor == "last":
             scores.append(monitored(rows[-1], "auto"))
         else:
             scores.append(max(row["val_monitor"] for row in rows if row["val_monitor"] is not None))
         seconds += sum(row["seconds"] or 0.0 for row in rows)
         clips += [count for part, count in run.read_info().get("clips", {}).items() if part == "val"]
-    return Result(trial, tuple(scores), seconds, clips=tuple(clips))
+    return Result(trial, tuple(scores), seconds, clips=tuple(clips), monitor=name)
 
 
 def settings_digest(config: Config) -> str:
@@ -144,6 +157,24 @@ def other_clips(results: Sequence[Result]) -> str:
     )
 
 
+def score_name(results: Sequence[Result]) -> str:
+    """Return the name of the score by which results are ranked, in general words where it is not known."""
+    names = {result.score for result in results if result.scores}
+    return names.pop() if len(names) == 1 else "validation score"
+
+
+def equal_best(results: Sequence[Result]) -> str:
+    """Return a sentence if several combinations have the best score; empty otherwise."""
+    means = [result.mean for result in results if result.scores]
+    equal = sum(math.isclose(mean, max(means), rel_tol=1e-12) for mean in means)
+    if equal < 2:
+        return ""
+    return (
+        f"{equal} combinations share the best score; best.yaml holds the first of them, which is not better "
+        "than the others."
+    )
+
+
 def ranked(results: Sequence[Result]) -> list[Result]:
     """Return the results by their mean score, the best first; equal ones in the order of their settings."""
     return sorted(results, key=lambda result: (-result.mean, result.trial.words))
@@ -178,20 +209,24 @@ def write_results(
             (base / name).unlink(missing_ok=True)
         return None
     save_png(draw(axes, order), base / "sweep.png")
-    write_text(base / "best.yaml", best_yaml(best, len(order), other_clips(order)))
+    write_text(base / "best.yaml", best_yaml(best, len(order), _notes(order)))
     return best
 
 
-def best_yaml(best: Result, tried: int, note: str = "") -> str:
-    """Return the settings of a result as a config, with a note as a comment."""
+def _notes(results: Sequence[Result]) -> list[str]:
+    return [note for note in (equal_best(results), other_clips(results)) if note]
+
+
+def best_yaml(best: Result, tried: int, notes: Sequence[str] = ()) -> str:
+    """Return the settings of a result as a config, with notes as comments."""
     tree: dict[str, dict[str, str]] = {}
     for key, value in best.trial.settings.items():
         section, _, name = key.rpartition(".")
         tree.setdefault(section, {})[name] = quoted(value) if isinstance(value, str) else text(value)
     lines = [
-        f"# The best of {counted(tried, 'combination')} by the mean validation score, {best.mean:.4f}.",
+        f"# The best of {counted(tried, 'combination')} by the mean {best.score}, {best.mean:.4f}.",
         "# The best of many validation scores is too high by chance; score the settings on test speakers.",
-        *([f"# {note}"] if note else []),
+        *(f"# {note}" for note in notes),
     ]
     for section, values in tree.items():
         indent = ""
@@ -213,11 +248,11 @@ def _table(order: Sequence[Result], axes: Sequence[Axis], seeds: Sequence[int]) 
     lines = [
         f"# Sweep: {counted(len(order), 'combination')}, {counted(len(seeds), 'seed')}",
         "",
-        "Mean validation score (of the figure that `train.monitor` names) over the seeds; test speakers were "
-        f"not read. The best of many scores is too high by chance: {then}",
-        *(["", note] if (note := other_clips(order)) else []),
+        f"Mean {score_name(order)} over the seeds; test speakers were not read. The best of many scores is "
+        f"too high by chance: {then}",
+        *(line for note in _notes(order) for line in ("", note)),
         "",
-        f"| {' | '.join(keys)} | validation | sd over seeds | s |",
+        f"| {' | '.join(keys)} | {score_name(order)} | sd over seeds | s |",
         f"|{'---|' * (len(keys) + 3)}",
     ]
     for result in order:
@@ -254,9 +289,10 @@ def draw(axes: Sequence[Axis], order: Sequence[Result]) -> Figure:
         panel.plot(places[0], means[0], "D", ms=8, mfc="none", mec=SECOND, mew=2)
         panel.set_xlabel(axis.key, color=INK)
         if number % columns == 0:
-            panel.set_ylabel("validation score", color=INK)
+            panel.set_ylabel(score_name(shown), color=INK)
         panel.grid(color=GRID, lw=0.6)
         panel.tick_params(colors=INK)
         show_spines(panel, "left", "bottom")
-    figure.suptitle("each point: one combination, mean and sd over seeds; diamond: the best", fontsize=9)
+    title = "each point: one combination, mean and sd over seeds; diamond: the best"
+    figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() / LETTER_IN)), fontsize=9)
     return figure

@@ -222,7 +222,7 @@ def _runs(
     for number, (folder, seconds) in enumerate(runs, before + 1):
         if progress:
             result = read_result(Trial({}, (folder,)))
-            what = f"validation {result.mean:.4f}" if result.scores else f"failed: {result.problem}"
+            what = f"{result.score} {result.mean:.4f}" if result.scores else f"failed: {result.problem}"
             left = time_left(seconds, number - before, len(configs) - number)
             head = f"[{number}/{len(configs)}{f', {beside}' if beside else ''}]"
             print(f"{head} {about[folder]}: {what}; {left}", flush=True)

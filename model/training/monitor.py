@@ -78,6 +78,18 @@ def monitored(row: Mapping[str, Any], monitor: str) -> float:
     return figure
 
 
+def known_monitor(row: Mapping[str, Any], monitor: str) -> str:
+    """Return what ``train.monitor=auto`` stands for where an epoch has these metrics; others as given.
+
+    >>> known_monitor({"val_uar": None, "val_ccc_valence": 0.5}, "auto"), known_monitor({}, "last")
+    ('ccc', 'last')
+    """
+    if monitor != "auto":
+        return monitor
+    has_ccc = any(k.startswith("val_ccc_") and v is not None for k, v in row.items())
+    return "uar" if row.get("val_uar") is not None else "ccc" if has_ccc else "loss"
+
+
 def describe_monitored(row: dict[str, Any], monitor: str) -> str:
     """Return the name and value of the figure that selects the epoch; for ``last``, those of the loss.
 
@@ -88,9 +100,7 @@ def describe_monitored(row: dict[str, Any], monitor: str) -> str:
     """
     if row.get("val_loss") is None:
         return f"training loss {row['train_loss']:.3f}"
-    if monitor == "auto":
-        has_ccc = any(k.startswith("val_ccc_") and v is not None for k, v in row.items())
-        monitor = "uar" if row.get("val_uar") is not None else "ccc" if has_ccc else "loss"
+    monitor = known_monitor(row, monitor)
     if monitor in ("loss", "last"):
         return f"validation loss {row['val_loss']:.3f}"
     return f"validation {monitor.upper()} {number(row['val_monitor'])}"

@@ -48,7 +48,7 @@ def check_parts(
         config: which outputs are predicted.
 
     Returns:
-        notes on classes and ratings that some part of the split lacks.
+        notes on classes, ratings and speakers that some part of the split lacks.
 
     Raises:
         ConfigError: a part is empty, has no label or no ratings to learn from or to score, or there is one
@@ -69,11 +69,20 @@ def check_parts(
             )
     if not split.leaks:
         _check_speakers(features, rows)
+    people = {features.clips[row].speaker for row in rows["train"]}
+    alone = []
+    if len(people) == 1:
+        alone.append(
+            f"note: only one speaker is trained on, {people.pop()!r}: add speakers, or choose another "
+            "split.fold"
+        )
     classified = bool(config.model.classes and features.classes)
     rating_faults, rated = _rating_faults(features, split, {part: rows[part] for part in needed}, config)
     if rating_faults and not rated and not classified:
         raise ConfigError(f"{'; '.join(rating_faults)}. To go on, {RATE}")
-    warned = [f"warning: {'; '.join(rating_faults)}. To change that, {RATE}"] if rating_faults else []
+    warned = alone
+    if rating_faults:
+        warned.append(f"warning: {'; '.join(rating_faults)}. To change that, {RATE}")
     if not classified:
         return warned
     counts = {part: Counter(features.clips[i].label for i in rows[part]) for part in PARTS}

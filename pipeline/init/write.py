@@ -23,6 +23,7 @@ from deiii.data.tools.atomic_files import atomic_path, writable_folder, write_te
 from deiii.data.tools.counts import counted
 from deiii.data.tools.text.csv_text import csv_text
 from deiii.pipeline.init.found import UNKNOWN, Found, InitError, Row, with_counts
+from deiii.pipeline.init.part_of_corpus import part_of_corpus, unused_folders
 
 FEW_SPEAKERS = 10  # with fewer, one test fold holds one or two speakers
 HEAD = """# {how}.
@@ -131,6 +132,8 @@ def _settings(
         for key, value in {"root": str(root), **found.corpus}.items():
             before, mark, after = text.partition(f"\n  {key}: ")
             text = f"{before}{mark}{_text(value)}\n{after.partition(chr(10))[2]}"
+        if corpus is not None and (part := part_of_corpus(found, corpus)):
+            text = part.settings(text, config.name, preset)
         if corpus is None or "\nstages:" in text or "\nmodel:" in text:  # the config states what it needs
             return text
         return "\n".join([text.rstrip("\n"), *_inputs(corpus, found), ""])
@@ -199,16 +202,23 @@ def _about(found: Found, corpus: Corpus) -> list[str]:
         lines.append(f"attributes: {', '.join(sorted(corpus.ranges))}")
     if len(set(labels)) == 1 and not corpus.ranges:
         lines.append("note: all clips have the same label, so a network cannot learn to classify them")
-    return lines + [f"note: {note}" for note in (*corpus.notes, *found.notes)]
+    notes = [*corpus.notes, *found.notes]
+    if part := part_of_corpus(found, corpus):
+        notes.append(part.note)
+    if folders := unused_folders(found, corpus):
+        notes.append(folders)
+    return lines + [f"note: {note}" for note in notes]
 
 
 def _speakers_short(found: Found, corpus: Corpus) -> int:
-    """Return the number of speakers if there are fewer than three in a table; else 0.
+    """Return the number of speakers if there are fewer than three, in a table or a part of a corpus; else 0.
 
-    The corpora that deiii knows have published splits, to which the settings for few speakers do not apply.
+    Other corpora that deiii knows have splits to which the settings for few speakers do not apply.
     """
     speakers = len({clip.speaker for clip in corpus.clips})
-    return speakers if speakers < 3 and not found.config else 0
+    part = part_of_corpus(found, corpus)
+    divided = not found.config or (part is not None and not part.sessions)
+    return speakers if speakers < 3 and divided else 0
 
 
 def _next(config: Path, preset: str, short: int) -> list[str]:

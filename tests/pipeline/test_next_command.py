@@ -13,6 +13,8 @@ from deiii.data.corpora.download import SOURCES
 from deiii.data.corpora.scan import scan
 from deiii.pipeline.next_command import preprocessing_command, training_command, training_obstacle
 
+SPEECH = "stages=[logmel,speech]"
+
 
 def corpus(labels: str = "ababab", speakers: str = "112233") -> Corpus:
     """Return a corpus with a clip for each letter; ``-`` is a clip without a label."""
@@ -35,6 +37,22 @@ def corpus(labels: str = "ababab", speakers: str = "112233") -> Corpus:
             ["table", "stages=[logmel]", "model.video=false", "model.flow=false"],
             "table 'stages=[logmel]' model.video=false model.flow=false train.run=runs/table",
         ),
+        # Encoders that were computed become inputs of the network, unless the words choose the inputs.
+        (
+            ["table", SPEECH, "model.video=false", "model.flow=false"],
+            f"table '{SPEECH}' model.video=false model.flow=false 'model.audio=[logmel,speech]' "
+            "train.run=runs/table",
+        ),
+        (
+            ["table", SPEECH, "model.video=[]", "model.audio=[logmel]"],
+            f"table '{SPEECH}' 'model.video=[]' 'model.audio=[logmel]' train.run=runs/table",
+        ),
+        (
+            ["table", SPEECH, "model.video=[]", "model.extra=[]"],
+            f"table '{SPEECH}' 'model.video=[]' 'model.extra=[]' train.run=runs/table",
+        ),
+        (["emotional_av"], "emotional_av train.run=runs/emotional_av"),
+        (["ravdess_speech"], "ravdess_speech train.run=runs/ravdess_speech"),
     ],
 )
 def test_the_command_has_the_settings_that_training_uses(words, command):

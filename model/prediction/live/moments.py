@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deiii.data.cache.stages import FACES
 from deiii.model.prediction.predictor import STREAM_HOP_S, Predictor
 from deiii.model.prediction.windows.moments import Moment
 from deiii.model.prediction.windows.newest import NEWEST_SLACK_S, newest_moments
@@ -67,7 +68,8 @@ class LiveMoments:
         self.features = LiveStream(source, network.config, network.stages, overlay is not None, report)
         self._overlay: LiveOverlay | None = None
         if overlay is not None:
-            self._overlay = LiveOverlay(overlay, network.task, hop_s, self.window_s)
+            reads_video = FACES.name in network.stages
+            self._overlay = LiveOverlay(overlay, network.task, hop_s, self.window_s, reads_video)
 
     def __enter__(self) -> LiveMoments:
         if self._overlay is not None:

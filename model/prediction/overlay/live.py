@@ -47,6 +47,7 @@ class LiveOverlay:
         task: the classes and attributes.
         hop_s: time between two predictions, s.
         window_s: length of a window, s.
+        reads_video: whether the network reads faces.
 
     Attributes:
         skipped: number of frames that were left out.
@@ -55,8 +56,9 @@ class LiveOverlay:
         OSError: by `add` and at the end of the block, where the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, task: Task, hop_s: float, window_s: float):
+    def __init__(self, path: str | Path, task: Task, hop_s: float, window_s: float, reads_video: bool = True):
         self.path = Path(path)
+        self._reads_video = reads_video
         self.skipped = 0
         self._task, self._hop_s, self._window_s = task, hop_s, window_s
         self._rows = max(1, round(SPAN_S / hop_s))
@@ -167,13 +169,13 @@ class LiveOverlay:
                 present[i] = True
         time = self._hop_s * (np.arange(self._rows) + 0.5)
         seen: Arrays = {FACES.name: {}} if moments and moments[-1].face_share else {}
-        outcomes = {FACES.name: Outcome(Status.OK)} if moments else {}
+        outcomes = {FACES.name: Outcome(Status.OK)} if moments and self._reads_video else {}
         return Panel(
             Prediction(
                 "", self._hop_s * self._rows, outcomes, dict.fromkeys(classes, 0.0),
                 dict.fromkeys(attributes, 0.0), timeline=Timeline(time, p, a, present, self._window_s),
                 arrays=seen,
-            ), self._task.ranges, width,
+            ), self._task.ranges, width, self._reads_video,
         )  # fmt: skip
 
 

@@ -31,10 +31,18 @@ class Panel:
         prediction: the prediction with its timeline.
         ranges: lowest and highest value of each attribute.
         width: width of the panel in px.
+        reads_video: whether the network reads faces; if not, the square of the flow says so.
     """
 
-    def __init__(self, prediction: Prediction, ranges: Sequence[tuple[float, float]], width: int):
+    def __init__(
+        self,
+        prediction: Prediction,
+        ranges: Sequence[tuple[float, float]],
+        width: int,
+        reads_video: bool = True,
+    ):
         self.height = PANEL
+        self.reads_video = reads_video
         self.p = prediction
         self.ranges = ranges
         self.width = width
@@ -69,9 +77,13 @@ class Panel:
         draw = ImageDraw.Draw(image)
         small = font(12)
         draw.rectangle((EDGE, EDGE, EDGE + SQUARE - 1, EDGE + SQUARE - 1), fill=TRACK)
-        missing_flow = "no face" if FACES.name not in self.p.arrays else "no flow"
-        draw.text((EDGE + SQUARE / 2, EDGE + SQUARE / 2), missing_flow, SOFT, small, anchor="mm")
-        draw.text((EDGE, EDGE + SQUARE + 6), "flow of the face", SOFT, small)
+        centre = (EDGE + SQUARE / 2, EDGE + SQUARE / 2)
+        if self.reads_video:
+            missing_flow = "no face" if FACES.name not in self.p.arrays else "no flow"
+            draw.text(centre, missing_flow, SOFT, small, anchor="mm")
+            draw.text((EDGE, EDGE + SQUARE + 6), "flow of the face", SOFT, small)
+        else:
+            draw.text(centre, "the network\nreads no video", SOFT, small, anchor="mm", align="center")
         self._draw_rows(draw, i)
         left = self.chart[0]
         under = f"{self.p.seconds:.1f} s; window {self.timeline.window_s:.1f} s" if self.p.timeline else ""

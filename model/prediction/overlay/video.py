@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deiii.data.cache.stages import FACES
 from deiii.data.tools.progress import progress_bar
 from deiii.model.prediction.overlay.layout import Layout
 from deiii.model.prediction.overlay.panel import Panel, headline
@@ -52,7 +53,7 @@ def draw_overlay(
     ranges = network.task.ranges
     panel: Panel | PeoplePanel
     if len(people) == 1:
-        panel = Panel(people[0], ranges, layout.width)
+        panel = Panel(people[0], ranges, layout.width, FACES.name in network.stages)
     else:
         panel = PeoplePanel(people, ranges, layout.width)
     total = max((len(track.time) for track in tracks if track), default=None)

@@ -15,6 +15,7 @@ from deiii.data.audit.copies import copies
 from deiii.data.audit.run import check_foreign
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.config.schema import Config
+from deiii.data.config.streams import unread_inputs
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import split_features
@@ -82,6 +83,7 @@ def read_data(
     parts = {part: in_order(features.corpus, getattr(split, part)) for part in ("train", "val", "test")}
     rows = {part: features.rows(ids) for part, ids in parts.items()}
     notes = [*check_parts(features, split, rows, config), *unseen, *not_used(features.corpus, split)]
+    notes += _not_read(config)
     if ranks.first:
         notes += copies(features, {WORDS[part]: found for part, found in rows.items()})
     check_streams(features, rows["train"])
@@ -107,6 +109,18 @@ def _open_features(config: Config, run: RunFolder, resume: bool, whole: bool) ->
         run.check_settings(config, stage_keys(config))
         keys = keys_of_training(run, config)
     return FeatureSet.open(config, keys, whole=whole)
+
+
+def _not_read(config: Config) -> list[str]:
+    """Return a line on each modality of which encoders are computed that the network does not read."""
+    lines = []
+    for names, setting in unread_inputs(config):
+        are, them = ("stage {} is", "it") if len(names) == 1 else ("stages {} are", "them")
+        lines.append(
+            f"note: the {are.format(', '.join(names))} computed, but the network does not read {them}; "
+            f"add '{setting}'"
+        )
+    return lines
 
 
 def clip_seconds(features: FeatureSet, rows: np.ndarray) -> dict[str, float]:

@@ -172,6 +172,33 @@ def test_finished_runs_outside_the_report_are_named(crossed, tmp_path, capsys):
     )
 
 
+def test_a_report_on_some_folds_says_so(crossed, tmp_path, capsys):
+    base, words = crossed
+    copy = tmp_path / "cv"
+    shutil.copytree(base, copy)
+    assert main(["crossval", *words, f"train.run={copy}", "--seeds", "0,3", "--folds", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "UAR: mean 0." in out and " over 1 of 3 folds (guessing" in out
+    assert "4 speakers were not tested: the figures are of 1 of 3 folds\n" in out
+    page = (copy / "crossval.md").read_text()
+    assert "Folds: 1 (1 of 3 folds; 4 speakers were not tested); seeds: 0, 3." in page
+    assert "## Classes (these folds and all seeds together)" in page
+    whole = (base / "crossval.md").read_text()
+    assert "Folds: 0, 1, 2; seeds: 0, 3." in whole and "(all folds and seeds together)" in whole
+    report = json.loads((base / "crossval.json").read_text())
+    assert not {"of_folds", "untested"} & report.keys()
+
+
+def test_the_heading_names_women_and_men_where_the_report_compares_them(crossed):
+    base, _ = crossed
+    report = json.loads((base / "crossval.json").read_text())
+    assert "\n## Speakers (all folds" in (base / "crossval.md").read_text()
+    side = {"uar": 0.5, "uar_ci": None, "clips": 9, "speakers": 3}
+    report["gaps"]["sex"] = {"female": side, "male": side, "difference": {"uar": 0.0, "uar_ci": None}}
+    page = markdown(report)
+    assert "\n## Women and men, and speakers (all folds" in page and "| women, 3 speakers" in page
+
+
 def test_features_are_opened_and_checked_once_for_all_runs(crossed, monkeypatch, tmp_path):
     """Runs that share features predict what runs with features of their own do."""
     base, words = crossed

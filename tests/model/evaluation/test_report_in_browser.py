@@ -44,6 +44,8 @@ document.getElementById("f").onload = (event) => {
     images: [...d.images].map((i) => [i.naturalWidth, i.naturalHeight, i.getBoundingClientRect().width]),
     cut: [...d.querySelectorAll("table.confusion tbody span")].filter(
       (e) => e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1).length,
+    narrow: Math.min(...[...d.querySelectorAll("table:not(.stacked) td.text:not(:first-child)")].filter(
+      (e) => e.closest(".scroll")).map((e) => e.getBoundingClientRect().width)),
     scripts: d.scripts.length, beyond: [...d.querySelectorAll(".scroll")].flatMap((box) => {
       const cell = box.querySelector("table.confusion tbody td, table:not(.confusion) td:nth-child(2)");
       return cell ? [cell.getBoundingClientRect().left - box.getBoundingClientRect().right] : [];
@@ -88,6 +90,9 @@ def report(tmp_path_factory) -> Path:
     known.arrays = lambda row: arrays
     found = predictions()
     metrics["test"] = full_figures(found, SPEAKERS, TASK)
+    side = {"uar": 0.5, "uar_ci": [0.125, 0.875], "clips": 30, "speakers": 12}
+    gap = {"uar": -0.125, "uar_ci": [-0.25, 0.125]}
+    metrics["gaps"] = {"sex": {"female": side, "male": side, "difference": gap}, "speakers": {}}
     return write_report(run, metrics, run.read_info(), known, worst_mistakes(found, known, TASK))
 
 
@@ -112,6 +117,7 @@ def test_the_page_fits_and_is_legible(report, width, dark):
     assert (luminance(found["page"]) < 0.1) == dark
     for colour in (found["ink"], found["soft"], found["label"]):
         assert contrast(colour, found["card"]) >= 4.5  # WCAG AA
+    assert 110 <= found["narrow"] < width  # px: a column of words shows two words beside each other
     assert found["size"] >= 16 and found["scripts"] == 0
     assert len(found["images"]) == 4 and all(w > 300 and h > 100 for w, h, _ in found["images"])
     assert all(shown <= width for *_, shown in found["images"])

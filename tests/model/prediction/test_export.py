@@ -104,6 +104,29 @@ def test_card_has_the_runs_numbers(exported, seen_run):
     assert "was the last of training, not chosen by a score" in model_card(manifest | {"chosen": False}, None)
 
 
+def test_the_card_lists_what_the_network_reads_alone(exported, seen_run):
+    manifest = json.loads((exported / "deiii.json").read_text())
+    card = (exported / "README.md").read_text()
+    assert "An audio-visual emotion recognition network" in card
+    assert " Faces: " in card and " Flow: dis. Log-mel: " in card
+    assert "\n\nGuessing gives a UAR of 0.500.\n\n" in card
+    assert "Guessing gives" not in model_card(manifest, None)
+    manifest["settings"]["model"] |= {"video": False, "flow": False, "audio": True}
+    manifest["keys"] = {"logmel": manifest["keys"]["logmel"]}
+    card = model_card(manifest, json.loads((seen_run / "run/metrics.json").read_text()))
+    assert "A speech emotion recognition network with" in card and " Log-mel: " in card
+    assert "Faces:" not in card and "Flow:" not in card
+    assert "The mean of 2 speech emotion recognition networks with" in model_card(
+        manifest | {"members": ["a", "b"], "epoch": [0, 1]}, None
+    )
+    manifest["settings"]["model"] |= {"audio": False, "extra": ["speech"]}
+    card = model_card(manifest | {"keys": {"speech": "0"}}, None)
+    assert "A speech emotion" in card and "Log-mel:" not in card and "\n- audio\n" in card
+    card = model_card(manifest | {"keys": {"faces": "0", "appearance": "0"}}, None)
+    assert "A facial emotion" in card and " Faces: " in card and "Flow:" not in card
+    assert "pipeline_tag: video-classification" in card and "\n- video\n" in card
+
+
 def test_the_card_promises_onnxruntime_alone_where_it_suffices(exported):
     """`deiii.runtime` refuses networks of encoders that run in PyTorch, and of RAFT's flow."""
     manifest = json.loads((exported / "deiii.json").read_text()) | {"onnx_difference": 0.0}

@@ -184,6 +184,38 @@ def test_the_picture_has_a_panel_for_each_setting():
     assert [label.get_text() for label in second.get_xticklabels()] == ["attention", "concat"]
 
 
+def test_the_title_of_a_picture_of_one_setting_is_whole():
+    axes, _ = split_space(["train.lr=[1e-3,2e-3]"])
+    figure = draw(axes, ranked([Result(Trial({"train.lr": rate}, ()), (0.5,)) for rate in (1e-3, 2e-3)]))
+    figure.canvas.draw()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
+    assert "diamond: the best" in figure._suptitle.get_text()
+
+
+def test_the_results_name_their_score(swept):
+    base, _ = swept
+    page = (base / "sweep.md").read_text()
+    assert "\nMean validation UAR over the seeds; test" in page and "| model.width | validation UAR |" in page
+    assert "by the mean validation UAR, " in (base / "best.yaml").read_text()
+    axes = [Axis("a.b", (1, 2))]
+    for monitor, name in (("ccc", "validation CCC"), ("loss", "negated validation loss"), ("", "score")):
+        found = [Result(Trial({"a.b": value}, ()), (0.5,), monitor=monitor) for value in (1, 2)]
+        assert draw(axes, found).axes[0].get_ylabel().endswith(name)
+
+
+def test_combinations_with_the_same_best_score_are_counted(tmp_path):
+    axes = [Axis("train.lr", (0.1, 0.2, 0.3))]
+    trials = [Trial({"train.lr": value}, (tmp_path / str(value),)) for value in (0.1, 0.2, 0.3)]
+    said = "2 combinations share the best score; best.yaml holds the first of them"
+    for scores, told in ((((0.5, 0.6), (0.6, 0.5), (0.1, 0.2)), True), (((0.5,), (0.4,), (0.4,)), False)):
+        results = [Result(trial, own) for trial, own in zip(trials, scores, strict=True)]
+        best = write_results(tmp_path, axes, results, [0])
+        assert best == results[0]
+        assert (said in (tmp_path / "sweep.md").read_text()) == told
+        assert (f"# {said}" in (tmp_path / "best.yaml").read_text()) == told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("space", [["train.lr=[1e-3,2e-3]"], ["lr=log(1e-4,1e-2)", "--trials", "3"]])
 def test_dask_workers_do_the_runs(space, words, tmp_path):

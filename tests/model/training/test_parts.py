@@ -56,6 +56,7 @@ def without(*speakers: str):
 def test_a_class_in_the_test_part_only(train, tmp_path):
     status, told = train(labelled("s0", "rare"))
     assert status == 0 and "fold 0: the class 'rare' is in the test part only" in told
+    assert "one speaker" not in told
     assert "choose another split.fold" in told
 
 
@@ -172,6 +173,7 @@ def test_two_speakers_are_enough_without_validation(train, capsys):
     words = ("split.val_share=0", "train.monitor=last")
     status, told = train(without("s2", "s3", "s4"), *words)
     assert status == 0, told
+    assert "note: only one speaker is trained on, 's1': add speakers" in told
 
 
 def test_a_cross_validation_without_validation_speakers_is_reported(train, tmp_path):

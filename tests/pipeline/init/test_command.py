@@ -106,16 +106,9 @@ def test_few_speakers_are_told_the_cross_validation_of_the_written_config(people
     assert sorted(speaker for fold in folds for speaker in fold.speakers("test")) == list(corpus.speakers)
 
 
-@pytest.mark.parametrize(
-    ("paths", "words"),
-    [
-        (RAVDESS, []),  # three actors are not in every published fold
-        ([f"{e}/{n}.mp4" for e in ("happy", "sad") for n in (1, 2)], ["--layout", "label/clip"]),
-    ],
-)
-def test_no_cross_validation_is_proposed_that_cannot_be_done(paths, words, here, capsys):
-    clips = touch(here / "few", *paths)
-    assert main(["init", str(clips), "--yes", *words]) == 0
+def test_no_cross_validation_is_proposed_that_cannot_be_done(here, capsys):
+    clips = touch(here / "few", *[f"{e}/{n}.mp4" for e in ("happy", "sad") for n in (1, 2)])
+    assert main(["init", str(clips), "--yes", "--layout", "label/clip"]) == 0
     assert "crossval" not in capsys.readouterr().out
 
 
@@ -133,6 +126,8 @@ def test_corpora_that_deiii_knows_are_recognised(name, here, capsys):
     assert f"the corpus {name}, by its file names" in capsys.readouterr().out
     mine, shipped = load_config("c.yaml"), load_config(name)
     assert mine.corpus.root == str(clips.resolve())
+    if name in ("ravdess", "crema_d"):  # a few actors, who are not in every published fold
+        shipped.split.protocol = "speakers"
     assert mine.faces == shipped.faces and mine.split == shipped.split
     shipped.corpus.root = mine.corpus.root
     assert mine.corpus == shipped.corpus
