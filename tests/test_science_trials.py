@@ -165,3 +165,23 @@ def test_the_trial_of_fine_tuning_is_the_stored_one():
     assert max(check["float32 against the ONNX file without rounding"]["relative_error"]) < 1e-5
     rounded = check["float32 against the ONNX file"]["correlation"]
     assert "correlations of the four layers: " + ", ".join(f"{x:.2f}" for x in rounded) in words
+
+
+def test_the_trials_of_the_preset_base_are_the_stored_ones():
+    folder = RESULTS / "preset-base-2026-12-01"
+    four, two = (
+        json.loads((folder / f"preset_trials{name}.json").read_text(encoding="utf-8"))
+        for name in ("", "_first")
+    )
+    expected = []
+    for t in (*four["trials"], two["trials"][1]):
+        gap = t.get("ci")
+        words = f"{t['minus_first']:+.3f} ({gap[0]:+.3f} to {gap[1]:+.3f})" if gap else ""
+        expected.append([t["trial"], ", ".join(f"{x:.3f}" for x in t["by_fold"]), f"{t['uar']:.3f}", words])
+    text = section("The preset `base` on these voices")
+    assert table_rows(text) == expected
+    low, high = four["trials"][1]["ci"]
+    assert low < 0 < high  # as the page says
+    assert min(np.subtract(four["trials"][1]["by_fold"], four["trials"][0]["by_fold"])) > 0
+    people = {name for own in four["validation_speakers"].values() for name in own}
+    assert f"({len(people)} different actors;" in text
