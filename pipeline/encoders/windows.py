@@ -32,11 +32,11 @@ class JoinedRows:
         window, step: samples, multiples of ``hop``.
         hop: samples between two rows.
 
-    >>> joined = JoinedRows(30, 20, 10, 10)  # two windows
+    >>> joined = JoinedRows(30, 20, 10, 10)  # two windows; their overlap, one row, is too short to be blended
     >>> [rows.ravel().tolist() for rows in joined.add(np.zeros((2, 1, 1), np.float32))]
     []
     >>> [rows.ravel().tolist() for rows in joined.add(np.ones((2, 1, 1), np.float32))]
-    [[0.0], [0.5, 1.0]]
+    [[0.0], [0.0, 1.0]]
     """
 
     def __init__(self, n: int, window: int, step: int, hop: int):
@@ -44,9 +44,8 @@ class JoinedRows:
         self._hop = hop
         self._rows_of_step = step / hop
         self._half = min(BLEND_ROWS, (window - step) // hop // 2) / 2
-        self._middle = (
-            (window - step) / hop / 2
-        )  # rows from the start of a window to the middle of the overlap
+        # Rows from the start of a window to the middle of the overlap.
+        self._middle = (window - step) / hop / 2
         self._pending = np.zeros((0, 0, 0), np.float32)  # weighted rows that a later window may add to
         self._weight = np.zeros(0, np.float32)
         self._first = 0  # row number of the first pending row

@@ -36,7 +36,7 @@ def test_the_lines_of_a_live_source():
 
 def test_the_summary_of_a_live_source():
     found = {"seconds": 1.0, "predictions": 3, "frames": 25, "dropped": 0, "connections": 1}
-    found |= {"delay_median_s": None, "probabilities": PROBABILITIES}
+    found |= {"damaged": 0, "missing": 0, "delay_median_s": None, "probabilities": PROBABILITIES}
     lines = show.describe(found).splitlines()[1:]
     assert len(places(lines, ["0.500", "0.300", "0.200"])) == 1
 
