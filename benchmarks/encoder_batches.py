@@ -11,9 +11,7 @@ lengths). The factor is seconds of work for one second of audio. On a CPU one th
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -22,7 +20,7 @@ from tempfile import TemporaryDirectory
 import librosa
 import torch
 
-from benchmarks.encoders import encode_speech, loaded
+from benchmarks.encoders import encode_speech, loaded, options_of, real_files
 from benchmarks.machine import describe
 
 SHARD = 16  # clips
@@ -55,26 +53,19 @@ def measure(words: list[str], files: list[str], seconds: float, batch: int, runs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
+    parser = options_of(__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--clips", type=int, default=48)
-    parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="names of encoders; the others are left out"
-    )
     options = parser.parse_args()
-    shared = os.environ.get("DEIII_TEST_DATA")
-    if not shared:
-        parser.error("set DEIII_TEST_DATA to the folder of real clips and weights")
+    shared = real_files(parser)
     if options.batch < 2:
         parser.error("--batch is compared with 1: give 2 or more")
     torch.set_num_threads(1)
-    files = sorted(map(str, (Path(shared) / "media/ravdess_speech_16k").glob("*.flac")))[: options.clips]
+    files = sorted(map(str, (shared / "media/ravdess_speech_16k").glob("*.flac")))[: options.clips]
     seconds = sum(librosa.get_duration(path=file) for file in files)
     table = {}
     with TemporaryDirectory() as made:
-        resemblyzer = Path(shared) / "weights/resemblyzer_pretrained.pt"
+        resemblyzer = shared / "weights/resemblyzer_pretrained.pt"
         encoders = {
             "resemblyzer": lambda: ["speech.encoder=resemblyzer", f"speech.weights={resemblyzer}"],
             "wavlm-base": lambda: [f"speech.encoder={random_wavlm(Path(made, 'group'), 'group')}"],

@@ -171,26 +171,38 @@ def measure(ways: dict[str, Way], clips: list[Any], seconds: float, runs: int) -
     return {**found, "plain_to_deiii": round(ratio, 2)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
+def options_of(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of the benchmarks of encoders."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=description)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="names of encoders; the others are left out"
+    )
+    return parser
+
+
+def real_files(parser: argparse.ArgumentParser) -> Path:
+    """Return the folder of real clips and weights; ends the program where none is set."""
+    shared = os.environ.get("DEIII_TEST_DATA")
+    if not shared:
+        parser.error("set DEIII_TEST_DATA to the folder of real clips and weights")
+    return Path(shared)
+
+
+def main() -> None:
+    parser = options_of(__doc__.splitlines()[0])
     parser.add_argument(
         "--folder", action="append", default=[], metavar="NAME=FOLDER", help="of transformers, for speech"
     )
     parser.add_argument(
         "--faces", action="append", default=[], metavar="NAME=FOLDER", help="of transformers, for face crops"
     )
-    parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="names of encoders; the others are left out"
-    )
     options = parser.parse_args()
-    shared = os.environ.get("DEIII_TEST_DATA")
-    if not shared:
-        parser.error("set DEIII_TEST_DATA to the folder of real clips and weights")
+    shared = real_files(parser)
     torch.set_num_threads(1)
-    weights = Path(shared) / "weights"
-    voices = sorted(map(str, (Path(shared) / "media/ravdess_speech_16k").glob("*.flac")))[:: 1440 // CLIPS]
+    weights = shared / "weights"
+    voices = sorted(map(str, (shared / "media/ravdess_speech_16k").glob("*.flac")))[:: 1440 // CLIPS]
     voice_s = sum(librosa.get_duration(path=file) for file in voices)
     device = f"speech.device={options.device}"
     table = {}
@@ -232,7 +244,7 @@ def main() -> None:
             "deiii": lambda file, c=config, e=encoder: encode_speech([file], c, e), "plain": plain(),
         }  # fmt: skip
         note(name, ways, voices, voice_s)
-    frames = [rgb for rgb, _ in read_video(sorted((Path(shared) / "media/grid").iterdir())[0])][:FRAMES]
+    frames = [rgb for rgb, _ in read_video(sorted((shared / "media/grid").iterdir())[0])][:FRAMES]
     crops = np.stack(
         [resized(frame[: min(frame.shape[:2]), : min(frame.shape[:2])], SIZE) for frame in frames]
     )

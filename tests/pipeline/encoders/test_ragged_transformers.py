@@ -9,12 +9,10 @@ import torch
 from deiii.data.config.load import load_config
 from deiii.pipeline.encoders.load import load_encoder
 from tests.helpers.own_settings import own_settings
+from tests.pipeline.encoders.test_transformers import CONVS, SIZES, network
 
 transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'deiii[encoders]'")
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
-CONVS = {"conv_dim": (16, 16), "conv_stride": (20, 16), "conv_kernel": (40, 24), "num_conv_pos_embeddings": 8,
-         "num_conv_pos_embedding_groups": 4, "num_feat_extract_layers": 2}  # fmt: skip
 LENGTHS = (16_000, 7_531, 24_000, 700, 15_999, 24_001)
 RNG = np.random.default_rng(3)
 # Loud and quiet ones, so that a common mean or deviation would be seen.
@@ -25,16 +23,11 @@ def saved(folder, kind: str, **more):
     """Write a random network; returns it and its words of configuration."""
     torch.manual_seed(1)
     if kind == "Whisper":
-        config = transformers.WhisperConfig(
-            d_model=32, encoder_layers=2, encoder_attention_heads=4, encoder_ffn_dim=48, decoder_layers=1,
-            decoder_attention_heads=4, decoder_ffn_dim=48, vocab_size=100, max_source_positions=200,
-            pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-        )  # fmt: skip
-        extractor = transformers.WhisperFeatureExtractor(chunk_length=4)
+        model, extractor = network(kind)
     else:
         config = getattr(transformers, f"{kind}Config")(**{**SIZES, **CONVS, **more})
         extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
-    model = getattr(transformers, f"{kind}Model")(config).eval()
+        model = getattr(transformers, f"{kind}Model")(config).eval()
     for parameter in model.parameters():  # biases are zero at first, which would hide what padding adds
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, 0.5, 0.5)

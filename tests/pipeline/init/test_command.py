@@ -39,14 +39,6 @@ KNOWN = {
 }
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr("shutil.which", lambda name: None)  # no GPU
-    return tmp_path
-
-
 def test_the_written_files_are_read_by_deiii_and_the_printed_commands_parse(here, capsys):
     clips = touch(here / "my clips", *every("{p}/{e}/{n}.mp4"))
     assert main(["init", str(clips), "--yes"]) == 0

@@ -16,14 +16,6 @@ from tests.data.corpora.published.test_msp_improv import build, line
 from tests.pipeline.init.test_folders import touch
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr("shutil.which", lambda name: None)  # no GPU
-    return tmp_path
-
-
 def ravdess(actors, kind: str = "01-01", suffix: str = "mp4") -> list[str]:
     return [f"Actor_{a:02d}/{kind}-{e:02d}-01-01-01-{a:02d}.{suffix}" for a in actors for e in (3, 4)]
 
