@@ -43,9 +43,9 @@ class Check:
 
     Attributes:
         level: ``ok``, ``note`` or ``problem``.
-        about: what was checked, in a word.
+        about: name of what was checked.
         text: what was found.
-        remedy: the solution: what to do about a problem or note; empty if nothing has to be done.
+        remedy: what to do about a problem or note; empty if nothing has to be done.
     """
 
     level: str

@@ -54,7 +54,7 @@ class Features:
         flow: float32 [n,S,S,2], px of the crop from frame i to i+1; zero where not ``flow_valid``.
         video_time: float64 [n], s.
         valid, interpolated, flow_valid: bool [n].
-        logmel: float16 [m,n_mels], dB.
+        logmel: float16 [m,M], dB.
         audio_time: float64 [m], s, same zero as ``video_time``.
         outcomes: the outcome of each stage, with the reason.
         more: the arrays of all other stages (frozen encoders, stages of packages), by stage and field.

@@ -121,7 +121,10 @@ def folders_of(cache: str | Path, base: str) -> list[str]:
 
 
 def owners(cache: str | Path, base: str) -> dict[str, Identity]:
-    """Return the identities of the folders of one name; folders without a record are left out."""
+    """Return the identities of the folders of one name.
+
+    Left out are folders without a record, and those of corpora whose own name ends like a digest.
+    """
     found = {name: read_identity(cache, name) for name in folders_of(cache, base)}
     return {
         name: identity
@@ -133,7 +136,7 @@ def owners(cache: str | Path, base: str) -> dict[str, Identity]:
 def _is_plain(cache: str | Path, name: str, identity: Identity) -> bool:
     """Return whether what looks like a digest in a folder's name is part of its corpus's own name.
 
-    The table clips-20240101.csv has the folder ``table-clips-20240101``, which is none of clips.csv.
+    The table clips-20240101.csv has the folder ``table-clips-20240101``, which is not a folder of clips.csv.
     """
     if identity.table:
         return cache_name(CorpusConfig(name="table", table=identity.table)) == name
@@ -151,7 +154,8 @@ def find_corpus(config: Config, folder: str | None = None) -> Corpus:
 
     Args:
         config: names the corpus and the cache.
-        folder: the folder in the cache, if it is known, as for a run; it is then not looked for.
+        folder: the folder in the cache, if it is known, as for a run. If the cache does not have it, the
+            folder of the corpus is looked for.
 
     Raises:
         CacheError: the corpus is not in the cache, several might be meant, or it was changed since it was

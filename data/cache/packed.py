@@ -230,9 +230,8 @@ def _pack_shard(source: Path, shard: ShardRecord, target: Path) -> None:
     info = read_info(source)
     if info.digest != shard.digest:
         raise ShardError(f"{source}: it is not the shard that the index lists; run `deiii verify`")
-    if (
-        content_digest(source, info) != shard.digest
-    ):  # `unpack` would refuse it, and the cache may be gone then
+    # `unpack` would refuse such a shard, and the cache may be gone by then.
+    if content_digest(source, info) != shard.digest:
         raise ShardError(
             f"{source}: its bytes have changed since it was written; run `deiii preprocess` with the same "
             "settings, which computes damaged shards again, then pack"

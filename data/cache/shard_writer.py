@@ -55,6 +55,11 @@ class ShardWriter:
     Attributes:
         info: what the published file holds.
         structure: SHA-256 of the published file's bytes outside its arrays (`structure_digest`).
+
+    Raises:
+        ShardError: at the end of the block, if the written file does not read back as it was given.
+        OSError: in `add` or at the end of the block, for example if the disk is full; names the file,
+            or in `add` its folder.
     """
 
     path: Path
@@ -83,7 +88,8 @@ class ShardWriter:
             source: SHA-256 of the media file, in hex.
 
         Raises:
-            ValueError: for arrays that do not fit together, the outcome or the clips before.
+            ValueError: for arrays that do not fit together, the outcome or the clips before, or of a type
+                that shards cannot hold.
         """
         if outcome.usable != bool(arrays):
             raise ValueError(f"{clip_id}: a clip has arrays if and only if its outcome is usable")
@@ -116,7 +122,7 @@ class ShardWriter:
         self._rows += rows
 
     def _open_spools(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Remember type and trailing shape of each field, and open a file that collects its bytes."""
+        """Store type and trailing shape of each field, and make the spool that collects its bytes."""
         for name, array in sorted(arrays.items()):
             if array.dtype.kind not in KINDS:
                 raise ValueError(f"field {name!r} cannot hold {array.dtype}")
@@ -313,7 +319,7 @@ class _Spool:
         """Free the memory, and remove the file."""
         self._pieces = []
         if self._file is not None:
-            with suppress(OSError):  # of bytes that a full disk did not take, which an error has told already
+            with suppress(OSError):  # a full disk did not take some bytes; an earlier error has reported that
                 self._file.close()
 
 

@@ -272,7 +272,7 @@ def _hash_until(digest: Any, file: IO[bytes], stop: int | None) -> None:
 
 
 def digest_of(info: ShardInfo, blocks: Iterable[bytes | memoryview]) -> str:
-    """See `content_digest`; ``blocks`` are the bytes of all fields, field by field in the order of names."""
+    """Return the `content_digest` of a shard; ``blocks`` are the bytes of its fields, by order of names."""
     digest = hashlib.sha256()
     head: list[Any] = [info.stage, info.key, info.provenance]
     head += [[c.id, c.start, c.stop, c.status, c.reason, c.fraction, c.source] for c in info.clips]

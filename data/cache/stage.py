@@ -90,7 +90,7 @@ class Stage:
         upstream: the stage whose arrays it reads; ``None`` where it reads media files.
         models: ``module:function`` from the settings to what each process loads once; ``None`` for nothing.
         load_early: whether models are also loaded before workers start, so that bad ones end a run at once.
-        product: what its large field holds, in a word, for messages.
+        product: what its large field holds, in a few words, for messages.
         hop_ms: for an audio stage, the distance of its rows in ms: a number, the dotted name of the setting
             that holds it, or a name in ``sizes``.
         switch: setting of `ModelConfig` by which the network's own encoders read it; empty for a stage that
@@ -197,13 +197,13 @@ class Stage:
         return name not in self.counts_when or self.counts_when[name](section)
 
     def shape(self, name: str, config: Config) -> tuple[int, ...]:
-        """Return the axes of a field after its rows under a configuration."""
+        """Return the sizes of the axes of a field after its rows under a configuration."""
         return tuple(
             n if isinstance(n, int) else int(self._setting(config, n)) for n in self.fields[name].shape
         )
 
     def row_seconds(self, config: Config) -> float:
-        """Return the distance of an audio stage's rows in s."""
+        """Return the distance of an audio stage's rows in s. Raises ConfigError for a video stage."""
         hop = self.hop_ms
         if hop is None:
             raise ConfigError(f"rows of the stage {self.name!r} are video frames, at no fixed distance")

@@ -230,7 +230,7 @@ APPEARANCE = Stage(
     identity=identity,
 )
 
-BUILT_IN = (FACES, FLOW, LOGMEL)  # those that the network reads by a switch of its own
+BUILT_IN = (FACES, FLOW, LOGMEL)  # the network reads each of these by its own switch
 
 
 @lru_cache(maxsize=1)
@@ -319,8 +319,9 @@ def extra_inputs(config: Config) -> tuple[ExtraInput, ...]:
     """Return the stages of ``model.extra`` that the network reads, in their order.
 
     Raises:
-        ConfigError: for a stage that does not exist, has a switch of its own, is not among ``stages``, or
-            stores rows that are not vectors.
+        ConfigError: for a stage that does not exist, has a switch of its own, is named twice, is not among
+            ``stages``, is a video stage that does not read faces, or stores rows other than [D] and
+            [layers,D].
     """
     found = []
     for name in config.model.extra:

@@ -81,7 +81,7 @@ class WorkerCheck:
     cache: str = ""
 
     def defect(self) -> Defect | None:
-        """Return what this process does not see or would compute differently, if anything."""
+        """Return what this process does not see or would compute differently; ``None`` for nothing."""
         return self._code_defect() or self._folder_defect() or self._file_defect()
 
     def _code_defect(self) -> Defect | None:
@@ -186,7 +186,7 @@ def message_of(defects: list[Defect]) -> str:
 
 
 async def worker_defect(check: WorkerCheck, dask_worker: Any = None) -> Defect | None:
-    """Return what keeps this worker from computing for the main process, with its name and machine.
+    """Return what keeps this worker from computing for the main process, with its name; ``None`` for nothing.
 
     Dask calls this in the loop that answers the scheduler. The check runs in a thread, because imports and a
     file system that does not answer may take long.
@@ -215,7 +215,7 @@ def packed(run: Callable[..., Any], *words: Any) -> bytes:
 
 
 class _Call:
-    """Is packed as a call, which a process makes when it unpacks it."""
+    """An object that pickle stores as a call; the process that unpacks the bytes makes the call."""
 
     def __init__(self, run: Callable[..., Any], words: tuple[Any, ...]):
         self._run = run
@@ -304,7 +304,7 @@ def _own_variables(error: Exception) -> str:
 
 
 def imports() -> None:
-    """Do nothing: a process that can be asked for this imports deiii, of a version that has this function."""
+    """Do nothing. A process that can run this can import deiii, in a version that has this function."""
 
 
 def has_dashboard(dask_scheduler: Any = None) -> bool:

@@ -51,7 +51,7 @@ class Trouble(NamedTuple):
     Attributes:
         text: the reason, in the words of Kubernetes, on one line.
         lasting: whether it does not pass by itself. Memory and a quota that are used up may be free later.
-        final: whether it was tried often enough.
+        final: whether its container has ended by itself `ENDS` times, so that no further start is awaited.
     """
 
     text: str
@@ -132,7 +132,7 @@ def _one_line(error: BaseException) -> str:
 
 
 class PodWatch:
-    """Remembers since when pods do not run, prints the reason, and raises an error if it does not pass.
+    """Records since when pods do not run, prints the reason, and raises an error if it does not pass.
 
     Args:
         what: the pods, as the subject of a sentence.
@@ -163,7 +163,7 @@ class PodWatch:
         """Take note of what keeps the pods from running now.
 
         Raises:
-            ClusterError: it does not pass by itself.
+            ClusterError: it is final, or does not pass by itself and has lasted for `LASTING_S`.
         """
         now = self._clock()
         self._latest = trouble.text if trouble else ""

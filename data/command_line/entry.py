@@ -70,9 +70,9 @@ def run(parse: Callable[[], Command], ends_program: bool = True) -> int:
 
     Returns:
         The exit status: the command's own; 1 for an error, which is printed in one line (`explain` for errors
-        of the operating system, `missing_package` for packages that are not installed); 130 after Ctrl-C or
-        SIGTERM. Plain ValueError and RuntimeError, and all other exceptions, are defects of the program and
-        are raised. If the status is not 0, empty folders that the command made are removed.
+        of the operating system, `missing_package` for packages that are not installed); 130 after Ctrl-C,
+        SIGTERM or SIGHUP. Plain ValueError and RuntimeError, and all other exceptions, are defects of the
+        program and are raised. If the status is not 0, empty folders that the command made are removed.
 
     >>> run(lambda: Command(lambda: 0))
     0

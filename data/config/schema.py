@@ -2,7 +2,7 @@
 
 These dataclasses are the schema: `deiii.data.config.load.load_config` merges YAML and ``key=value``
 overrides into them and refuses unknown keys. A setting marked ``operational`` (workers, devices,
-batch sizes) changes no result and never enters a stage key.
+batch sizes of preprocessing) changes no result and never enters a stage key.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ __all__ = [
 
 @dataclass
 class SplitConfig:
-    """Which speakers are trained on, validated on and tested on. No speaker is in two parts."""
+    """Which speakers are trained on, validated on and tested on.
+
+    No speaker is in two parts, unless ``leaks`` allows it.
+    """
 
     protocol: str = opt(
         "auto",

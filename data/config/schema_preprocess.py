@@ -14,7 +14,7 @@ class SyntheticConfig:
 
     task: str = opt(
         "cues",
-        "What the labels say. cues: which combination of three cues a clip shows; sync: whether mouth and "
+        "What the labels state. cues: which combination of three cues a clip shows; sync: whether mouth and "
         "audio are synchronous; order: which of two syllables comes first; binding: which of two colours of "
         "freckles trembles; told: one bit that audio and, faintly, frames show.",
         choices=("cues", "sync", "order", "binding", "told"),
@@ -128,7 +128,8 @@ class FacesConfig:
     )
     detect_size: int = opt(
         320,
-        "Longer side in px of the frame that the detector sees; larger values find smaller faces, slower.",
+        "Longer side in px of the frame that the detector searches; larger values find smaller faces and are "
+        "slower.",
         low=32,
         high=4096,
     )
@@ -201,7 +202,7 @@ class FlowConfig:
     precision: str = opt(
         "auto",
         "Type of RAFT's convolutions; auto is float16 on a GPU that is faster in it, float32 elsewhere. "
-        "The stage key holds the type itself, so caches made on other machines are told apart.",
+        "The stage key holds the type itself, so caches of different types have different keys.",
         choices=("auto", "float32", "float16", "bfloat16"),
     )
     launch: str = opt(

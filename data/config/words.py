@@ -222,7 +222,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     things: list[str] = []
     settings: list[str] = []
     for word in words:
-        exists = not word.endswith(YAML) and os.path.exists(word)  # of any length
+        exists = not word.endswith(YAML) and os.path.exists(word)  # false for a word that is too long
         if not exists and (is_config(word) or is_override(word)):
             settings.append(word)
         else:

@@ -30,7 +30,8 @@ class Clip:
     Attributes:
         id: unique within the corpus, the same in every scan.
         path: the media file, relative to the corpus root, with forward slashes.
-        speaker: the person in the clip; a split never divides the clips of a speaker.
+        speaker: the person in the clip; a split keeps the clips of a speaker in one part, unless
+            ``split.leaks`` allows otherwise.
         label: class name, or ``None`` if the clip has attributes only.
         soft: distribution over the corpus's classes (sums to 1) that raters perceived, if they disagree.
         attributes: continuous labels by name (``valence``, ``arousal``, ``dominance``), in the
@@ -69,10 +70,10 @@ class Corpus:
         labels: kind of the labels, if the corpus has several (``acted``, ``voice``, ``face``,
             ``multimodal``); else empty.
         votes: whether `Clip.votes` are ``counts`` of raters or only the ``winners``; empty without any.
-        base: the name without the digest that tells two corpora of one name apart; empty if it has none.
+        base: the name without the digest that distinguishes corpora of one name; empty if it has none.
         notes: lines for people on how the table was read; not stored.
-        divided: name of the corpus of a mixture that is divided into training, validation and test, if the
-            others are only trained on; not stored.
+        divided: the corpus of a mixture that is divided into training, validation and test, if the others
+            are only trained on; not stored.
 
     Raises:
         CorpusError: for two clips of one id, or a label that does not fit the classes.
@@ -144,7 +145,7 @@ class Corpus:
 
 
 TABLE = "table-"  # begins the names of the cache folders of table corpora
-# Tells two corpora of one name apart; eight decimal digits are a date, as in clips-20240101.csv.
+# It distinguishes corpora of one name; eight decimal digits are a date, as in clips-20240101.csv.
 DIGEST = re.compile(r"-(?!\d{8}$)[0-9a-f]{8}$")
 
 

@@ -135,10 +135,10 @@ def download(corpus: str, root: str | Path, part: str | None = None, progress: b
         progress: show progress bars.
 
     Returns:
-        The number of files downloaded.
+        The number of files downloaded: archives of RAVDESS, media files of CREMA-D.
 
     Raises:
-        DownloadError: if the server cannot be reached, a checksum is wrong, or the disk is too small.
+        DownloadError: for an unknown corpus or part, a server, a checksum, or a disk without space.
     """
     source = source_of(corpus)
     root = Path(root)

@@ -178,9 +178,8 @@ def expand_folders(words: Iterable[str]) -> Expanded:
         found.setdefault(os.path.join(os.path.realpath(folder), name), file)
     links = [path for path in found if os.path.islink(path)]
     if links:
-        names = sorted(
-            found, key=set(links).__contains__
-        )  # a link is another name of the file, not the reverse
+        # Links come last: a link is another name of the file, not the reverse.
+        names = sorted(found, key=set(links).__contains__)
         notes.append(same_file_note((found[path], os.path.realpath(path)) for path in names))
     return Expanded(list(found.values()), list(dict.fromkeys(filter(None, notes))), list(others))
 
@@ -213,7 +212,7 @@ def _by_suffix(counts: Mapping[str, int]) -> str:
 
 
 def passed_over(root: Path) -> str:
-    """Return a sentence that counts the files below the root that are not recordings; empty without any.
+    """Return words that count the files below the root with a suffix of another kind; empty without any.
 
     >>> passed_over(Path("raw/ravdess"))  # doctest: +SKIP
     'also there: 24 .zip (unpack them first), 1 .csv'

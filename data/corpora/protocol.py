@@ -40,7 +40,7 @@ PROTOCOLS = Path(__file__).parent / "protocols"
 KINDS = ("fixed", "parts", "clips", "column", "speakers", "all")
 VALIDATION = ("speakers", "folds", "given")
 PARTS = ("train", "val", "test")
-MAX_BYTES = 64_000_000  # lists of a million clips in five folds would be larger than any protocol
+MAX_BYTES = 64_000_000  # no protocol is as large; five folds that list a million clips each would be
 
 
 class SplitError(ValueError):
@@ -52,7 +52,7 @@ class Protocol:
     """How a corpus is divided into folds.
 
     Attributes:
-        name: name of the file.
+        name: name of the protocol, as its file states it.
         about: the protocol in a few words, for reports.
         kind: one of `KINDS`; see the module's text.
         validation: what the validation part is made of: drawn ``speakers``, drawn ``folds``, or ``given``.
@@ -225,13 +225,14 @@ def _closest(name: str, clips: Sequence[Clip]) -> list[Clip]:
 
 
 def count_folds(corpus: Corpus, protocol: Protocol) -> int:
-    """Return the number of folds."""
+    """Return the number of folds of a protocol for this corpus. Raises SplitError as `folds_of`."""
     if not protocol.tested:
         return 1
     return len(protocol.parts) or len(folds_of(corpus, protocol))
 
 
 def check_speakers(corpus: Corpus) -> None:
+    """Raise SplitError for a corpus with fewer than two speakers."""
     if len(corpus.speakers) < 2:
         raise SplitError(
             f"{corpus.title} has {counted(len(corpus.speakers), 'speaker')}; a speaker-independent split "
@@ -240,7 +241,11 @@ def check_speakers(corpus: Corpus) -> None:
 
 
 def folds_of(corpus: Corpus, protocol: Protocol) -> list[tuple[str, ...]]:
-    """Return the speakers of each fold."""
+    """Return the speakers of each fold.
+
+    Raises:
+        SplitError: the corpus has fewer than two speakers, or does not fit the protocol.
+    """
     check_speakers(corpus)
     if protocol.kind == "fixed":
         return _fixed_folds(corpus, protocol)

@@ -95,7 +95,7 @@ class Split:
         return f"Split({head}: clips (speakers) {', '.join(sizes)})"
 
     def speakers(self, part: str) -> tuple[str, ...]:
-        """Return the speakers of ``train``, ``val`` or ``test``, sorted."""
+        """Return the speakers of ``train``, ``val`` or ``test``, sorted. Raises ValueError for others."""
         if part not in PARTS:
             raise ValueError(f"a part is one of {', '.join(PARTS)}, not {part!r}")
         return tuple(sorted({self.speaker_of[i] for i in getattr(self, part)}))

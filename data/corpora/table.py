@@ -216,7 +216,7 @@ class Root:
         """Return the path in a cell as a normalised POSIX path relative to the root.
 
         Raises:
-            CorpusError: if it leads out of the root, directly or by a link.
+            CorpusError: if it leads out of the root, names no file, or holds control characters.
         """
         if _CONTROL.search(text):
             raise CorpusError(f"path {text!r} holds control characters; rename the file")

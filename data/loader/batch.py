@@ -1,8 +1,8 @@
 """The batches that the network reads, and the compact form in which they are stored and copied.
 
 Axes: B clips, T video steps, F rows of flow (`deiii.data.loader.sampling.flow_rows`), V channels of flow,
-L log-mel hops, R rows of an extra stream (T of a video stage), H stored and S given crop size in px, M mel
-bands, C classes, A attributes, K random numbers.
+L log-mel hops, R rows of an extra stream (T of a video stage), H stored and S given crop size in px, U size
+of the flow in px (H or S; 0 in a batch without flow), M mel bands, C classes, A attributes, K random numbers.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Batch(ClipInfo):
 
     Attributes:
         frames: float32 [B,T,3,S,S], RGB, about zero mean and unit variance.
-        flow: float32 [B,T,V,S,S], px of the crop in 1/25 s (to the next frame
+        flow: float32 [B,T,V,U,U], px of the crop in 1/25 s (to the next frame
             where ``loader.flow_per_second`` is off); u right, v down. V is 2: the flow of the step's frame,
             or the sum of that of ``loader.flow_frames`` frames. With ``loader.flow_join=stack`` the flow of
             each of these frames has two channels of its own.
@@ -181,7 +181,9 @@ class Batch(ClipInfo):
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Tensor]) -> Batch:
-        """Return the batch of some of its tensors; the others are empty, false and zero.
+        """Return the batch of some of its tensors; the others are empty, false or zero.
+
+        Masks among the others are bool, all else is float32, also ``label``, ``index`` and ``real``.
 
         Args:
             inputs: tensors named as `tensors` names them.
@@ -208,8 +210,10 @@ class StoredBatch(ClipInfo):
     """One batch as it is stored and copied; `deiii.data.loader.augment.Augment` makes a `Batch` of it.
 
     Attributes:
-        frames: uint8 [B,T,H,H,3]. flow: int8 or float16 [B,F,H,H,2]. logmel: float16 [B,L,M], dB.
-            Empty where the batch comes from resident data or the stream is switched off.
+        frames: uint8 [B,T,H,H,3].
+        flow: int8 or float16 [B,F,U,U,2].
+        logmel: float16 [B,L,M], dB. These three are empty where the batch comes from resident data or the
+            stream is switched off.
         frame_at, flow_at, hop_at: int64 [B,T], [B,F], [B,L]; rows in the resident arrays.
         scale: float32 [B,F], factor from stored flow to px of the crop in 1/25 s (to the next frame where
             ``loader.flow_per_second`` is off); 0 without flow.

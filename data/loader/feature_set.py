@@ -88,10 +88,10 @@ class FeatureSet:
             config: names the corpus, the cache, the stages and which inputs the network uses; with
                 ``mix``, the other corpora's files, from which their corpus and stage settings are taken;
                 with ``copies``, the corrupted copies of its clips, too.
-            keys: each stage's key; found from the settings where not given.
+            keys: each stage's key; computed from the settings where not given. Not used for a mixture.
             whole: check every byte of the files first, as training and evaluation do, unless ``config.check``
                 limits the check to their sizes.
-            folder: the corpus's folder in the cache, if it is known; not for a mixture.
+            folder: the corpus's folder in the cache, if it is known. Not used for a mixture.
 
         Raises:
             CacheError: where a stage is missing, unfinished or damaged; says what to run and what is there.
@@ -244,7 +244,13 @@ class FeatureSet:
 
 @dataclass
 class Labels:
-    """Labels of each clip: label int64 [N], soft float32 [N,C], attributes float32 [N,A]."""
+    """Labels of N clips; C classes, A attributes.
+
+    Attributes:
+        label: int64 [N], class number; -1 where unknown.
+        soft: float32 [N,C], target distribution: one-hot where the corpus has none, zeros if unknown.
+        attributes: float32 [N,A], NaN where missing.
+    """
 
     label: np.ndarray
     soft: np.ndarray
@@ -252,6 +258,7 @@ class Labels:
 
     @classmethod
     def of(cls, features: FeatureSet, attributes: Sequence[str]) -> Labels:
+        """Return the labels of all clips of a feature set, with these attributes in this order."""
         number = {name: n for n, name in enumerate(features.classes)}
         count, classes = len(features.clips), len(features.classes)
         label = np.array([number.get(c.label or "", -1) for c in features.clips], np.int64).reshape(count)

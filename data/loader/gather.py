@@ -1,4 +1,4 @@
-"""From clips to one batch in compact form: uint8 frames, int8 flow with scales, float16 log-mel.
+"""Gather clips into a batch in compact form: uint8 frames, int8 or float16 flow, float16 log-mel.
 
 `Gather.sample` chooses the instants of many clips at once, `Gather.copy` then copies each clip's rows
 with one call per field that holds no lock, so a few threads reach the speed of memory.
@@ -192,7 +192,7 @@ class Gather:
     def _sample_flow(self, out, flow: Stream, row, at, mask) -> None:
         """Choose the rows of flow that each step reads; those that are not valid get the factor 0.
 
-        The first row of a step keeps its factor, because ``flow_mask`` tells whether it is valid.
+        The first row of a step keeps its factor, because ``flow_mask`` states whether it is valid.
         """
         c, faces = self.config, self.streams[FACES.name]
         length = np.minimum(flow.length, faces.length)[row]
@@ -251,7 +251,7 @@ class Gather:
     def _sample_extra_audio(
         self, out, stream: Stream, row, real, covered, shift, chance, heard: Window | None
     ) -> Window:
-        """Choose an audio stage's rows within the log-mel's window; as for log-mel where there is none."""
+        """Choose an audio stage's rows within the log-mel's window; without log-mel, as for log-mel."""
         part = f"extra/{stream.stage}"
         steps = out[f"{part}/mask"].shape[1]
         around = covered + shift[:, None]

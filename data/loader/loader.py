@@ -39,7 +39,7 @@ from deiii.data.loader.sampling import batch_count, epoch_order, rank_share
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.counts import counted
 
-TOGETHER = 8  # batches that are sampled in one call, which takes little longer than one batch
+TOGETHER = 8  # batches that are sampled in one call, which takes little longer than for one batch
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Transfer:
 class Loader:
     """Batches of some clips of a feature set.
 
-    Order, sampling and augmentation depend on the seed and the epoch only, so a resumed run sees the same
+    Order, sampling and augmentation depend on the seed and the epoch only, so a resumed run reads the same
     batches. Ranks read disjoint shares of every epoch.
 
     Args:

@@ -233,7 +233,7 @@ def choose_rows(
     Args:
         time: float64 [rows of all clips], s.
         begin, hops: int64 [N], each clip's first row and how many it has.
-        around: float64 [N,2], s; begin and end of the stretch, NaN where any will do.
+        around: float64 [N,2], s; begin and end of the stretch, NaN where every stretch is accepted.
         shift: float64 [N], from -0.5 to 0.5; where in the clip such a window lies, 0 in the middle.
         steps: R.
     """

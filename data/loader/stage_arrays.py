@@ -34,6 +34,10 @@ class Stream:
         shard: int64 [N], the clip's shard, -1 where the stage has nothing for it.
         start: int64 [N], the clip's first row in its shard.
         length: int64 [N], the clip's rows; 0 where it has none.
+        maps: the shard files that are mapped.
+
+    Raises:
+        CacheError: the shards have rows of different shapes or types.
     """
 
     stage: str
@@ -139,7 +143,7 @@ class Stream:
         """Return a small field of all clips, as `small` returns it.
 
         Raises:
-            CacheError: if the stage does not store the field.
+            CacheError: if the stage does not store the field and `small` returns ``None``.
         """
         values = self.small(name)
         if values is None:
@@ -151,7 +155,7 @@ class Stream:
     def small(self, name: str) -> np.ndarray | None:
         """Return a small field of all clips, end to end in row order; a clip's rows begin at `first`.
 
-        Returns ``None`` if the stage does not store the field.
+        Returns ``None`` if the stage does not store the field; for ``time`` and ``valid``, an empty array.
         """
         return self.load_small().get(name)
 
@@ -204,6 +208,7 @@ def band_levels(clips: Sequence[np.ndarray], least: float = LEAST_DB) -> Levels:
 
     Args:
         clips: log-mel of each clip, [L,M] in dB; at least one hop in all.
+        least: smallest deviation that is returned, dB.
 
     Returns:
         float64 [M] each, in dB; the deviation is at least ``least``.

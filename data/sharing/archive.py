@@ -97,7 +97,7 @@ def describe_archive(cache: str | Path, archive: str | Path) -> str:
 
 
 def check_complete(archive: str | Path) -> None:
-    """Refuse an archive of which files are missing: `unpack` would restore the others without a word.
+    """Refuse an archive of which files are missing: `unpack` would restore the others without a message.
 
     The contents of the files are not read. An archive without ``archive.json``, of a stopped `pack` or of
     `deiii.data.cache.packed.pack` alone, is accepted with a note.
@@ -213,7 +213,7 @@ def _list(base: str, archive: Path, sha256: str | None) -> dict[str, dict[str, A
             "`deiii pack` writes"
         ) from None
     except BaseException:
-        part.unlink(missing_ok=True)  # a whole list there tells that files are missing: `check_complete`
+        part.unlink(missing_ok=True)  # a complete list there means that files are missing: `check_complete`
         raise
     data = part.read_bytes()
     try:

@@ -37,8 +37,11 @@ def write_npz(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence
     Args:
         out: folder to write.
         clips: gives the clips.
-        kinds: type and shape of each array by name (`array_kinds`).
-        parts: parts of the split; ``[None]`` without one.
+        kinds: type and shape of each array by name (`array_kinds`); other writers need it.
+        parts: parts of the split; ``[None]`` without one; other writers need it.
+
+    Raises:
+        ValueError: an array holds Python objects.
     """
     (out / "clips").mkdir(parents=True, exist_ok=True)
     rows: list[list[object]] = []
@@ -58,7 +61,10 @@ def write_npz(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence
 
 
 def write_webdataset(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
-    """Write tar files ``train-000000.tar``: for each clip ``000012.json`` and ``000012.faces_frames.npy``."""
+    """Write tar files ``train-000000.tar``: for each clip ``000012.json`` and ``000012.faces_frames.npy``.
+
+    Arguments are those of `write_npz`.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for part in parts:
         for number, shard in enumerate(_shards(clips(part), SHARD_BYTES)):
@@ -79,7 +85,10 @@ def _add_clip(tar: tarfile.TarFile, clip: SharedClip) -> None:
 
 
 def write_parquet(out: Path, clips: Clips, kinds: Mapping[str, Any], parts: Sequence[str | None]) -> None:
-    """Write files ``train-00000.parquet``, one row a clip: its facts, bytes and shape of each array."""
+    """Write files ``train-00000.parquet``, one row a clip: its facts, bytes and shape of each array.
+
+    Arguments are those of `write_npz`. Raises SharingError if PyArrow is not installed.
+    """
     _write_tables(out, clips, kinds, parts, lambda part, n, count: f"{part or 'all'}-{n:05d}.parquet")
 
 

@@ -2,7 +2,7 @@
 
 A log that is not a terminal would keep every redrawn bar, some of them each few milliseconds. There, a bar
 of work that ends within 30 s writes no line at all. Longer work also writes its lines while no unit is
-finished, for example while workers start; of bars within each other only the innermost one does.
+finished, for example while workers start; of nested bars only the innermost one does.
 
 >>> for item in progress_bar([1, 2, 3], desc="clips", unit="clip"):
 ...     pass
@@ -211,7 +211,7 @@ class LogProgress:
         self._postfix = text
 
     def reset(self) -> None:
-        """Count from 0 again, and the time too."""
+        """Start the count and the time again from 0."""
         with self._lock:
             self.n = 0
             self._start = self._written = time.monotonic()

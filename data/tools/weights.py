@@ -125,14 +125,14 @@ def resolve(name_or_path: str | None, default: str) -> tuple[str, str]:
     """Find weights by name or path; download named ones that are not on disk.
 
     Args:
-        name_or_path: a path, or a name in `SOURCES`.
+        name_or_path: a path of a file or of a folder of transformers, or a name in `SOURCES` or `ALIASES`.
         default: the name used if ``name_or_path`` is empty.
 
     Returns:
-        The file's path and its full SHA-256 as 64 hex digits.
+        The path of the file or folder, and its `digest`, the full SHA-256 as 64 hex digits.
 
     Raises:
-        WeightsError: for an unknown name, a failed download or a wrong digest.
+        WeightsError: for an unknown name, a failed download, a wrong digest, or a folder that cannot be used.
 
     >>> path, sha256 = resolve(None, default="face_detection_yunet_2023mar.onnx")  # doctest: +SKIP
     """
@@ -169,7 +169,7 @@ def locate(name: str) -> tuple[Path | None, list[Path]]:
 def known_digest(name_or_path: str | None, default: str) -> str:
     """Return the digest that identifies weights in a stage key; never downloads.
 
-    For a path it is the file's full SHA-256; for a name it is the digest in `SOURCES` (8 digits for
+    For a path it is `digest`, the full SHA-256; for a name it is the digest in `SOURCES` (8 digits for
     torchvision's weights), so that keys can be computed on a machine without the file.
 
     >>> known_digest(None, default="Raft_Small_Weights.DEFAULT")
@@ -180,7 +180,7 @@ def known_digest(name_or_path: str | None, default: str) -> str:
 
 
 def digest(path: str | Path) -> str:
-    """Return SHA-256 of a file as 64 hex digits, cached by path, size and modification time.
+    """Return the SHA-256 of a file as 64 hex digits, cached by path, size and modification time.
 
     That of a folder is over the names and digests of `FOLDER_FILES` in it, and of ``processor_config.json``
     where transformers takes other settings of the input from it than ``preprocessor_config.json`` has.

@@ -90,9 +90,8 @@ def crossval(
     partial = partial_folds(corpus, config, folds)
     base = Path(config.train.run)
     check_no_run(base, "cross-validation")
-    pairs = [
-        FoldSeed(fold, seed) for seed in seeds for fold in folds
-    ]  # all folds of the first seed come first
+    # All folds of the first seed come first.
+    pairs = [FoldSeed(fold, seed) for seed in seeds for fold in folds]
     configs = {pair: pair_config(config, pair) for pair in pairs}
     tables: dict[str, Corpus] = {}
     todo = [pair for pair, own in configs.items() if not finished(own, tables)]

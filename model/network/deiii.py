@@ -51,7 +51,7 @@ class DEIII(Network):
         ranges: lowest and highest value of each attribute; [-1, 1] where not given.
         imagenet: path of the weights that a ``config.imagenet`` trunk starts from; ``None`` for random ones.
         extra: the stages of ``config.extra`` (`deiii.data.cache.stages.extra_inputs`). Each is encoded and
-            joins the steps of its modality at its own times, or the heads, as ``config.join`` says.
+            joins the steps of its modality at its own times, or the heads, as ``config.join`` states.
         flow_channels: channels of the flow input (`deiii.data.loader.sampling.flow_channels`).
 
     Raises:

@@ -28,7 +28,7 @@ class ImageEncoder(nn.Module):
     """A small residual CNN whose output is a grid of spatial tokens.
 
     Args:
-        inputs: input channels: 3 for frames, 2 for flow.
+        inputs: input channels: 3 for frames; for flow, as `deiii.data.loader.sampling.flow_channels` states.
         channels: channels of the stages; the first also of the stem.
         width: D.
         grid: tokens lie on a grid of grid x grid cells.

@@ -1,4 +1,4 @@
-"""The files of an exported folder, and what its manifest ``deiii.json`` says of the network.
+"""The files of an exported folder, and what its manifest ``deiii.json`` states about the network.
 
 Nothing here needs PyTorch, so that `deiii.runtime` can read an export without it.
 """
@@ -277,7 +277,7 @@ def remove_members(folder: Path) -> None:
 
 
 def test_scores(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return how well a network did on the test speakers, for the manifest.
+    """Return the figures of a network on its test speakers, for the manifest.
 
     Args:
         metrics: what ``metrics.json`` holds; ``None`` where the network was not evaluated.

@@ -114,7 +114,7 @@ class Predictor:
 
     @property
     def scores(self) -> dict[str, Any] | None:
-        """How well the network did on its test speakers: figures with intervals, and the numbers of clips.
+        """The figures of the network on its test speakers, with intervals, and the numbers of clips.
 
         ``None`` where it was not evaluated, in exports of earlier versions, and for an ensemble without a
         folder of its own.
@@ -268,6 +268,9 @@ class Predictor:
         Returns:
             for `predict`, by stage; ``None`` where the network does not normalise by speaker, or no file has
             such features.
+
+        Raises:
+            TypeError: ``paths`` is a single path, or holds something else than paths.
         """
         if isinstance(paths, (str, bytes, PathLike)):
             raise TypeError(f"speaker_levels() takes a list of the speaker's media files, not {paths!r:.80}")

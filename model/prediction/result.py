@@ -78,7 +78,7 @@ class FaceTrack:
         frames: number of video frames.
         share: share of the video frames that show the face, 0 to 1.
         width_px: median width of the face in the source, px.
-        enlarged: size of the network's crop divided by its size in the source; below 1 it is reduced.
+        enlarged: size of the face in the stored crop divided by that in the source; below 1 it is reduced.
         longest_gap_s: longest time without the face, s.
         sharpness: variance of the Laplacian of the crop's grey values; depends on ``faces.size``.
         brightness: mean grey value of the crop, 0 to 255.
@@ -166,7 +166,7 @@ class Segment:
 
     @property
     def label(self) -> str | None:
-        """The most probable class."""
+        """The most probable class; ``None`` without probabilities."""
         return most_probable(self.probabilities)
 
     def tree(self) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Prediction:
 
     @property
     def label(self) -> str | None:
-        """The most probable class."""
+        """The most probable class; ``None`` without probabilities."""
         return most_probable(self.probabilities)
 
     def tree(self) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class OnnxScorer:
         return values
 
     def _normalised(self, part: np.ndarray, whole: np.ndarray, levels: Levels | None) -> np.ndarray:
-        """Normalise hops, dB [n,M], as ``loader.normalise`` says; ``whole`` are all hops of the interval."""
+        """Normalise hops, dB [n,M], by ``loader.normalise``; ``whole`` are all hops of the interval."""
         how = self.config.loader.normalise
         if how == "none":
             return (part - self.numbers["db_centre"]) / self.numbers["db_scale"]

@@ -29,7 +29,7 @@ from deiii.model.training.run_folder import RunFolder
 
 FAILED = "failed.json"  # file in the folder of a run that cannot be trained
 SCORES = {"uar": "validation UAR", "ccc": "validation CCC", "loss": "negated validation loss"}
-LETTER_IN = 0.07  # in; width of a letter of the picture's title, rounded up
+LETTER_IN = 0.07  # inches; width of a letter of the picture's title, rounded up
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """The validation scores of a combination, one for each seed; ``problem`` says why there are none.
+    """The validation scores of a combination, one for each seed; ``problem`` states why there are none.
 
     ``clips`` is the number of validation clips of each run that recorded it;
     ``monitor`` is the figure, one of `SCORES`, where it is known.

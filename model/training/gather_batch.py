@@ -83,7 +83,7 @@ def gather_batch(ranks: Ranks, outputs: Outputs, batch: Batch) -> tuple[Outputs,
 
 
 def whole_matches(ranks: Ranks, matches: Matches | None) -> Matches | None:
-    """Return the matches of the clips of all ranks, which are the input of the loss L_S."""
+    """Return the matches of the clips of all ranks, the input of the loss L_S; ``None`` without matches."""
     if matches is None:
         return None
     fields = (matches.logits, matches.mask, matches.other)

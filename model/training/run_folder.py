@@ -186,7 +186,8 @@ class RunFolder:
     def _changed(self, config: Config, same: Sequence[str]) -> list[str]:
         """Return the settings that differ from those of the run and change its result.
 
-        A setting that an older version did not have yet has its default value.
+        A setting that an older version did not have yet has the value with which that version computed
+        (`deiii.data.config.load.BEFORE`), or else its default.
 
         Args:
             config: all settings.

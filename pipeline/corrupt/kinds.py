@@ -88,6 +88,7 @@ class Corruption:
 
     @property
     def about(self) -> Kind:
+        """The record of its kind."""
         return KINDS[self.kind]
 
     def __str__(self) -> str:

@@ -98,7 +98,7 @@ def write_corrupted(
         if source_audio is None:
             audio_is_bad = audio_error and audio_error.outcome.status is not Status.NO_AUDIO
             raise audio_error if audio_error and audio_is_bad else no_video from None
-        return _write_wav(Path(f"{target}.wav"), *source_audio)
+        return _write_wav(Path(f"{target}.wav"), *source_audio[:2])
     except StopIteration:
         first = None
     path = Path(f"{target}.mov")
@@ -184,7 +184,7 @@ def _speed(corruption: Corruption | None) -> float:
     return corruption.value if corruption is not None and corruption.kind == "speed" else 1.0
 
 
-def _write_wav(path: Path, samples: np.ndarray, rate: int, start: float) -> Path:
+def _write_wav(path: Path, samples: np.ndarray, rate: int) -> Path:
     """Write a recording without video; its time begins at 0, as that of every WAV file."""
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="wav") as out:
         for packet in audio_packets(add_audio(out, rate), samples, rate, 0.0):

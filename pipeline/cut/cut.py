@@ -16,19 +16,19 @@ from deiii.data.tools.writer_lock import writer_lock
 from deiii.pipeline.cut.recording import cut_recording
 from deiii.pipeline.cut.segments import KEPT, Segment, SegmentError, read_segments
 
-RECORD = "cut.csv"  # what became of each row of the table
+RECORD = "cut.csv"  # the outcome of each row of the table
 TABLE = "clips.csv"
 BACKUP = "clips.csv.bak"
 COLUMNS = (
     "table", "row", "recording", "begin_s", "end_s", "clip", "status", "reason", "valid", "made_from",
     "folder",
 )  # fmt: skip
-PLACE = ("recording", "begin_s", "end_s")  # columns of the table of clips that say where a clip is from
+PLACE = ("recording", "begin_s", "end_s")  # columns of the table of clips that state where a clip is from
 
 
 @dataclass(frozen=True)
 class CutRow:
-    """What became of one segment: a row of ``cut.csv``.
+    """The outcome of one segment: a row of ``cut.csv``.
 
     Attributes:
         table: name of the table of segments.

@@ -163,7 +163,7 @@ class _Cutter:
                 self._video.begin, previous = min(self._video.begin, time), time
                 if time >= self._last:
                     break
-                self._listen(time + AHEAD_S, time)
+                self._add_audio(time + AHEAD_S, time)
                 self._begin(time + EDGE_S)
                 inside = [c for c in self.opened if _is_inside(c.segment, time)]
                 rgb = frame.rgb() if inside else np.zeros(0, np.uint8)
@@ -181,7 +181,7 @@ class _Cutter:
             self._video.end = previous + step
             if error.outcome.status is not Status.NO_VIDEO:
                 self._video_notes = [error.outcome.reason]
-        self._listen(self._last, math.inf)
+        self._add_audio(self._last, math.inf)
         self._begin(self._last)
         self._audio.end = math.inf
         self._finish(math.inf)
@@ -193,7 +193,7 @@ class _Cutter:
             segment = self._waiting.pop()
             self.opened.append(ClipFile(segment, self.folder / segment.name, self._audio.rate, self.crf))
 
-    def _listen(self, time: float, seen: float) -> None:
+    def _add_audio(self, time: float, seen: float) -> None:
         """Add the audio before a time in s to the open files; video frames before ``seen`` s were read."""
         rate = self._audio.rate
         while rate is not None and self._audio.end < time and (found := self._audio.next()) is not None:
@@ -221,7 +221,7 @@ class _Cutter:
         segment, no_audio, no_video = clip.segment, self._audio.error, self._no_video
         if clip.path is None:
             if no_video is not None and self._audio.rate is None:
-                # A file without video is unusable because its audio is.
+                # For a file without a video stream, the reason is that of its audio.
                 return no_audio if no_audio and no_video.status is Status.NO_VIDEO else no_video
             why = f"the recording ends before this segment begins ({segment.begin:g} s)"
             return Outcome(Status.TOO_SHORT, "; ".join([why, *self._video_notes, *self._audio.notes]), 0.0)

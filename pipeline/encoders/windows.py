@@ -112,7 +112,7 @@ class Means:
         return joined[:whole].reshape(-1, self._pool, *joined.shape[1:]).mean(axis=1)
 
     def rest(self) -> np.ndarray:
-        """Return the mean of the rows that are left, or no row."""
+        """Return the mean of the rows that are left, or no row. Raises ValueError if no rows were added."""
         if self._left is None:
             raise ValueError("no rows were added")
         return self._left.mean(axis=0, keepdims=True) if len(self._left) else self._left

@@ -65,7 +65,7 @@ def follow(greys: list[np.ndarray], box: np.ndarray) -> list[Similarity | None]:
 
 def _track(before: np.ndarray, after: np.ndarray, points: np.ndarray, window: int) -> tuple:
     """Return points float32 [p,1,2] of one frame in the next one, and whether each was found, uint8 [p,1]."""
-    # OpenCV's stub does not know that None makes it return a new array.
+    # OpenCV's stub does not state that None makes it return a new array.
     unknown: Any = None
     there, found, _ = cv2.calcOpticalFlowPyrLK(
         before, after, points, unknown, winSize=(window, window), maxLevel=2, criteria=(3, 12, 0.03)

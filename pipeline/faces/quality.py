@@ -172,7 +172,7 @@ def describe_figures(figures: Mapping[str, float]) -> str:
 
 
 class Portrait:
-    """Keeps the sharpest valid crop of those that it is shown, as a thumbnail.
+    """Keeps the sharpest valid crop of those that `add` compares, as a thumbnail.
 
     >>> portrait = Portrait()
     >>> portrait.add({"frames": np.zeros((1, 8, 8, 3), np.uint8), "valid": np.array([False])})

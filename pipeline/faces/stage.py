@@ -275,6 +275,11 @@ def _crops(
 
 
 def cut(frame: DecodedFrame | np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
+    """Return the crop of a frame, uint8 [S,S,3].
+
+    The transform is float64 [2,3] from `align.crop_transforms`; the size S is in px. Of a decoded frame only
+    the window of the crop is converted; an array is RGB, uint8 [H,W,3].
+    """
     if isinstance(frame, np.ndarray):
         return align.crop(frame, transform, size)
     window = align.window(transform, size, frame.shape)

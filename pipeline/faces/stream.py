@@ -124,7 +124,7 @@ class FaceStream:
         shown: list[float],
         source: Iterator[DecodedFrame | np.ndarray] | None = None,
     ) -> Rows | None:
-        """Add a frame; returns the rows of a block where one is complete.
+        """Add a frame; returns the rows of a block where one is complete, else ``None``.
 
         Args:
             frame: the next one.
@@ -154,7 +154,7 @@ class FaceStream:
         return self._cut(stop, source)
 
     def finish(self, source: Iterator[DecodedFrame | np.ndarray] | None = None) -> Rows | None:
-        """End the video; returns the rows of the frames that waited."""
+        """End the video; returns the rows of the frames that waited, ``None`` if there were none."""
         self.tracker.finish()
         stop = self._base + len(self._times)
         return self._cut(stop, source) if stop > self._next else None

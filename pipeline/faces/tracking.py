@@ -174,7 +174,7 @@ class Tracker:
         return sorted(self._closed + self._open, key=lambda t: (t.start, t.stop))
 
     def forget(self, before: int, keep: Collection[Track] = ()) -> None:
-        """Free what is known of the frames before an index.
+        """Free the data on the frames before an index.
 
         Args:
             before: index of the first frame that is still needed.
@@ -267,7 +267,7 @@ class Tracker:
         return follow([frame.grey for frame in self._frames], track.box)
 
     def _add_carried(self, track: Track, path: Motion, face: Face) -> None:
-        """Both ends of the interval agree, so the face is present in every frame between them."""
+        """Extend a track by the interval; the face was detected at both ends, so it is present in between."""
         for n, frame in enumerate(self._frames[1:]):
             track.add(frame.time, face if frame is self._frames[-1] else None, _step(path, n), True)
 

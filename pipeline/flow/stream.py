@@ -34,7 +34,7 @@ class FlowStream:
         self._steps: deque[float] = deque(maxlen=STEPS)
 
     def push(self, faces: Mapping[str, np.ndarray]) -> Rows | None:
-        """Take rows of the faces stage; returns new rows of flow, up to the last but one frame."""
+        """Take rows of the faces stage; returns new rows of flow to the last but one frame, or ``None``."""
         clip = FaceClip(faces["frames"], faces["time"], faces["valid"])
         if self._last is not None:
             clip = FaceClip(
@@ -57,7 +57,7 @@ class FlowStream:
         return found
 
     def finish(self) -> Rows | None:
-        """Return the row of the last frame, which has no flow."""
+        """Return the row of the last frame, which has no flow; ``None`` if there was no frame."""
         if self._last is None:
             return None
         size = self._last.frames.shape[1]

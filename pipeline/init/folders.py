@@ -131,14 +131,15 @@ def from_layout(paths: Sequence[str], layout: Layout, notes: Sequence[str] = ())
 
 
 def guess(paths: Sequence[str]) -> Found:
-    """Return the layout that most recordings have.
+    """Find the layout that most recordings have; return the recordings that fit it.
 
     Folders that all recordings share and those named train, val and test are passed over. The label is the
     level whose folders are named after emotions, else the part of the names that is; else the only level of
     folders. The speaker is the other level of folders, or a part of the names such as ``s01``.
 
     Raises:
-        InitError: there are several possibilities; the message names them.
+        InitError: there are several possibilities, which the message names, or too many recordings do not
+            fit.
     """
     depths = Counter(len(PurePosixPath(path).parts) - 1 for path in paths)
     depth = max(depths, key=lambda d: (depths[d], -d))

@@ -111,6 +111,7 @@ class SpooledLogMel:
 
     @property
     def end_s(self) -> float:
+        """End of the last hop, s."""
         return self._start + self._kept.stop * row_seconds(self.config)
 
     def stop(self) -> None:

@@ -166,7 +166,7 @@ def mixed_blocks(
 def _chained(
     path: str, links: Sequence[Link], picks: Mapping[int, int], useless: Sequence[int], track: AudioTrack
 ) -> Iterator[tuple[Block, float]]:
-    """Yield the samples of all recordings of an Ogg file; those that cannot be read are noted."""
+    """Yield the samples of all recordings of a file; those that cannot be read are noted."""
     failed: list[tuple[Link, ClipError]] = []
     begins = {part.link: part.begin for part in joined_parts(path)}
     for link in links:

@@ -1,4 +1,4 @@
-"""The clock of a stream: decoded items (video frames, blocks of audio) to times that rise.
+"""The clock of a stream: it gives decoded items (video frames, blocks of audio) times that rise.
 
 Timestamps in real files are wrong now and then: one packet is marked 2 s late, two recordings were
 joined and the second starts again at zero, a container stores them in decoding order. `Clock`
@@ -63,7 +63,7 @@ class Clock(Generic[T]):
         outliers: how many timestamps were corrected.
         unordered: how many timestamps were put in order.
         restarts: time of each restart and by how much the timestamps went back (below 0) or ahead, s.
-        gaps: start and end of each gap longer than `GAP_S`, s.
+        gaps: start and end of each gap of at least `GAP_S` and more than ``jitter``, s.
         overlaps: time of each overlap and its length, s.
         breaks: restarts, overlaps and jumps ahead by more than `JUMP_S`, on the stream's own timestamps.
         end: end of the last item, on the stream's own timestamps, s.
@@ -106,6 +106,7 @@ class Clock(Generic[T]):
 
     @property
     def end(self) -> float | None:
+        """End of the last item, on the stream's own timestamps, s; ``None`` before the first."""
         return self._next
 
     def add(self, item: T, stamp: float | None, seconds: float | None = None) -> list[tuple[T, float]]:

@@ -3,7 +3,8 @@
 What does not decode is skipped and noted. A clip from which nothing can be decoded raises
 `ClipError` with the outcome to record.
 
->>> samples, t0_s, missing_s = read_audio("clip.mp4", 16000)  # doctest: +SKIP
+>>> with open_media("clip.mp4") as container:  # doctest: +SKIP
+...     stream, remark = video_stream(container)
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ SECONDARY = (
 @contextlib.contextmanager
 def open_media(path: str, hwaccel: HWAccel | None = None) -> Iterator[av.container.InputContainer]:
     """Open a media file for reading; it is closed at the end of the block.
+
+    Args:
+        path: the media file.
+        hwaccel: decoder of a GPU; ``None`` for the processor.
 
     Raises:
         ClipError: the file is missing, unreadable or not a recording.
@@ -180,8 +185,8 @@ def demuxed(
     """Yield the packets of some streams, by default of all; use it in place of PyAV's ``demux``.
 
     In MPEG program streams, transport streams and FLV, a stream may appear while the file is read, such as
-    the subtitles of a DVD. PyAV does not know it, and may raise an IndexError at the end of the file, where
-    it flushes all streams, after those that it knows.
+    the subtitles of a DVD. PyAV has no record of it, and may raise an IndexError at the end of the file,
+    where it flushes all streams, after those of which it has a record.
     """
     packets = container.demux(*streams)
     while True:

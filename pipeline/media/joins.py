@@ -104,7 +104,7 @@ def _packets(orders: Sequence[int], times: Sequence[float]) -> Iterator[Packet]:
     """Yield the packets that the arrays of a table hold."""
     each = iter(times)
     for order, stamp, decoded, seconds in zip(orders, each, each, each, strict=True):
-        # NaN is unlike itself.
+        # NaN is not equal to itself.
         yield Packet(
             order, None if stamp != stamp else stamp, None if decoded != decoded else decoded, seconds
         )

@@ -200,7 +200,7 @@ def _other_streams(path: str, container: av.container.InputContainer) -> int:
 
 
 def _recordings(file: BinaryIO, size: int, name: str) -> Iterator[tuple[int, int]]:
-    """Return the end of the recording, and the start of another recording that FFmpeg does not read.
+    """Yield, at most once, the end of the recording and the start of another that FFmpeg does not read.
 
     The second is 0 where there is none.
     """

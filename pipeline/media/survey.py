@@ -42,7 +42,7 @@ from deiii.pipeline.media.timestamps import EXAMINED_ITEMS, Rounding, are_exact,
 # Largest number of packets that are read: those of a day at 25 frames per second with audio packets of 20 ms.
 # They take 32 bytes each (`PacketTable`). Times of later packets are not known.
 MAX_PACKETS = 24 * 3600 * (25 + 50)
-KEPT_SURVEYS = 4  # number of files whose surveys are kept
+KEPT_SURVEYS = 4  # number of surveys that are kept; a file has one for each choice of streams
 FAR = "lie {:.0f} s behind those of the other stream, which has ended; both were placed at the beginning"
 JOINED = "joined recordings; they were placed one behind the other"
 
@@ -161,7 +161,7 @@ class Part(NamedTuple):
 def joined_parts(path: str) -> list[Part]:
     """Return the recordings of a file, each behind the longer stream of the one before.
 
-    There are none for a file with one recording, and for Ogg files with audio alone.
+    There are none for a file with one recording, and for files with audio alone.
     """
     links, begin = recordings(path), 0.0
     found: list[Part] = []
@@ -184,7 +184,7 @@ def open_surveyed(
         path: the media file.
         kind: "video" or "audio": what will be decoded.
         useless: indices of streams to leave out; see `video_stream` and `audio_stream`.
-        link: one of several recordings in an Ogg file, to open it alone.
+        link: one of several recordings in an Ogg or Matroska file, to open it alone.
 
     Raises:
         ClipError: the file is missing, unreadable or not a recording.

@@ -281,7 +281,7 @@ def _pictures(
         ),
         "Unusual clips": (
             "One figure is far from that of the other clips.",
-            {i: _says(name, figures[i][name]) for i, name in odd.items()},
+            {i: _figure_words(name, figures[i][name]) for i, name in odd.items()},
         ),
     }
     wanted = {i for _, chosen in kinds.values() for i in chosen}
@@ -300,7 +300,8 @@ def _pictures(
     return groups
 
 
-def _says(name: str, value: float) -> str:
+def _figure_words(name: str, value: float) -> str:
+    """Return a figure with its usual name and its unit."""
     about = FIGURES[name]
     return f"{about.name}: {_text(value, about.decimals)} {about.unit}"
 

@@ -219,7 +219,11 @@ def _close(
 
 
 def gpu_count(config: Config) -> int:
-    """Return the number of this machine's GPUs for stages that can use one: as configured, or all."""
+    """Return the number of this machine's GPUs for stages that can use one: as configured, or all.
+
+    Raises:
+        ConfigError: ``gpus=0``, and a stage has a GPU as its device.
+    """
     stages = _stages_on_gpu(config)
     if config.gpus == 0:
         for stage in sorted(stages):
@@ -308,7 +312,7 @@ def stage_resources(client: Client, config: Config) -> Callable[[str], Mapping[s
     """Return a function that maps a stage to the Dask resources that its tasks request, ``None`` for none.
 
     A stage that can use a GPU requests ``GPU`` if workers offer it. The other stages then request ``CPU``,
-    if that is offered, too, so that the worker of a GPU does not spend its time with decoding.
+    if that is offered, too, so that the worker of a GPU does not decode media.
     """
     workers = workers_of(client).values()
     offered = {name for w in workers for name, n in (w.get("resources") or {}).items() if n}

@@ -1,8 +1,8 @@
 """The Dask clusters that deiii starts itself: processes of this machine, SLURM jobs, Kubernetes pods.
 
-Each function returns a cluster without workers; `deiii.pipeline.preprocess.cluster` scales, watches and
-closes it. SLURM needs dask-jobqueue, and Kubernetes needs dask-kubernetes with its operator; both are
-optional extras.
+Each function returns a cluster without workers, but a cluster of this machine that uses GPUs starts its own.
+`deiii.pipeline.preprocess.cluster` scales, watches and closes it. SLURM needs dask-jobqueue, and Kubernetes
+needs dask-kubernetes with its operator; both are optional extras.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ from deiii.data.tools.processes.pool import SHARED_MEMORY_FULL, shared_memory_is
 from deiii.data.tools.processes.signals import keep_stop_handlers
 
 THREADS = 1  # threads of a worker; more workers, not more threads, use the cores
-GPU_THREADS = (
-    3  # of the worker of a GPU: as many shards at a time, so that files are written while it computes
-)
+# Threads of the worker of a GPU: as many shards at a time, so that files are written while it computes.
+GPU_THREADS = 3
 
 # Processes of this machine on each GPU: Python runs one thread at a time, and starting RAFT's kernels takes
 # long. On an NVIDIA H200 with 16 cores, one process with 3 threads computed 7,257 pairs/s, two with 2 each
@@ -97,8 +96,8 @@ def await_processes(cluster: Any, client: Client, wanted: int, mark: Path) -> No
         ClusterError: a worker process ended while it started.
         UnguardedMain: the script that runs here starts workers at its top level.
     """
-    # A worker that dies after it has connected, but before its nanny knows, is not started again. So no task,
-    # which may kill its worker, starts before each nanny knows.
+    # A worker that dies after it has connected, but before its nanny counts it as running, is not started
+    # again. So no task, which may kill its worker, starts before each nanny counts its worker as running.
     while len(workers_of(client)) < wanted or _in_state(cluster, Status.running) < wanted:
         check_main_guard(mark)
         if failed := _in_state(cluster, Status.failed, Status.closed):
@@ -300,7 +299,7 @@ def kubernetes_spec(config: Config) -> dict[str, Any]:
     if cluster.gpu:
         limits["nvidia.com/gpu"] = "1"
     weights = f"{cluster.mount.rstrip('/')}/weights"
-    # By itself, Dask divides the memory by the cores that it sees, which may be all of the machine.
+    # By itself, Dask divides the memory by the cores that it finds, which may be all of the machine.
     own = GPU_WORKER if cluster.gpu else ["--memory-limit", f"{cluster.memory_gb:g}GiB"]
     command = ["dask", "worker", "--nthreads", str(threads), *own]
     spec = make_cluster_spec(

@@ -147,7 +147,7 @@ def turns(config: Config, tasks: list[ShardTask]) -> list[tuple[Config, list[Sha
     """Return the clusters that compute the tasks, one after the other, as settings with their tasks.
 
     Jobs and pods with a GPU (``cluster.gpu``) compute only what uses one: others decode the media first, so
-    that no GPU waits for them. What reads the results of a GPU comes with these.
+    that no GPU waits for them. Stages that read the results of a GPU are computed on its cluster, too.
     """
     if not config.cluster.gpu or config.cluster.kind == "local":
         return [(config, tasks)]

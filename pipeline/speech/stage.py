@@ -36,7 +36,7 @@ def read_speech(path: str | os.PathLike, config: SpeechConfig) -> StageResult:
     Returns:
         Arrays ``samples`` float32 [n] at 16 kHz, ``start`` float64 [] in s on the clock of
         `deiii.pipeline.media.video.read_video`, ``missing`` float64 [], s of audio that could not be decoded,
-        and ``notes`` and ``remarks`` str [k], what `deiii.pipeline.media.audio.read_audio` says.
+        and ``notes`` and ``remarks`` str [k], those of `deiii.pipeline.media.audio.read_audio`.
 
     Raises:
         ClipError: there is no audio to decode.
@@ -62,7 +62,7 @@ class SpeechClips:
     The result of a clip has the arrays ``states`` float16 [m,L,D] and ``time`` float64 [m] in s, the centre
     of each row on the clock of `deiii.pipeline.media.video.read_video`. The outcome is ``ok_partial`` if part
     of the audio is missing. There are no arrays if the audio is silent or too short, or if the encoder's
-    output is not finite in float16; the outcome says so.
+    output is not finite in float16; the outcome states the reason.
 
     Memory holds the windows of `deiii.pipeline.speech.batches.AHEAD` batches and the clips that they belong
     to: at most `MOST_HELD` samples and those of one more clip, and their states.

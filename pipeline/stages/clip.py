@@ -90,7 +90,11 @@ def read_clip(stage: str, path: str, config: Config, corruption: str = "") -> St
 
 
 def start_together(stage: str, config: Config) -> Together:
-    """Return a new object that computes clips of a stage together, with the models of this process."""
+    """Return a new object that computes clips of a stage together, with the models of this process.
+
+    Raises:
+        ValueError: the stage does not compute clips together.
+    """
     spec = get_stage(stage)
     if spec.together is None:
         raise ValueError(f"stage {stage} does not compute clips together")
@@ -257,7 +261,7 @@ def _cannot_start(stage: str, error: BaseException) -> MachineFault:
 
 @lru_cache(maxsize=2)
 def load_settings(settings: str) -> Config:
-    """Parse the settings from YAML text; the last ones are kept."""
+    """Parse the settings from YAML text; the last two results are kept."""
     return parse_config(settings)
 
 

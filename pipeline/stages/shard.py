@@ -137,7 +137,11 @@ def refuse_unseen(task: ShardTask, missing: Sequence[str]) -> None:
 
 
 def source_digest(path: Path) -> str:
-    """Return SHA-256 of a media file; empty if it is missing, unreadable or no regular file."""
+    """Return the SHA-256 of a media file; empty if it is missing, unreadable or no regular file.
+
+    Raises:
+        OSError: an error of the machine, such as a disk that does not answer.
+    """
     try:
         return file_sha256(path) if path.is_file() else ""
     except OSError as error:

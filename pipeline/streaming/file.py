@@ -201,7 +201,7 @@ class FileStream:
         return not self.ended
 
     def arrays(self, begin_s: float, end_s: float) -> dict[str, Rows]:
-        """Return, by stage, the rows that cover [begin, end) in s, as far as they are kept."""
+        """Return, by stage, the log-mel of [begin, end) in s, and all kept rows of faces and flow."""
         found = {name: rows for name in (FACES.name, FLOW.name) if (rows := self._recent[name].rows())}
         audio = self.audio()
         if audio is not None:

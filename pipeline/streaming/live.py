@@ -184,7 +184,7 @@ class LiveStream:
                     yield from self._add_faces(self._faces.push(*shown))
             else:
                 unseen_s += len(item.samples) / item.rate
-                goes_on = self._hear(item)
+                goes_on = self._add_audio(item)
                 if goes_on and unseen_s > SILENT_S and not self.reader.frames_wait:
                     self._arrived.append((item.time_s, time.monotonic()))
                     yield self._mel_at  # the video does not go on; the audio does
@@ -219,10 +219,10 @@ class LiveStream:
                     yield self._mel_at  # the audio has no new row, and `settled_pictures` has new frames
             else:
                 self._arrived.append((item.time_s, time.monotonic()))
-                if self._hear(item):
+                if self._add_audio(item):
                     yield self._mel_at
 
-    def _hear(self, item: AudioPiece) -> bool:
+    def _add_audio(self, item: AudioPiece) -> bool:
         """Add audio to the log-mel; after a gap, or at another rate, start a new log-mel.
 
         Returns whether the log-mel goes on further than before.

@@ -85,10 +85,12 @@ class ClipPlan:
     Attributes:
         index: the clip's number in the corpus.
         id: clip id, ``<speaker>/<speaker>-<number>``.
+        speaker: the speaker of the clip.
         label: class name.
         valence, arousal: attributes in [-1, 1].
         appearance, motion, voice: indices into `APPEARANCE`, `MOTION`, `VOICE`.
         size, fps: the frame's height and width in px, frames per second.
+        seconds: length of the clip in s, a whole number of frames.
         centre: float64 [n,2], the face's origin in px (x, y; pixel centres at whole numbers).
         scale: float64 [n], px per face unit.
         roll: float64 [n], rad, clockwise in the frame.

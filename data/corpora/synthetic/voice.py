@@ -23,7 +23,11 @@ def pitch_contour(plan: ClipPlan, time: np.ndarray) -> np.ndarray:
     """Return the pitch in Hz at each time, NaN between bursts.
 
     Args:
+        plan: plan of the clip.
         time: [n] in s.
+
+    Returns:
+        float64 [n].
     """
     pitch = np.full(len(time), np.nan)
     for (start, end), middle, slope in zip(plan.bursts, plan.pitch, plan.slope, strict=True):

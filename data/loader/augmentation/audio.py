@@ -82,6 +82,7 @@ class SpeakerLevels:
     scale: torch.Tensor
 
     def to(self, device: torch.device) -> SpeakerLevels:
+        """Return the statistics on another device."""
         return SpeakerLevels(*(x.to(device) for x in (self.speaker, self.offset, self.scale)))
 
     def apply(self, values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

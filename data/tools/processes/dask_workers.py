@@ -26,7 +26,7 @@ POLL_S = 0.2  # s between two looks at the connection
 CONNECT_TIMEOUT = "15s"  # longest time until a scheduler answers
 ASK_AGAIN_S = 5.0  # s without a result after which the result is requested again
 FIRST_WORKER_S = 30  # longest time until a scheduler has a worker
-CLOSE_S = 5
+CLOSE_S = 5  # s that closing a client may take
 WORKER_GB = 1.0  # GiB of a worker's memory that its libraries and models take before the first clip
 TLS_SETTINGS = (
     "DASK_DISTRIBUTED__COMM__TLS__CA_FILE",
@@ -190,7 +190,7 @@ def workers_of(client: Client) -> dict[str, Any]:
         raise CommClosedError("the scheduler is gone")
 
     def ask() -> dict[str, Any]:
-        # Client.scheduler_info would return what it knew before where the connection has just broken.
+        # Client.scheduler_info would return its last answer where the connection has just broken.
         try:
             return dict(client.sync(scheduler.identity))
         except OSError as error:

@@ -30,14 +30,14 @@ class StopHandler:
     Further signals have no effect for `STOPS_WITHIN` seconds, so that the command can finish its clean-up;
     after that, another signal ends the process at once with status `INTERRUPTED`.
 
-    After `end` signals have no effect for as long: the command is complete, and Python's own end must not be
-    interrupted.
+    After `end`, signals have no effect for the same time: the command is complete, and Python's own end must
+    not be interrupted.
 
     A program that calls a command as a function reacts in its own way again after `restore`.
 
     Attributes:
-        first: when the first signal came, by `time.monotonic`; ``None`` before it.
-        ended: when the command ended; ``None`` before that.
+        first: when the first signal came, s on `time.monotonic`; ``None`` before it.
+        ended: when the command ended, s on `time.monotonic`; ``None`` before that.
         before: the handlers that were there before `install`, keyed by signal.
 
     >>> StopHandler().first is None

@@ -55,7 +55,10 @@ class Network(RankAware, nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def encode_video(self, batch: Batch) -> Encoded | None:
-        """Encode and fuse frames and flow; the mask is true for steps that hold either."""
+        """Encode and fuse frames and flow to [B,T,D]; the mask is true for steps that hold either.
+
+        The result is ``None`` for a network that reads neither.
+        """
         if self.fusion is None:
             return None
         v_mask, o_mask = batch.video_mask, batch.flow_mask
@@ -79,14 +82,14 @@ class Network(RankAware, nn.Module):
         return Encoded(self.drop(self.fusion(v, o, v_mask, o_mask, tokens)), mask, batch.video_time)
 
     def encode_audio(self, batch: Batch) -> Encoded | None:
-        """Encode log-mel [B,L,M] as features [B,ceil(L/4),D]."""
+        """Encode log-mel [B,L,M] as features [B,ceil(L/4),D]; ``None`` for a network without log-mel."""
         if self.audio_encoder is None:
             return None
         features = self.drop(self.encoder_output("audio_encoder", batch))
         return Encoded(features, batch.audio_mask[:, ::HOPS_PER_STEP], batch.audio_time[:, ::HOPS_PER_STEP])
 
     def encode_extra(self, name: str, batch: Batch) -> Encoded:
-        """Encode the rows of a stage of ``model.extra``."""
+        """Encode the rows of a stage of ``model.extra``, [B,R,...], as features [B,R,D]."""
         extra = batch.extra[name]
         return Encoded(self.drop(self.extra_encoders[name](extra.values, extra.mask)), extra.mask, extra.time)
 

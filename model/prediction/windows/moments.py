@@ -40,7 +40,7 @@ class Source(Protocol):
         ...
 
     def arrays(self, begin_s: float, end_s: float) -> dict[str, dict[str, np.ndarray]]:
-        """Return the rows that cover [begin, end) in s, keyed by stage."""
+        """Return rows, keyed by stage: all that are kept of [begin, end) in s, and possibly others."""
         ...
 
     def forget(self, before_s: float) -> None:
@@ -78,7 +78,7 @@ class Moment:
 
     @property
     def label(self) -> str | None:
-        """The most probable class."""
+        """The most probable class; ``None`` without probabilities."""
         return most_probable(self.probabilities)
 
     def tree(self) -> dict[str, Any]:

@@ -78,12 +78,15 @@ class Logs:
 
 @contextmanager
 def open_logs(config: Config, run: RunFolder, done: int) -> Iterator[Logs]:
-    """Open what ``train.log`` names for the time of a training; one that cannot be opened is left out.
+    """Open what ``train.log`` names for the time of a training; what cannot be opened is left out.
 
     Args:
         config: all settings.
         run: the run folder; its ``run.json`` gets the identity of the record.
         done: epochs that were trained before.
+
+    Raises:
+        ConfigError: a package that ``train.log`` needs cannot be imported; all else is left out with a note.
 
     >>> with open_logs(config, run, 0) as logs:  # doctest: +SKIP
     ...     logs.epoch({"epoch": 0, "val_uar": 0.5})

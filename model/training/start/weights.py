@@ -91,7 +91,8 @@ def copy_weights(
             is copied for them.
 
     Returns:
-        the number of copied values, and the names of the tensors that keep initial values, at least in part.
+        the number of copied values of parameters, and the names of the parameters that keep initial values,
+        at least in part.
 
     Raises:
         ConfigError: the networks are of different kinds, or nothing can be copied.

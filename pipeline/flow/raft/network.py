@@ -108,7 +108,7 @@ class RaftEngine:
         device: device that it runs on.
         dtype: type of the convolutions; correlations, coordinates and upsampling stay float32.
         launch: how work is sent to a GPU: ``eager`` sends single operations, ``compile`` fuses them with
-            torch.compile, which takes about a minute. It has no effect on the CPU.
+            torch.compile, which takes 15 s or more. It has no effect on the CPU.
         fused: whether to use Triton's kernels; ``None`` where they work.
     """
 

@@ -75,6 +75,9 @@ class WinogradConv(nn.Module):
             add: [N,O,H,W], which is added instead of the bias.
             fresh: number of parts, from the first, that differ from those of the previous convolution in this
                 thread, which had a kernel of the same size. The transforms of the other parts are used again.
+
+        Raises:
+            ValueError: the parts do not have the input channels of the convolution.
         """
         n, _, height, width = shape = parts[0].shape
         c, o, k = self.inputs, self.outputs, len(self.products)

@@ -35,7 +35,7 @@ VIDEO = (b"\x80theora", b"OVP80", b"BBCD", b"\x01video")  # first bytes of a str
 
 @dataclass(frozen=True)
 class Link:
-    """One recording of an Ogg file.
+    """One recording of an Ogg or Matroska file.
 
     Attributes:
         start, end: positions of its first byte in the file and of the byte after its last one.

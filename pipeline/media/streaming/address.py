@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import av.error
 
-OPEN_S, READ_S = 10.0, 5.0  # after which opening and reading give up
+OPEN_S, READ_S = 10.0, 5.0  # s after which opening and reading give up
 SERVERS = ("http://", "https://", "rtsp://", "rtsps://", "rtmp://")  # the address names a host
 NETWORK = (*SERVERS, "udp://", "tcp://", "srt://", "rtp://")
 PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,rtsp,rtp,srtp,udp,rtmp,srt"
@@ -90,7 +90,7 @@ def address(source: str) -> Address:
         return Address(source, "v4l2")
     if source.lower().startswith(NETWORK):
         scheme, separator, rest = source.partition("://")
-        url = f"{scheme.lower()}{separator}{rest}"  # FFmpeg knows no RTSP://
+        url = f"{scheme.lower()}{separator}{rest}"  # FFmpeg accepts schemes in small letters only
         if url.startswith(SERVERS):
             _refuse_host(url)
         return Address(url, is_network=True)
@@ -110,7 +110,7 @@ def address(source: str) -> Address:
 def _refuse_host(url: str) -> None:
     """Refuse the address of a server without a host, or with a port that is none.
 
-    FFmpeg says "Invalid argument", or looks for a server on this machine.
+    FFmpeg reports "Invalid argument", or looks for a server on this machine.
     """
     try:
         parts = urlsplit(url)

@@ -3,7 +3,7 @@
 A thread opens the source, reads it and decodes it. Video frames that are not taken in time are dropped and
 counted, the oldest first, so that what is taken is never older than `LATE_FRAMES` frames. A broken connection
 is opened again. A recording on a server, and a stream that a server sends in pieces of some seconds (HLS,
-DASH), are played in real time, as a file is. A file begins when its first frame is asked for.
+DASH), are played in real time, as a file is. A file begins when its first frame is requested.
 
 >>> with LiveReader("rtsp://camera/stream") as reader:      # doctest: +SKIP
 ...     for item in reader:
@@ -106,7 +106,7 @@ class LiveReader:
         self._waiting = {Picture: 0, AudioPiece: 0}
         self._changed = threading.Condition()
         self._stopped = threading.Event()
-        self._wanted = threading.Event()  # set when the first item is asked for
+        self._wanted = threading.Event()  # set when the first item is requested
         self._ended = False
         self._error: Exception | None = None
         self._begin = 0.0  # value of time.monotonic at the start
@@ -235,7 +235,7 @@ class LiveReader:
     def _read_all(self) -> None:
         """Read connections until one ends as it had declared, or none can be made."""
         container, attempts = self._open(), 0
-        if self.address.is_file:  # it begins when its frames are asked for, so that none is dropped before
+        if self.address.is_file:  # it begins when its frames are requested, so that none is dropped before
             while not self._wanted.wait(0.05):
                 if self._stopped.is_set():
                     container.close()
