@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deiii.model.distributed.layers import RankAware, normalise, update_statistics
 from deiii.model.network.gpu.fill import fill
+from deiii.model.network.gpu.masked_norm import kernels_for, masked_norm
 
 
 class AudioEncoder(nn.Module):
@@ -78,8 +79,8 @@ class DeepAudioEncoder(nn.Module):
         x = logmel_BLM.masked_fill(~mask_BL[..., None], 0.0)[:, None]
         if self.deltas:
             x = torch.cat((x, self._change(x, mask_BL)), dim=1)
-        x = torch.relu(self.stem_norm(self.stem(x.contiguous(memory_format=torch.channels_last)), half))
-        x = x.masked_fill(~half, 0.0)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = self.stem_norm.then_relu(x, half)
         for stage in self.stages:
             x = stage(x, quarter)
         return self.norm(self.project(x.permute(0, 2, 3, 1).flatten(2)))
@@ -109,9 +110,8 @@ class AudioResidual(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, (1, 3), stride=(stride, 2), padding=(0, 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        y = torch.relu(self.first_norm(self.first(x), mask)).masked_fill(~mask, 0.0)
-        y = self.second_norm(self.second(y), mask)
-        return torch.relu(y + self.shortcut(x)).masked_fill(~mask, 0.0)
+        y = self.first_norm.then_relu(self.first(x), mask)
+        return self.second_norm.then_relu(self.second(y), mask, self.shortcut(x))
 
 
 class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
@@ -119,6 +119,14 @@ class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
 
     Source: Ioffe & Szegedy 2015, arXiv 1502.03167; with masks, and over all ranks.
     """
+
+    def then_relu(self, x: Tensor, mask: Tensor, beside: Tensor | None = None) -> Tensor:
+        """Return relu(norm(x) + beside), with zeros at masked steps; ``beside`` is [B,C,L,M]."""
+        kernels = kernels_for(x, self) if self.training and self.ranks is None else None
+        if kernels is not None:
+            return masked_norm(kernels, x, mask, self, beside)
+        y = self(x, mask)
+        return torch.relu(y if beside is None else y + beside).masked_fill(~mask, 0.0)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise x; ``mask`` is bool [B,1,L,1] and true for valid steps, ``None`` for all."""

@@ -17,7 +17,7 @@ NETWORKS = {
     "without flow": (["base", "model.flow=false"], 1_490, 700),
     "video alone": (["base", "model.audio=false"], 990, 440),
     "deep audio and matching": (
-        ["base", "model.time_match=true", "model.audio_channels=[16,24,48]"], 2_350, 850,
+        ["base", "model.time_match=true", "model.audio_channels=[16,24,48]"], 2_000, 850,
     ),
     "extra stream": (["base", *SPEECH], 2_170, 1_010),
     "all augmentation": (["base", *AUGMENTED], 1_850, 800),

@@ -212,9 +212,9 @@ ORDER = {
     "model/network/gpu": [
         "casts fill side_stream",
         "kernels",
-        "image_kernels",
+        "image_kernels masked_norm_kernels",
         "available residual",
-        "heads images norm",
+        "heads images masked_norm norm",
         "attention",
     ],
     "model/network/inputs": ["build network"],

@@ -35,6 +35,29 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
 
 
 @lru_cache(maxsize=8)
+def masked_norm_kernels(device: torch.device) -> ModuleType | None:
+    """Return `deiii.model.network.gpu.masked_norm_kernels`, or ``None``, as `gpu_kernels`.
+
+    >>> masked_norm_kernels(torch.device("cpu")) is None
+    True
+    """
+
+    def load() -> ModuleType:
+        from deiii.model.network.gpu import masked_norm_kernels as kernels
+
+        with torch.no_grad(), torch.cuda.device(device):  # Triton starts kernels on the current device
+            x = torch.zeros(1, 2, 2, 2, device=device)
+            mask = torch.ones(1, 1, 2, 1, dtype=torch.bool, device=device)
+            norm = torch.nn.BatchNorm2d(2, device=device)
+            for beside in (None, x):
+                kept = kernels.normalise(x, mask, beside, norm)
+                kernels.normalise_back(x, *kept, mask, None if beside is None else x.dtype)
+        return kernels
+
+    return working_kernels(load, "training runs") if device.type == "cuda" else None
+
+
+@lru_cache(maxsize=8)
 def image_kernels(device: torch.device) -> ModuleType | None:
     """Return `deiii.model.network.gpu.image_kernels`, or ``None``, as `gpu_kernels`.
 

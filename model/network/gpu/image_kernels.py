@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deiii.model.network.gpu.kernels import sum_rows
+from deiii.model.network.gpu.kernels import inner, sum_rows
 
 # Least number of channels in the result of `select`; most of them are zeros. On an NVIDIA H200 cuDNN took 255
 # us for the convolution of 384 images and the gradient of its weight with 32 channels, 748 us with 16 and 491
@@ -181,12 +181,3 @@ def end_block_back(
         each, BIAS=bias, WIDE=wide, ROWS=rows,
     )  # fmt: skip
     return result, sum_rows(partial) if bias else None
-
-
-def inner(x_NCHW: Tensor) -> Tensor:
-    """Return a map with its channels innermost in memory.
-
-    >>> inner(torch.zeros(1, 2, 3, 3)).stride()
-    (18, 1, 6, 2)
-    """
-    return x_NCHW.contiguous(memory_format=torch.channels_last)

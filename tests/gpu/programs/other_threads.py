@@ -15,7 +15,7 @@ from torchvision.models import get_model
 
 from deiii.data.config.schema import AppearanceConfig, FlowConfig
 from deiii.data.tools.devices import use_device
-from deiii.model.network.gpu.available import gpu_kernels, image_kernels
+from deiii.model.network.gpu.available import gpu_kernels, image_kernels, masked_norm_kernels
 from deiii.pipeline.encoders.load import load_encoder
 from deiii.pipeline.flow.raft import engine
 from deiii.pipeline.flow.raft.network import MODELS
@@ -48,7 +48,9 @@ def face_encoder(folder: Path) -> Any:
 def main() -> None:
     with recorded() as log:
         raft("cuda:1")
-        kernels = [load(torch.device("cuda", 1)) for load in (gpu_kernels, image_kernels)]
+        kernels = [
+            load(torch.device("cuda", 1)) for load in (gpu_kernels, image_kernels, masked_norm_kernels)
+        ]
     found: dict[str, Any] = {"loaded": cards(log), "triton": None not in kernels, "failed": []}
     use_device("cuda:1")
     frames, first = np.zeros((5, 128, 128, 3), np.uint8), np.arange(4)

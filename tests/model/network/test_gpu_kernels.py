@@ -1,5 +1,7 @@
 """The Triton kernels of training against the operations of PyTorch, in Triton's interpreter on the CPU."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,14 +9,16 @@ from torch import nn
 from deiii.data.tools.devices import working_kernels
 from deiii.model.distributed.layers import count_together
 from deiii.model.network.attention import Attention, keys_of
+from deiii.model.network.audio_encoders import DeepAudioEncoder
 from deiii.model.network.gpu import heads, norm
 from deiii.model.network.gpu.available import gpu_kernels
+from deiii.model.network.gpu.masked_norm import kernels_for
 from deiii.model.network.gpu.norm import begin_branch
 from deiii.model.network.positions import ClockRotary
 from deiii.model.network.visual_encoders import ImageEncoder, only_valid
 from tests.helpers.triton_interpreter import check_case, needs_triton
 
-CASES = ("layouts", "attention", "branches", "images")
+CASES = ("layouts", "attention", "branches", "images", "masked_norms")
 
 
 @needs_triton
@@ -71,6 +75,29 @@ def test_the_image_encoder_learns_on_a_gpu_as_by_its_layers():
     torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-3)
     for one, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=2e-3 * float(other.abs().max()))
+
+
+@pytest.mark.gpu
+def test_the_audio_encoder_learns_on_a_gpu_as_on_the_processor():
+    """Features, gradients and running statistics in float32, with hops that are not valid."""
+    torch.manual_seed(0)
+    encoder = DeepAudioEncoder(80, 64, [32, 64, 128]).train()
+    logmel, direction = torch.randn(6, 200, 80), torch.randn(6, 50, 64)
+    mask = torch.arange(200) < torch.tensor([200, 150, 7, 0, 99, 180])[:, None]
+
+    def computed(device):
+        network = copy.deepcopy(encoder).to(device)
+        assert (kernels_for(logmel.to(device), network.stem_norm) is None) == (device == "cpu")
+        found = network(logmel.to(device), mask.to(device))
+        found.backward(direction.to(device))
+        return [
+            x.cpu() for x in (found.detach(), *(p.grad for p in network.parameters()), *network.buffers())
+        ]
+
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
+        found = computed("cuda")
+    for one, other in zip(found, computed("cpu"), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=2e-3 * max(1.0, float(other.abs().max())))
 
 
 def test_the_processor_normalises_as_the_layer_does():
