@@ -6,6 +6,7 @@ Axes: B clips, L log-mel hops, M mel bands, C channels, D width.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deiii.model.distributed.layers import RankAware, normalise, update_statistics
@@ -111,7 +112,7 @@ class AudioResidual(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         y = self.first_norm.then_relu(self.first(x), mask)
-        return self.second_norm.then_relu(self.second(y), mask, self.shortcut(x))
+        return self.second_norm.then_relu(self.second(y), mask, (self.shortcut, x))
 
 
 class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
@@ -120,13 +121,24 @@ class MaskedBatchNorm(RankAware, nn.BatchNorm2d):
     Source: Ioffe & Szegedy 2015, arXiv 1502.03167; with masks, and over all ranks.
     """
 
-    def then_relu(self, x: Tensor, mask: Tensor, beside: Tensor | None = None) -> Tensor:
-        """Return relu(norm(x) + beside), with zeros at masked steps; ``beside`` is [B,C,L,M]."""
+    def then_relu(self, x: Tensor, mask: Tensor, beside: tuple[nn.Conv2d, Tensor] | None = None) -> Tensor:
+        """Return relu(norm(x)), with zeros at masked steps.
+
+        Args:
+            x: [B,C,L,M].
+            mask: bool [B,1,L,1], true for valid steps.
+            beside: a convolution and its input; its result is added before the ReLU.
+        """
         kernels = kernels_for(x, self) if self.training and self.ranks is None else None
-        if kernels is not None:
-            return masked_norm(kernels, x, mask, self, beside)
-        y = self(x, mask)
-        return torch.relu(y if beside is None else y + beside).masked_fill(~mask, 0.0)
+        if kernels is None:
+            y = self(x, mask)
+            y = y if beside is None else y + beside[0](beside[1])
+            return torch.relu(y).masked_fill(~mask, 0.0)
+        if beside is None:
+            return masked_norm(kernels, x, mask, self)
+        layer, inputs = beside
+        other = F.conv2d(inputs, layer.weight, None, layer.stride, layer.padding)
+        return masked_norm(kernels, x, mask, self, other, layer.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise x; ``mask`` is bool [B,1,L,1] and true for valid steps, ``None`` for all."""

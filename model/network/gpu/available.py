@@ -50,7 +50,8 @@ def masked_norm_kernels(device: torch.device) -> ModuleType | None:
             mask = torch.ones(1, 1, 2, 1, dtype=torch.bool, device=device)
             norm = torch.nn.BatchNorm2d(2, device=device)
             for beside in (None, x):
-                kept = kernels.normalise(x, mask, beside, norm)
+                bias = None if beside is None else x[0, :, 0, 0].contiguous()
+                kept = kernels.normalise(x, mask, norm, beside, bias)
                 kernels.normalise_back(x, *kept, mask, None if beside is None else x.dtype)
         return kernels
 

@@ -186,7 +186,8 @@ def sum_rows(partial_PD: Tensor) -> Tensor:
     >>> sum_rows(torch.ones(3, 2))
     tensor([3., 3.])
     """
-    return torch.mv(partial_PD.t(), constant(1.0, partial_PD.device, partial_PD.dtype, len(partial_PD)))
+    with torch.autocast(partial_PD.device.type, enabled=False):  # it would round the sums to its type
+        return torch.mv(partial_PD.t(), constant(1.0, partial_PD.device, partial_PD.dtype, len(partial_PD)))
 
 
 def inner(x_NCHW: Tensor) -> Tensor:

@@ -29,9 +29,14 @@ def kernels_for(x_BCLM: Tensor, norm: nn.BatchNorm2d) -> ModuleType | None:
 
 
 def masked_norm(
-    kernels: ModuleType, x_BCLM: Tensor, mask_B1L1: Tensor, norm: nn.BatchNorm2d, beside: Tensor | None
+    kernels: ModuleType,
+    x_BCLM: Tensor,
+    mask_B1L1: Tensor,
+    norm: nn.BatchNorm2d,
+    beside: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """Return relu(norm(x) + beside) with zeros at masked hops, in the data type of x.
+    """Return relu(norm(x) + beside + bias) with zeros at masked hops, in the data type of x.
 
     PyTorch's operations start about 60 kernels forward and backward; these are 7.
 
@@ -41,15 +46,16 @@ def masked_norm(
         mask_B1L1: bool, true for valid hops; the others are left out of the batch's statistics.
         norm: the layer, in training; its running statistics move.
         beside: [B,C,L,M]; ``None`` for nothing.
+        bias: float32 [C], for example that of a convolution without bias whose result is ``beside``.
     """
-    result: Tensor = _MaskedNorm.apply(kernels, x_BCLM, mask_B1L1, beside, norm, norm.weight, norm.bias)
+    result: Tensor = _MaskedNorm.apply(kernels, x_BCLM, mask_B1L1, norm, norm.weight, norm.bias, beside, bias)
     return result
 
 
 class _MaskedNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, kernels, x, mask, beside, norm, _weight, _bias):
-        out, dense, factors = kernels.normalise(x, mask, beside, norm)
+    def forward(ctx, kernels, x, mask, norm, _weight, _bias, beside, further):
+        out, dense, factors = kernels.normalise(x, mask, norm, beside, further)
         ctx.kernels, ctx.beside = kernels, None if beside is None else beside.dtype
         ctx.save_for_backward(out, dense, factors, mask)
         return out
@@ -59,4 +65,5 @@ class _MaskedNorm(torch.autograd.Function):
     def backward(ctx, gradient):
         found = ctx.kernels.normalise_back(gradient, *ctx.saved_tensors, ctx.beside)
         to_x, to_beside, of_weight, of_bias = found
-        return None, to_x, None, to_beside, None, of_weight, of_bias
+        of_further = of_bias if ctx.needs_input_grad[7] else None
+        return None, to_x, None, None, of_weight, of_bias, to_beside, of_further

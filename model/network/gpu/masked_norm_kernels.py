@@ -59,8 +59,8 @@ def _sums(
 
 @triton.jit
 def _statistics(
-    sums, weight, bias, running_mean, running_var, batches, factors, channels, momentum, eps,
-    WIDE: tl.constexpr,
+    sums, weight, bias, further, running_mean, running_var, batches, factors, channels, momentum, eps,
+    FURTHER: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """One program computes mean, inverse deviation, scale and offset, and moves the running statistics."""
     channel = tl.arange(0, WIDE)
@@ -73,6 +73,8 @@ def _statistics(
     inverse = tl.rsqrt(variance + eps)
     scale = tl.load(weight + channel, mask=inside, other=0.0) * inverse
     offset = tl.load(bias + channel, mask=inside, other=0.0) - mean * scale
+    if FURTHER:
+        offset += tl.load(further + channel, mask=inside, other=0.0)
     tl.store(factors + channel, mean, mask=inside)
     tl.store(factors + channels + channel, inverse, mask=inside)
     tl.store(factors + 2 * channels + channel, scale, mask=inside)
@@ -108,23 +110,24 @@ def _apply(
 
 
 def normalise(
-    x_BCLM: Tensor, mask_B1L1: Tensor, beside: Tensor | None, norm: torch.nn.BatchNorm2d
+    x_BCLM: Tensor, mask_B1L1: Tensor, norm: torch.nn.BatchNorm2d, beside: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return relu(norm(x) + beside) with zeros at masked hops, and what `normalise_back` needs.
+    """Return relu(norm(x) + beside + bias) with zeros at masked hops, and what `normalise_back` needs.
 
     The statistics are those of the valid hops, and the running statistics of ``norm`` move towards them.
 
     Args:
         x_BCLM: feature maps.
         mask_B1L1: bool, true for valid hops.
-        beside: [B,C,L,M]; ``None`` for nothing.
         norm: the layer with the parameters and running statistics, float32.
+        beside: [B,C,L,M]; ``None`` for nothing.
+        bias: float32 [C], added to all places; ``None`` for nothing.
 
     Returns:
         [B,C,L,M] in the data type of x; x with its channels innermost in memory; and float32 [4*C+1]: mean,
         inverse deviation, scale and offset of each channel, and the number of valid places (at least 1).
 
-    >>> normalise(x, mask, None, norm)  # doctest: +SKIP
+    >>> normalise(x, mask, norm, None, None)  # doctest: +SKIP
     """
     x, beside = inner(x_BCLM), None if beside is None else inner(beside)
     channels, bands = x.shape[1], x.shape[3]
@@ -136,8 +139,9 @@ def normalise(
     _sums[(programs,)](x, mask, partial, places, channels, bands, *hops, each, WIDE=wide, ROWS=rows)
     factors = partial.new_empty(4 * channels + 1)
     _statistics[(1,)](
-        sum_rows(partial), norm.weight, norm.bias, norm.running_mean, norm.running_var,
-        norm.num_batches_tracked, factors, channels, norm.momentum, norm.eps, WIDE=wide,
+        sum_rows(partial), norm.weight, norm.bias, norm.bias if bias is None else bias, norm.running_mean,
+        norm.running_var, norm.num_batches_tracked, factors, channels, norm.momentum, norm.eps,
+        FURTHER=bias is not None, WIDE=wide,
     )  # fmt: skip
     out = torch.empty_like(x)
     _apply[(triton.cdiv(total, VALUES),)](
@@ -203,6 +207,8 @@ def normalise_back(
     gradient: Tensor, out: Tensor, x: Tensor, factors: Tensor, mask_B1L1: Tensor, beside: torch.dtype | None
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """Return the gradients of `normalise` with respect to x, beside, and the layer's weight and bias.
+
+    The gradient of the layer's bias is also that of the further bias.
 
     Args:
         gradient: gradient of the first result, [B,C,L,M].
