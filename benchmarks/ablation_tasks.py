@@ -57,7 +57,7 @@ SYNC = {
     "video_only": Variant("frames alone", ("model.audio=false",), 0.5),
 }
 # Without the Conformer, the network of audio alone pools windows that are shorter than the distance between
-# the syllables, in any order, so it cannot tell which syllable comes first.
+# the syllables, in any order, so it cannot determine which syllable comes first.
 ORDER = {
     "full": Variant("audio alone", (), 1.0),
     "no_conformer": Variant("no Conformer", ("model.conformer=false",), 0.5),

@@ -1,12 +1,14 @@
 """Measure memory and time of one training step whose batch is computed in parts (``train.accumulate``).
 
-    python -m benchmarks.accumulate [--presets base large] [--clips 16] [--parts 1 4 16] [--runs 3]
+    python -m benchmarks.accumulate [--presets base large] [--clips 16] [--parts 1 4 16] [--rounds 3]
+                                    [--runs 3]
 
 Each number of parts is measured in a process of its own, on the CPU in float32 with random input of the
 preset's size: the losses of the batch, their gradient, and no optimiser. Memory is the largest resident
 memory of the process (VmHWM) during the steps, minus its resident memory before the first one, with the
-network and the batch in memory. Time is the median of the runs after a first step. Processes of one preset
-run in turn, with one thread; the alternative is the batch as a whole (one part).
+network and the batch in memory. Time is the median of the runs after a first step. Both are medians over the
+rounds. Processes of one preset run in turn, with one thread; the alternative is the batch as a whole (one
+part).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ where the user set nothing, and ``sleep`` does not spin (``OMP_WAIT_POLICY=passi
 machine (``idle``) and beside one program for each core that computes without end (``busy``). The ways run in
 turn. Seconds are the trainer's own, the median over the epochs after the first and over the runs.
 ``ratio_busy`` and ``ratio_idle`` are the time with ``spin`` over the time with ``short``. ``losses_equal``
-says whether the losses of all runs are equal to the last bit.
+is true if the losses of all runs are equal to the last bit.
 """
 
 from __future__ import annotations

@@ -70,7 +70,11 @@ def run_path(folder: Path, variant: str, seed: int) -> Path:
 
 
 def figures(folder: Path, variant: str, seeds: Sequence[int]) -> dict[str, Any]:
-    """Return mean and deviation of each CCC over seeds, and its interval over seeds and speakers."""
+    """Return mean and deviation of each CCC over seeds, and its interval over seeds and speakers.
+
+    Raises:
+        ValueError: the seeds were scored on different clips.
+    """
     tables = []
     for seed in seeds:
         table = read_predictions(RunFolder(run_path(folder, variant, seed)).predictions)

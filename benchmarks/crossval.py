@@ -27,7 +27,7 @@ from deiii.data.config.words import read_settings
 def deiii(*words: str) -> None:
     """Run a command of deiii; ends this program with its status if it fails."""
     if status := subprocess.run([sys.executable, "-m", "deiii", *words], check=False).returncode:
-        sys.exit(status)  # the command has said why
+        sys.exit(status)  # the command has printed the reason
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--jobs", default="0", help="trainings at a time; 0: one for each core")
+    parser.add_argument("--jobs", default="0", help="trainings at a time; 0: one on a CPU, as many as fit on GPUs")
     parser.add_argument("--runs", type=int, default=1)
     args = parser.parse_args()
     deiii("preprocess", *args.settings)

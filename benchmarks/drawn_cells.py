@@ -1,7 +1,7 @@
 """Compare attention between frames and flow (OV) with concatenation, on images of random cells.
 
 An image has 4 x 4 cells; a fair coin gives each the first or the second of two textures. The cells of one
-texture move, each in its own direction, and the label says which texture. Frames show the textures and flow
+texture move, each in its own direction, and the label is this texture. Frames show the textures and flow
 shows the moving cells, so either alone is right in half the cases. Every training step draws new cells, and
 the trained network is scored once on 4,000 others:
 

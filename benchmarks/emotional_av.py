@@ -47,6 +47,9 @@ class Hits:
     Attributes:
         truth, speaker: [N] of the clips, in the order of their ids.
         hits: bool [seeds,N].
+
+    Raises:
+        ValueError: the folder has no predictions of a seed.
     """
 
     def __init__(self, folder: Path, seeds: Sequence[str]):
@@ -95,7 +98,11 @@ def interval(speakers: list[str], figures, limits: tuple[float, float] | None = 
 
 
 def gap(one: Hits, other: Hits) -> dict[str, Any]:
-    """Return the mean difference of UAR, paired by seed and clip, and its interval."""
+    """Return the mean difference of UAR, paired by seed and clip, and its interval.
+
+    Raises:
+        ValueError: the two have other clips, labels or numbers of seeds.
+    """
     if one.clips != other.clips or len(one.hits) != len(other.hits):
         raise ValueError("the two have other clips or another number of seeds; train both with the same")
     if not np.array_equal(one.truth, other.truth):
@@ -142,7 +149,7 @@ def main() -> None:
                 args.jobs,
             ]
             if status := subprocess.run(command, check=False).returncode:
-                sys.exit(status)  # the command has said why
+                sys.exit(status)  # the command has printed the reason
             hits[inputs + level] = Hits(folder, seeds)
     everything = np.arange(len(next(iter(hits.values())).clips))
     result: dict[str, Any] = {"bench": "emotional_av", "seeds": args.seeds, **made_by()}

@@ -45,6 +45,9 @@ class Rows:
     Attributes:
         count: [N] rows.
         mean, variance: [N,F].
+
+    Raises:
+        ValueError: a clip lacks the stage, and ``lacking`` is false.
     """
 
     def __init__(self, features: FeatureSet, stage: str, lacking: bool = False):

@@ -39,7 +39,11 @@ Features = dict[str, np.ndarray]  # by stage and statistic, float32 [N,F]
 
 
 def statistics(features: FeatureSet, stages: list[str]) -> Features:
-    """Return mean, deviation, deviation of changes and maximum over time of the rows of each stage."""
+    """Return mean, deviation, deviation of changes and maximum over time of the rows of each stage.
+
+    Raises:
+        ValueError: a clip lacks a stage.
+    """
     found: Features = {}
     for stage in stages:
         clips = [rows.reshape(len(rows), -1) for rows in rows_of_clips(features, stage) if rows is not None]

@@ -115,7 +115,7 @@ def overview(root: Path, clips: int, frames: int, runs: int) -> dict[str, Any]:
         for path, values in times.items():
             profile = f"--user-data-dir={root / 'profile'}"
             words = [browser, *FLAGS, profile, path.as_uri()]
-            values.append(timed(words, subprocess.DEVNULL))  # it complains of a desktop that is not there
+            values.append(timed(words, subprocess.DEVNULL))  # it prints errors where there is no desktop
     for path, values in times.items():
         del values[0]  # the first start makes the profile
         print(f"{path.name:14s} " + " ".join(f"{t:.2f}" for t in values) + " s", flush=True)

@@ -53,7 +53,7 @@ def methods(updates: int) -> dict[str, Method]:
 
 
 def read_flo(path: Path) -> np.ndarray:
-    """Return the flow of a .flo file of Middlebury, float32 [H,W,2]."""
+    """Return the flow of a .flo file of Middlebury, float32 [H,W,2]. Raises ValueError for other files."""
     raw = path.read_bytes()
     if np.frombuffer(raw, np.float32, 1)[0] != np.float32(202021.25):
         raise ValueError(f"{path} is not a .flo file")
@@ -62,6 +62,7 @@ def read_flo(path: Path) -> np.ndarray:
 
 
 def read_rgb(path: Path) -> np.ndarray:
+    """Return an image file as RGB, uint8 [H,W,3]."""
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
 
 

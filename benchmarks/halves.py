@@ -1,4 +1,4 @@
-"""Train networks to tell the order of two halves of a recording, which needs the Conformer.
+"""Train networks to predict the order of two halves of a recording, which needs the Conformer.
 
 Of each RAVDESS recording, two stretches of `HALF` hops of log-mel are taken, with `GAP` hops between them
 whose input is masked. The stretches are in their order or swapped, and the network predicts which of the two.

@@ -62,6 +62,7 @@ def our_epoch(loader: Loader, number: int) -> tuple[int, int]:
 
 
 def peer_epoch(batches) -> int:
+    """Return the number of clips that an epoch of another loader delivered."""
     return sum(len(batch["label"]) for batch in batches)
 
 
@@ -69,6 +70,8 @@ def memcpy_rate(loader: Loader, threads: int, source: str) -> float:
     """Return GB/s of copying the same bytes, one clip at a time, into as many buffers as the loader has.
 
     Args:
+        loader: our loader.
+        threads: number of threads that copy.
         source: ``mapped`` copies the pages of the shard files, which the loader reads, one after the
             other; ``array`` copies an array in memory, which has huge pages.
     """
@@ -97,6 +100,7 @@ def memcpy_rate(loader: Loader, threads: int, source: str) -> float:
 
 
 def drop_from_page_cache(features: FeatureSet) -> None:
+    """Ask the system to remove the shard files from its page cache."""
     for stream in features.streams.values():
         for path in stream.paths:
             handle = os.open(path, os.O_RDONLY)

@@ -57,6 +57,8 @@ class H5pyClips(Dataset):
     """Clips read through h5py; a worker fetches a whole batch at once and keeps its files open.
 
     Args:
+        features: the cache.
+        steps: number of frames of a clip in a batch.
         slab: read all frames from the first to the last selected one and select in memory, or read the
             selected frames one by one. Which is faster depends on the length of the clip.
     """

@@ -213,6 +213,7 @@ def in_a_process(function: Any, *words: Any) -> dict[str, Any]:
 
 
 def work(args: argparse.Namespace) -> None:
+    """Train the networks that are not finished, and write the result; ``args`` are those of `main`."""
     folds, seeds = ([int(word) for word in text.split(",")] for text in (args.folds, args.seeds))
     add_package(args.folder / "package")
     config = run_config(args.settings, "frozen", folds[0], seeds[0], args.folder)

@@ -42,6 +42,7 @@ def dequantised(values: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: i
     Args:
         values: integers of any shape.
         scale, zero: scalars, or one for each place along ``axis``.
+        axis: axis of ``values``.
 
     >>> dequantised(np.int8([[1, 3]]), np.float32([0.5, 2]), np.int8([0, 1])).tolist()
     [[0.5, 4.0]]
@@ -127,7 +128,7 @@ def _stored_weights(path: str) -> dict[str, Tensor]:
 
 
 def whisper_encoder(path: str, window: int) -> nn.Module:
-    """Return transformers' `WhisperEncoder` with smart-turn's weights, for windows of so many hops.
+    """Return transformers' `WhisperEncoder` with smart-turn's weights, for windows of ``window`` hops.
 
     A shorter window has the last positions, because audio is at the end of smart-turn's window.
     """
@@ -259,7 +260,11 @@ class WhisperLogMel(nn.Module):
 
 
 def make(shape: tuple[int, ...], config: ModelConfig, trained: bool) -> WhisperLogMel:
-    """Return the encoder of log-mel with smart-turn's weights, frozen or with trained matrices of LoRA."""
+    """Return the encoder of log-mel with smart-turn's weights, frozen or with trained matrices of LoRA.
+
+    Raises:
+        ValueError: the log-mel has another number of bands than that of Whisper.
+    """
     if shape != (LOGMEL.n_mels,):
         raise ValueError(f"smart-turn reads log-mel of {LOGMEL.n_mels} bands; set logmel.n_mels to that")
     path, _ = resolve(SMART_TURN, SMART_TURN)

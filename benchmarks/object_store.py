@@ -40,6 +40,7 @@ class Reads:
     wanted: int = 0  # bytes that are used
 
     def summary(self, clips: int) -> dict[str, float]:
+        """Return the figures of this way for an epoch of a number of clips."""
         return {
             "requests_per_clip": round(len(self.sizes) / clips, 3),
             "kb_per_request_median": round(median(self.sizes) / 1e3, 1),

@@ -12,11 +12,11 @@ which it has about as many parameters as DE-III.
 
 With ``--ablations``, DE-III without one of its parts (the changes of `benchmarks.ablation_tasks.PARTS`) has
 rows, too; they can also be named one by one, as in ``--only late,deiii-no-ife``. An ablation of a part that
-the network of these settings does not have is left out, and a line says so.
+the network of these settings does not have is left out, and a line reports it.
 
 VAVL is trained twice: as its paper describes it, and with ``model.batch_axis=true`` as its published code
 runs. The latter's predictions depend on which clips share a batch, so it is also scored one clip at a time.
-If both were trained, their difference in UAR has a row: the price of the batch axis.
+If both were trained, their difference in UAR has a row: the effect of the batch axis.
 
     python -m benchmarks.peers configs/ravdess_audio.yaml corpus.root=/data/ravdess --seeds 0,1
     python -m benchmarks.peers configs/synthetic.yaml configs/tiny.yaml --only late,mbt --folds 0 --match

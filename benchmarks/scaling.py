@@ -76,7 +76,7 @@ def last_result(folder: Path, name: str) -> dict:
     """Return the last RESULT line of a benchmark's newest file.
 
     Raises:
-        FileNotFoundError: if there is none; the message says what to run.
+        FileNotFoundError: if there is none; the message has the command.
     """
     found = sorted(folder.glob(f"{name}-[0-9]*.txt"))
     lines = found[-1].read_text(encoding="utf-8").splitlines() if found else []

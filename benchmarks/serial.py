@@ -28,6 +28,13 @@ GOAL = np.array([[0.325, 0.395], [0.675, 0.395], [0.5, 0.61], [0.34, 0.765], [0.
 
 
 class Script:
+    """The detector, the flow method and the steps of the script, for one clip after the other.
+
+    Args:
+        yunet: path of YuNet's weights; ``-`` for OpenCV's Haar cascade.
+        raft: path of the weights of RAFT small; ``-`` for DIS.
+    """
+
     def __init__(self, yunet: str, raft: str):
         self.yunet = cv2.FaceDetectorYN.create(yunet, "", (DETECT, DETECT), 0.6) if yunet != "-" else None
         self.haar = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")

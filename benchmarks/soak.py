@@ -82,6 +82,7 @@ def link_corpus(source: Path, root: Path, clips: int) -> None:
 
 
 def preprocess_command(root: Path, cache: Path, workers: int) -> list[str]:
+    """Return the words of ``deiii preprocess`` for the corpus in ``root``."""
     settings = ["corpus.name=table", f"corpus.root={root}", f"cache={cache}", "faces.size=64", "max_failed=1"]
     return [sys.executable, "-m", "deiii", "preprocess", *settings, f"workers={workers}"]
 

@@ -52,9 +52,11 @@ class NoEngine:
         self._stored = {"flow": flow, "scale": np.ones(BATCH, np.float32), "finite": np.ones(BATCH, bool)}
 
     def buffer(self, shape: tuple[int, ...]) -> np.ndarray:
+        """See `deiii.pipeline.flow.engine.Engine.buffer`."""
         return np.empty(shape, np.uint8)
 
     def submit(self, frames: np.ndarray, first: np.ndarray, continues: bool) -> Callable[[], Stored]:
+        """Return a function that returns the same flow for each batch."""
         stored = {name: values[: len(first)] for name, values in self._stored.items()}
         return lambda: stored
 

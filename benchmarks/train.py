@@ -55,6 +55,7 @@ class OneBatch:
         return self.count
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batch once for each batch of an epoch, from batch ``start`` on."""
         for _ in range(start, self.count):
             yield self.batch
 
@@ -71,6 +72,7 @@ class OneSlab(OneBatch):
         self.unpack = loader.unpack
 
     def slabs(self, number: int, start: int = 0) -> Iterator[torch.Tensor]:
+        """Yield the block of bytes once for each batch of an epoch, from batch ``start`` on."""
         for _ in range(start, self.count):
             yield self.slab
 

@@ -36,6 +36,7 @@ KINDS = {
 
 
 def write_video(path: Path, codec: str, width: int, height: int, frames: int) -> None:
+    """Write a video of an enlarged synthetic face, with frames of ``width`` x ``height`` px at 25 fps."""
     config = SyntheticConfig(speakers=1, clips_per_class=1, seconds=frames / 25, size=270)
     options = {"preset": "fast"} if codec == "libx264" else {"qscale": "3"}
     with av.open(str(path), "w") as out:
@@ -55,6 +56,7 @@ def window(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def plain(path: str, part: bool) -> None:
+    """Read a video with PyAV: whole frames in RGB, of which a part is cut out or which are reduced."""
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_count, stream.thread_type = 1, "NONE"
@@ -70,11 +72,13 @@ def plain(path: str, part: bool) -> None:
 
 
 def parts(path: str) -> None:
+    """Read a video with `read_video`, and convert a sixth of each frame."""
     for frame, _ in read_video(path).frames():
         frame.part(*window(*frame.shape))
 
 
 def consume(frames) -> None:
+    """Read all frames and drop them."""
     for _ in frames:
         pass
 

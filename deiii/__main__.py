@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what is imported here is imported before `_leave_out_current_folder`
+if TYPE_CHECKING:  # imports at this place would run before `_leave_out_current_folder`
     import argparse
 
     from deiii.data.command_line.entry import Command
@@ -61,11 +61,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0 done, 1 an error, 130 interrupted by Ctrl-C or SIGTERM.
+    """Run one command.
 
     Args:
         argv: the words of the command; those of this process if they are not given, in which case the program
             is expected to end with the command (`run`).
+
+    Returns:
+        the exit status: the command's own, 0 if all went well; 1 after an error; 130 after Ctrl-C, SIGTERM
+        or SIGHUP.
+
+    Raises:
+        SystemExit: with status 2 for words that are no command, with 0 after a help text.
     """
     from deiii.data.command_line.entry import run
 

@@ -36,7 +36,7 @@ DRAWS = 200  # of right and wrong predictions, for `chance_ece`
 
 
 class CalibrationError(ValueError):
-    """No temperature is stored with a network; the message says how one is fitted."""
+    """No temperature is stored with a network; the message states how one is fitted."""
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:

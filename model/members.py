@@ -27,7 +27,7 @@ DIGEST = re.compile("[0-9a-f]{64}")  # SHA-256
 
 
 class EnsembleError(ValueError):
-    """Networks that are named together cannot be averaged; the message says why and what to do."""
+    """Networks that are named together cannot be averaged; the message states why and what to do."""
 
 
 def is_network(folder: str | Path) -> bool:
@@ -67,7 +67,7 @@ def weights_digest(folder: str | Path) -> str:
 def find_members(names: Sequence[str | Path]) -> list[Path]:
     """Return the folders of the networks that some names stand for, each once, in the order of the names.
 
-    A name that stands for no network is returned as it is; opening it later raises an error that says why.
+    A name that stands for no network is returned as it is; opening it later raises an error that states why.
 
     Raises:
         EnsembleError: a network is named twice, or two networks have the same weights.

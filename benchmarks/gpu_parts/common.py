@@ -1,4 +1,4 @@
-"""What the parts of `benchmarks.gpu_check` share: results, inputs and times."""
+"""Common functions of the parts of `benchmarks.gpu_check`: results, inputs and times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def find(**what) -> None:
 
 
 def small() -> bool:
-    """Return whether a tenth of the work is asked for."""
+    """Return whether only a tenth of the work is to be done (``DEIII_GPU_SMALL``)."""
     return bool(os.environ.get("DEIII_GPU_SMALL"))
 
 
@@ -35,7 +35,7 @@ def is_fake() -> bool:
 
 
 def seconds(function: Callable[[], object], runs: int = 5) -> float:
-    """Median time of a call in s, including the work on the GPU."""
+    """Return the median time of a call in s, including the work on the GPU."""
     from benchmarks.flow_gpu import seconds_of
 
     return seconds_of(function, runs)
@@ -51,7 +51,7 @@ def matmul_tflops(dtype: str) -> float:
 
 
 def crops(size: int, count: int) -> tuple[np.ndarray, str]:
-    """Crops uint8 [count,size,size,3], and where they come from."""
+    """Return crops, uint8 [count,size,size,3], and their source in words."""
     try:
         from benchmarks.clips import face_clips
 
@@ -68,7 +68,7 @@ def crops(size: int, count: int) -> tuple[np.ndarray, str]:
 
 
 def network(model: str):
-    """torchvision's RAFT, and whether its weights are real."""
+    """Return torchvision's RAFT, and whether its weights are real."""
     from deiii.pipeline.flow.raft.network import MODELS, load_network
 
     path = DATA / "weights" / WEIGHTS[model]
@@ -78,14 +78,14 @@ def network(model: str):
 
 
 def cache(clips: int):
-    """The features of synthetic clips of 60 frames of 112 px; made where they are missing."""
+    """Return the features of synthetic clips of 60 frames of 112 px; they are made if they are missing."""
     from benchmarks.feature_cache import open_cache
 
     return open_cache(cache_folder(clips), clips, 60, 112, 8)
 
 
 def cache_folder(clips: int) -> Path:
-    """The folder of `cache`."""
+    """Return the folder of `cache` for a number of clips."""
     return WORK / f"cache-{clips}"
 
 

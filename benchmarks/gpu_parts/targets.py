@@ -9,12 +9,12 @@ Row = Mapping[str, Any]
 
 
 class Goal(NamedTuple):
-    """A figure and what it should be.
+    """A figure and its target.
 
     Attributes:
-        name: what it is.
+        name: description of the figure.
         part: the part that measures it.
-        figure: returns it from the part's results; ``None`` where they do not hold it.
+        figure: function that returns it from the part's results; ``None`` where they do not hold it.
         target: its limit.
         least: whether the limit is the smallest good value; the largest otherwise.
     """

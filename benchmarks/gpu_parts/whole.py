@@ -35,7 +35,7 @@ BUSY = 10  # % of a fifth of a second in which the GPU works; less is the start 
 
 
 def part_machine() -> None:
-    """What it is, and the two ceilings."""
+    """Describe the machine, and measure its rates of products and of copies, and the time of a launch."""
     import torch
 
     try:
@@ -61,7 +61,7 @@ def part_machine() -> None:
 
 
 def part_tests() -> None:
-    """Each file in a process of its own: one that leaves the device in a bad way spoils no other."""
+    """Run each file of tests in a process of its own: errors of the device in one do not affect others."""
     failed = 0
     for file in GPU_TESTS:
         code, last, text = gpu_tests(file, "-k", "not compile")  # `part_compile` runs those

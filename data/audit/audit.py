@@ -1,7 +1,7 @@
 """Find clips, recordings and speakers that the parts of a split share, and state the effect on a result.
 
-A leak is a clip, a recording or a speaker in two parts; with it, the score on the test part says less about
-new people than it seems to. A note states a property that a reader should know: sentences in two parts, or
+A leak is a clip, a recording or a speaker in two parts; with it, the score on the test part is not one of
+new people alone. A note states a property that a reader should know: sentences in two parts, or
 shares of classes or sexes that differ between the parts.
 
 >>> a = Facts("1", "1", "anna", label="sad")

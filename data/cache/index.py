@@ -42,7 +42,7 @@ INDEX_FORMAT = 3
 
 
 class CacheError(ValueError):
-    """A cache folder is missing, unfinished or damaged; the message says what to run."""
+    """A cache folder is missing, unfinished or damaged; the message has the command."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def read_index(folder: str | Path) -> StageIndex:
     """Read the index of a finished stage.
 
     Raises:
-        CacheError: if there is none, or it is damaged; the message says what to run.
+        CacheError: if there is none, or it is damaged; the message has the command.
     """
     path = Path(folder) / INDEX
     try:
@@ -290,7 +290,7 @@ def read_table(cache: str | Path, corpus_name: str) -> Corpus:
     """Read the clip table of a cached corpus.
 
     Raises:
-        CacheError: if there is none, or it is damaged; the message says what to run.
+        CacheError: if there is none, or it is damaged; the message has the command.
     """
     return load_corpus(corpus_folder(cache, corpus_name) / TABLE)
 
@@ -310,7 +310,7 @@ def load_corpus(path: Path) -> Corpus:
     """Read the clip table that `save_corpus` wrote.
 
     Raises:
-        CacheError: if there is none, or it is damaged; the message says what to run.
+        CacheError: if there is none, or it is damaged; the message has the command.
     """
     try:
         tree = read_sealed(path)

@@ -226,6 +226,7 @@ class Stage:
 
         Args:
             arrays: arrays [n, ...], keyed by field; empty for a clip without a result.
+            config: all settings, from which the declared sizes follow.
 
         Raises:
             ConfigError: names stage, field, what was declared and what was found.

@@ -36,7 +36,7 @@ MAX_NAMED = 3  # states of jobs that a message names
 
 
 class QueueState(NamedTuple):
-    """What SLURM says about jobs of which no worker has connected.
+    """The states of jobs of which no worker has connected, as SLURM reports them.
 
     Attributes:
         ended: the names of the jobs that have ended.
@@ -50,7 +50,7 @@ class QueueState(NamedTuple):
 
 
 async def ask_queue(jobs: Mapping[str, Any]) -> QueueState:
-    """Return which jobs have ended, and the states of the others, as far as SLURM says so.
+    """Return which jobs have ended, and the states of the others, as far as SLURM reports them.
 
     Args:
         jobs: records of dask-jobqueue by name. Those that are not submitted have no number and are left out.
@@ -71,7 +71,7 @@ async def ask_queue(jobs: Mapping[str, Any]) -> QueueState:
 
 
 async def ask_ends(jobs: Mapping[str, Any]) -> list[str]:
-    """Return how jobs have ended, such as ``TIMEOUT: TimeLimit``, as far as SLURM says so.
+    """Return how jobs have ended, such as ``TIMEOUT: TimeLimit``, as far as SLURM reports it.
 
     Args:
         jobs: records of dask-jobqueue by name.

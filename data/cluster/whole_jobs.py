@@ -3,8 +3,9 @@
 Dask scales by single workers. dask-jobqueue maps each of them to its job, so that a target of 15 workers in
 jobs of 8 cancels a job that still waits in the queue, and closing one idle worker ends 7 others that compute.
 It also does not notice that a job of several workers has ended, as at its time limit, and submits no other.
-`WholeJobs` scales by whole jobs, and replaces those that have ended. Of jobs without a worker, SLURM says
-whether they have ended (`deiii.data.cluster.job_states`): they may wait in the queue for days.
+`WholeJobs` scales by whole jobs, and replaces those that have ended. SLURM reports
+whether jobs without a worker have ended (`deiii.data.cluster.job_states`): they may wait in the queue for
+days.
 
 >>> cluster.adapt(Adaptive=WholeJobs, minimum=0, maximum=64, per_job=8)  # doctest: +SKIP
 """
@@ -101,7 +102,7 @@ class WholeJobs(Adaptive):
     It counts two kinds of failure as attributes of the cluster, for `deiii.data.cluster.first_worker`:
     ``refusals``, looks in a row at which jobs were refused and no other was accepted; and ``unstarted``, how
     often all jobs had ended and none of their workers had connected, since the last worker that did. Its
-    attribute ``queue`` says in words why no worker of the jobs has connected, and ``ends`` lists how jobs
+    attribute ``queue`` states in words why no worker of the jobs has connected, and ``ends`` lists how jobs
     ended whose workers were connected, for `deiii.data.tools.processes.stall_watch`.
 
     Args:
@@ -155,7 +156,7 @@ class WholeJobs(Adaptive):
         if removed:
             cluster.ends += await ask_ends(removed)
         for record in removed.values():
-            with suppress(RuntimeError, OSError):  # scancel does not know a job that ended
+            with suppress(RuntimeError, OSError):  # scancel fails for a job that has ended
                 await record.close()
         if now >= self._ask_next:
             self._ask_next = now + ASK_S
@@ -166,7 +167,7 @@ class WholeJobs(Adaptive):
         cluster: Any = self.cluster
         waiting = {name: job for name, job in cluster.workers.items() if name not in started}
         answer = await ask_queue(waiting)
-        # Twice in a row, because a controller that has just started may not know all jobs yet.
+        # Twice in a row, because a controller that has just started may not list all jobs yet.
         purged = [name for name in answer.unlisted if self._unlisted.get(name) is waiting[name]]
         self._unlisted = {name: waiting[name] for name in answer.unlisted}
         connected = {self._job(name) for name in self._connected.names}  # also while SLURM was asked

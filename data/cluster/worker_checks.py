@@ -1,4 +1,4 @@
-"""Check that workers on other machines see the files of this process and have the same stages.
+"""Check that workers on other machines find the files of this process and have the same stages.
 
 They are checked at the start, and before every task.
 """
@@ -35,7 +35,7 @@ SAME_SCHEDULER = (
 )
 IMPORT_ERRORS = ("ModuleNotFoundError", "ImportError", "AttributeError")
 PROBE = ".probe-{}.tmp"  # a name that `remove_temporary` removes
-SAMPLE = 8  # media files that a worker looks at when it is checked first
+SAMPLE = 8  # media files that a worker must find when it is checked first
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def checked_workers(
 ) -> Iterator[WorkerCheck | None]:
     """Check the workers of other machines; in the block there is a file that they can check again.
 
-    A worker that does not see the cache would write shards that are not found, one without the corpus
+    A worker that does not find the cache would write shards that are not found, one without the corpus
     would record every clip as missing, and one with another version of a stage would store its results as
     those of this version. Workers that are connected are checked at once, later ones with their first task.
 
@@ -57,8 +57,8 @@ def checked_workers(
         client: client of the cluster.
         config: settings.
         root: the folder of the corpus, as workers find it.
-        paths: the media files that will be read, relative to ``root``. Workers must see some of those that
-            this process sees; without any, no file is compared.
+        paths: the media files that will be read, relative to ``root``. Workers must find some of those that
+            this process finds; without any, no file is compared.
         folder: where the file is written, a folder of the cache that no other command writes at this time;
             the cache folder itself if it is ``None``.
         modules: modules of the tasks, which workers must be able to import as well as those of the stages.
@@ -113,7 +113,7 @@ def checked_trainers(client: Client, config: Config) -> Iterator[WorkerCheck]:
 
 
 def sample_of(root: str, paths: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """Return path and size in bytes of up to `SAMPLE` evenly spaced media files that this process sees.
+    """Return path and size in bytes of up to `SAMPLE` evenly spaced media files that this process finds.
 
     >>> sample_of("/nothing/here", ["a.mp4", "b.mp4"])
     ()
@@ -144,7 +144,7 @@ def _modules(config: Config) -> tuple[str, ...]:
 
 @contextmanager
 def _checked(client: Client, check: WorkerCheck) -> Iterator[None]:
-    """Write the files that workers must see, check the workers, and remove the files after the block."""
+    """Write the files that workers must find, check the workers, and remove the files after the block."""
     probes = [Path(probe) for probe in (check.path, check.run) if probe]
     try:
         for probe in probes:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 
-OTHERWISE = ("settings",)  # words whose error says more; see `deiii.data.config.suggest`
+OTHERWISE = ("settings",)  # words with a longer message of their own; see `deiii.data.config.suggest`
 
 
 class EmptyWordError(ValueError):
-    """A word of a command is empty; the message says which."""
+    """A word of a command is empty; the message names it."""
 
 
 def refuse_empty_words(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ SUFFIXES = (".yaml", ".yml")
 def note_configs(config: Config, words: Sequence[str]) -> None:
     """Print notes on stderr on the configurations that the words name.
 
-    They say which of two configurations of one name is read, and that the synthetic corpus is used where no
+    They state which of two configurations of one name is read, and that the synthetic corpus is used where no
     word names a corpus.
 
     Args:

@@ -119,7 +119,7 @@ def check_network(model: Any, named: Iterable[str] = ()) -> None:
         named: the dotted names of the settings that a command names.
 
     Raises:
-        ConfigError: says which setting has no effect, and what to do.
+        ConfigError: names the setting that has no effect, and states what to do.
     """
     entry = NETWORKS.get(model.name)
     if entry is None:

@@ -14,7 +14,7 @@ NOT_STORED = re.compile("[\0\ud800-\udfff]")  # YAML can name them as escapes; U
 
 
 class ConfigError(ValueError):
-    """A setting is unknown, of the wrong type or out of range; the message says how to correct it."""
+    """A setting is unknown, of the wrong type or out of range; the message states how to correct it."""
 
 
 def read_yaml(path: Path, text_keys: Collection[str] = ()) -> dict:

@@ -51,7 +51,7 @@ def scan(config: CorpusConfig) -> Corpus:
 
     Raises:
         CorpusError: if folder, file names or label files are not as their publisher provides them; the
-            message says what was expected, with an example, and what was found.
+            message states what was expected, with an example, and what was found.
         CorpusSettingError: for an unknown name, or labels of a kind that the corpus does not have.
     """
     if config.labels != "acted" and config.name in ADAPTERS and config.name not in WITH_RATERS:

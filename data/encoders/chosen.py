@@ -163,6 +163,8 @@ def _pool(config: SpeechConfig, encoder: Encoder) -> int:
 def sizes(config: SpeechConfig | AppearanceConfig) -> Mapping[str, float]:
     """Return numbers of layers and features, and the hop of speech rows in ms.
 
+    With ``appearance.grid``, each cell of each layer counts as a layer.
+
     >>> sizes(SpeechConfig())
     {'layers': 4, 'width': 384, 'hop_ms': 40.0}
     """

@@ -1,7 +1,7 @@
 """Facts on well-known encoders of the Hugging Face Hub that a paper must state, by their names.
 
-Figures and licences are those of the publications and model cards. ``emotion`` names emotion corpora that the
-training saw; the field stays "unknown" for every encoder that is not listed here.
+Figures and licences are those of the publications and model cards. ``emotion`` names the emotion corpora in
+the training data; the field stays "unknown" for every encoder that is not listed here.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ MEL_HOP = 160  # samples between two columns of Whisper's log-mel
 MEL_BANDS = (80, 128)
 PROBE_S = 4.0  # length of the windows that are tried if the file accepts any length
 ROWS = 80  # samples: distances of rows are multiples of 5 ms
-COUPLED = (
-    "DynamicQuantizeLinear"  # scales all windows or crops of a call together, so each needs its own call
-)
+# This operation scales all windows or crops of a call together, so each of them needs its own call.
+COUPLED = "DynamicQuantizeLinear"
 FREE_SIDE = 224  # px; side of the images that are tried if the file accepts any size
 
 
@@ -34,7 +33,7 @@ def describe_onnx(modality: Modality, path: str, outputs: tuple[str, ...]) -> En
         outputs: names of the values that become layers; empty for the last suitable output.
 
     Raises:
-        WeightsError: the file is damaged, lacks an output, or takes another input.
+        WeightsError: the file is missing or damaged, lacks an output, or takes another input.
     """
     if not os.path.isfile(path):
         raise WeightsError(f"no such ONNX file: {path}; set {modality}.weights to its path")

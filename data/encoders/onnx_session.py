@@ -36,7 +36,7 @@ def load_onnxruntime() -> Any:
 
 
 def has_gpu() -> bool:
-    """Return whether this onnxruntime can use a GPU; its usual package cannot."""
+    """Return whether this onnxruntime can use a GPU; that of the package onnxruntime-gpu can."""
     onnxruntime = load_onnxruntime()
     return GPU_PROVIDER in onnxruntime.get_available_providers()
 
@@ -62,7 +62,7 @@ def open_session(
 
 @contextmanager
 def refused(path: str | Path, network: str, remedy: str) -> Iterator[None]:
-    """Turn any error in the block into one that says that a file does not hold a network.
+    """Raise an error in the block again as a `WeightsError`: the file does not hold the network.
 
     Args:
         path: the file.
@@ -95,6 +95,11 @@ class OnnxNetwork:
         outputs: names of values that its nodes compute; its last output if empty.
         device: ``cpu`` or a CUDA device.
         threads: threads of the network.
+
+    Attributes:
+        outputs: names of the outputs, in order.
+        kinds: types of its operations.
+        input_shape: sizes of the axes of its input; free axes are texts.
 
     Raises:
         WeightsError: the file is damaged, keeps its weights in other files, or computes no value of a name.
@@ -141,7 +146,7 @@ class OnnxNetwork:
             if more:
                 model = with_outputs(model, more)
                 plain = open_session(model, threads, providers)
-        except (ImportError, DeviceError, WeightsError):  # these already say what is wrong
+        except (ImportError, DeviceError, WeightsError):  # their messages state what is wrong
             raise
         except Exception as error:  # onnxruntime raises many types, which have no common base of their own
             raise WeightsError(
@@ -155,9 +160,5 @@ class OnnxNetwork:
         self.input_shape = tuple(plain.get_inputs()[0].shape)
 
     def __call__(self, values: np.ndarray) -> list[np.ndarray]:
-        """Return the outputs for an input, in the order of their names.
-
-        Attributes of the network: ``outputs``, the names; ``kinds``, the types of its operations;
-        ``input_shape``, whose free axes are texts.
-        """
+        """Return the outputs for an input, in the order of ``outputs``."""
         return self._net.run(self.outputs, {self._input: values})

@@ -28,24 +28,24 @@ class Encoder:
         width: features of a layer, D.
         layers: numbers of the layers that it can give.
         weights: its weights' name in the table of `deiii.data.tools.weights`; empty where a path is needed.
-        parameters: how many it has; 0 if unknown.
+        parameters: number of its parameters; 0 if unknown.
         licence: licence of the weights.
         input: what it reads, in words.
         trained_on: the data of its training.
-        emotion: emotion corpora that its training saw, which a paper must state; empty for none, ``unknown``
+        emotion: emotion corpora in its training data, which a paper must state; empty for none, ``unknown``
             where it is not known.
         source: address of its publication.
         version: raise it when the code of ``load`` computes something else; it enters the stage key.
         hop: samples between two rows of speech.
         first: samples from the start of a window to the centre of its first row.
-        shortest: the least samples that give a row.
-        window: s of audio that it reads at a time; shorter clips are read whole.
-        step: s between two windows of longer audio.
+        shortest: smallest number of samples that gives a row.
+        window: length in s of the audio that it reads at a time; shorter clips are read whole.
+        step: time in s between two windows of longer audio.
         tokens: whether it keeps the places of a crop, so that ``appearance.grid`` can be set.
         runtime: what computes it: ``torch`` or ``onnx``.
         batched: whether several windows or crops in one call give what each gives alone.
         default_layers: the layers that are stored where the setting names none; empty for all.
-        longest: the most s that a window may have; 0 for no limit.
+        longest: largest length of a window in s; 0 for no limit.
     """
 
     name: str

@@ -12,7 +12,7 @@ from deiii.data.tools.weights import WeightsError, known_digest
 
 
 def emotion_of(encoder: Encoder) -> str:
-    """Return the emotion corpora that an encoder's training saw, in words.
+    """Return the emotion corpora in an encoder's training data, in words.
 
     >>> from deiii.data.encoders.table import find_encoder
     >>> emotion_of(find_encoder("speech", "smart-turn"))
@@ -49,7 +49,7 @@ class Statement:
 
 
 def used_encoders(config: Config, stages: Collection[str]) -> list[Statement]:
-    """Return the frozen encoders behind the stages that a network reads.
+    """Return the frozen encoders that compute the stages that a network reads.
 
     Args:
         config: settings.

@@ -56,6 +56,11 @@ class Augment:
         self.by_speaker = by_speaker or {}
 
     def __call__(self, c: StoredBatch) -> Batch:
+        """Return the network's input; it shares no memory with the stored batch.
+
+        Raises:
+            ValueError: the stored crops are smaller than ``loader.crop``.
+        """
         frames, logmel = c.frames, c.logmel
         if FACES.name in self.resident:
             frames = _rows(self.resident[FACES.name], c.frame_at)

@@ -153,6 +153,9 @@ class Batch(ClipInfo):
             each of these frames has two channels of its own.
         logmel: float32 [B,L,M], about zero mean and unit variance.
         Others: attributes of `ClipInfo`.
+
+    Raises:
+        ValueError: the axes of the tensors do not fit together, or V is odd.
     """
 
     AXES: ClassVar[Axes] = ClipInfo.AXES | {

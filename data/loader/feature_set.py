@@ -162,8 +162,7 @@ class FeatureSet:
         """Return several corpora as one; ids and speakers get the corpus's name in front.
 
         Where ``test`` is false, the clips and speakers of the first corpus keep their names. Classes are
-        joined by name; soft labels and votes follow. Raises CacheError where the corpora's stored arrays
-        differ in size or type, or an attribute's range differs.
+        joined by name; soft labels and votes follow.
 
         Args:
             sets: the corpora.
@@ -172,6 +171,12 @@ class FeatureSet:
                 are different.
             test: whether a split divides all corpora; if false, it divides the first, and the others are only
                 trained on.
+
+        Raises:
+            CacheError: the corpora's stored arrays differ in size or type, an attribute's range differs, or a
+                corpus is named twice.
+            CorpusError: two corpora spell one class differently.
+            ValueError: ``sets`` is empty.
         """
         if not sets:
             raise ValueError("a mixture needs at least one feature set")

@@ -25,7 +25,7 @@ def open_split(*words: str) -> Split:
         words: as for `deiii.data.loader.feature_set.open_features`.
 
     Raises:
-        SplitError: the corpus cannot be divided as ``split.protocol`` says.
+        SplitError: the corpus cannot be divided by ``split.protocol``.
 
     >>> split = open_split("ravdess", "cache=/data/cache")              # doctest: +SKIP
     >>> split.speakers("test")                                          # doctest: +SKIP
@@ -41,7 +41,7 @@ def split_features(
     """Return the split of preprocessed clips, and a line on what a training part leaves out, if anything.
 
     In a mixture of which one corpus is tested, the training part leaves out people of the other corpora who
-    are validated or tested under other names. Such a person is known by a media file that is also one of the
+    are validated or tested under other names. Such a person is recognised by a media file that is also in the
     validation or test part. All the person's clips are left out.
 
     Args:
@@ -83,7 +83,7 @@ def media_digests(cache: str | Path, corpus: Corpus) -> dict[str, str]:
 
 
 def media_names(corpus: Corpus) -> dict[str, str]:
-    """Return the path of each clip's media file by its id; the corpus's name in front of the id is kept.
+    """Return the path of each clip's media file by its id, with the corpus's name in front if the id has it.
 
     >>> from deiii.data.corpora.clips import Clip
     >>> clips = Clip("a", "a.mp4", "anna"), Clip("crema_d:b", "b.mp4", "crema_d:ben")

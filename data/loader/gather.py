@@ -43,6 +43,9 @@ class Gather:
 
     Attributes:
         held: large fields that were loaded beforehand, by stage; the others are read from the mapped files.
+
+    Raises:
+        CacheError: a stage in ``extra`` stores rows of another shape than the settings state.
     """
 
     def __init__(

@@ -115,7 +115,7 @@ def namings(corpora: Sequence[Corpus], people: Sequence[int], first_keeps_names:
         first_keeps_names: whether the first corpus alone is divided into parts.
 
     Raises:
-        CacheError: where a corpus is there twice.
+        CacheError: where a corpus is named twice.
         CorpusError: where two corpora spell one class differently.
     """
     classes = tuple(dict.fromkeys(name for corpus in corpora for name in corpus.classes))
@@ -130,7 +130,9 @@ def namings(corpora: Sequence[Corpus], people: Sequence[int], first_keeps_names:
 
 
 def join_corpora(corpora: Sequence[Corpus], names: Sequence[Naming]) -> Corpus:
-    """Return one clip table of several; a protocol of its own has only a single corpus.
+    """Return one clip table of several corpora.
+
+    The protocol of a single corpus is kept; several corpora have the protocol ``speakers``.
 
     Raises:
         CacheError: where an attribute's range differs.

@@ -1,7 +1,7 @@
 """Features of one recording in memory, as a feature set whose clips are parts of it.
 
 Prediction cuts a recording into windows and gives them to the same loader that training and
-evaluation use, so that all three see a clip in the same way.
+evaluation use, so that all three read a clip in the same way.
 
 >>> time = np.arange(50) / 25
 >>> arrays = {"faces": {"frames": np.zeros((50, 8, 8, 3), np.uint8), "time": time, "valid": time >= 0}}
@@ -21,7 +21,7 @@ from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.stage_arrays import Stream
 
-SLACK_S = 1e-6  # a window's borders are sums of floats
+SLACK_S = 1e-6  # s; a window's borders are sums of floats
 
 
 @dataclass(repr=False)

@@ -66,8 +66,8 @@ def front_matter(
         figures: names of the figures of the test speakers, by key.
         test: the figures, by key; ``None`` where the network was not evaluated.
         corpus: name of the corpus by which people know it; by default that in the manifest.
-        modalities: what the network reads, ``video`` or ``audio`` or both; by default what the switches of
-            ``model`` say, which know nothing of the stages of ``model.extra``.
+        modalities: what the network reads, ``video`` or ``audio`` or both; by default those of the switches
+            of ``model``, which do not include the stages of ``model.extra``.
     """
     corpus = corpus or manifest["corpus"]
     corpora = known_corpora(manifest["corpus"])

@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 40  # larger than any corpus file
 
 
 class DownloadError(RuntimeError):
-    """A file cannot be downloaded; the message says why and what to do."""
+    """A file cannot be downloaded; the message states why and what to do."""
 
 
 class QuotaError(DownloadError):

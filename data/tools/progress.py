@@ -78,7 +78,7 @@ def show_no_loading_note() -> None:
 
 @contextmanager
 def loading_note(text: str, after_s: float = BAR_AFTER_S) -> Iterator[None]:
-    """Write a line to standard error if a block reports nothing for so many seconds.
+    """Write a line to standard error if a block reports nothing for ``after_s`` seconds.
 
     Libraries such as PyTorch take seconds to load, before a command has anything to report.
 
@@ -120,7 +120,7 @@ def progress_bar(
         total: number of units; where unknown, counts are shown without a share.
         initial: units that were finished before.
         scale: show large numbers as 1.2k, 3.4M.
-        delay: show nothing before so many seconds, on a terminal.
+        delay: time in s before which nothing is shown on a terminal.
         leave: keep the finished bar on the terminal.
         shown: ``False`` reports nothing; nor does a command with ``--quiet`` (`quietly`).
 

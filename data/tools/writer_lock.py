@@ -33,8 +33,8 @@ def writer_lock(
     """Hold the lock of a folder in the block; wait for another process that holds it.
 
     The kernel releases the lock of a process that ends, however it ends. The text in the lock file only
-    tells people which process holds it. Where the file system has no locks, the block runs without one,
-    and ``waiting`` gets a line about it.
+    names the process that holds it, for people. Where the file system has no locks, the block runs without
+    one, and ``waiting`` gets a line about it.
 
     Args:
         folder: the folder; created if it does not exist.

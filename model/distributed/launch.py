@@ -17,7 +17,7 @@ def launched(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def single_process(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Return an action that fails under torchrun, where every process would write the same files."""
+    """Return an action that raises RankError under torchrun, whose processes would write the same files."""
 
     def refuse_torchrun(args: argparse.Namespace) -> int:
         if launched():

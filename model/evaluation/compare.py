@@ -108,8 +108,8 @@ def compare(runs: Sequence[str | Path], out: str | Path) -> str:
     """Write ``compare.csv``, ``.tex`` and ``.png`` into ``out``; returns the table as text.
 
     Raises:
-        RunError: fewer than two runs, one that was not evaluated, no test clip or figure in common, or
-            clips whose labels or recordings differ.
+        RunError: fewer than two runs, one that is named twice or was not evaluated, no test clip or figure in
+            common, or clips whose labels or recordings differ.
     """
     for run in runs:
         RunFolder(run).read_info()

@@ -97,8 +97,8 @@ def compare_crossvals(names: Sequence[str | Path], out: str | Path) -> str:
     """Write ``compare.csv``, ``.tex`` and ``.png`` into ``out``; returns the table as text.
 
     Raises:
-        RunError: fewer than two cross-validations, one that is not finished, different folds, no seed in
-            common, or different labels or recordings of a clip.
+        RunError: fewer than two cross-validations, one that is named twice or is not finished, different
+            folds, no seed, clip or figure in common, or different labels or recordings of a clip.
     """
     found = [CrossValidation.read(name) for name in names]
     check_names(names)
@@ -202,7 +202,7 @@ def _with_difference(row: Row, table: PredictionTable, known: np.ndarray, values
 
 
 def _predictions(run: RunFolder) -> PredictionTable:
-    """Return the predictions of one run, which are as many as its figures are over."""
+    """Return the predictions of one run, after a check of their number where its figures are stored."""
     metrics = run.read_metrics() if run.metrics_json.exists() else None  # only some files may be copied
     return read_predictions(run.predictions, metrics)
 

@@ -80,11 +80,11 @@ def evaluate(
         path: a run folder that training made.
         cache: folder that holds the feature caches now; that of the training if not given.
         device: a value of ``train.device``; that of the training if not given.
-        again: score a run that was scored before. ``run.json``, ``metrics.json`` and the report then say how
-            often the test speakers were scored.
+        again: score a run that was scored before. ``run.json``, ``metrics.json`` and the report then state
+            how often the test speakers were scored.
         keep: return the stored result of a run that was scored before.
         unfinished: score a run whose training did not come to its end. ``metrics.json`` and the report then
-            say so.
+            state this.
         features: the features of its training, opened and checked before; opened here where not given.
         progress: whether to show a bar where scoring takes long.
 
@@ -92,8 +92,8 @@ def evaluate(
         what ``metrics.json`` holds, and the path of the report.
 
     Raises:
-        RunError: the run was scored before, its training is not finished, or caches, clips or labels are not
-            those of its training.
+        RunError: the run was scored before, its training is not finished, it has no test clip to score, a
+            prediction is NaN or infinite, or caches, clips or labels are not those of its training.
         Locked: the run is still being trained, or another process scores it.
         CheckpointError: no usable best checkpoint.
         CacheError: the features are not in the cache, or are damaged.
@@ -292,7 +292,7 @@ def require_finished(run: RunFolder, config: Config, unfinished: bool) -> Traini
         unfinished: whether a training that did not come to its end is accepted.
 
     Raises:
-        RunError: the training did not come to its end; says what to do.
+        RunError: the training did not come to its end; the message states what to do.
     """
     state = run.training_state(config)
     if not (state.finished or unfinished):

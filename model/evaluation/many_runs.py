@@ -291,12 +291,12 @@ def _on_dask(address: str, first: Config, texts: Mapping[Name, str], work: Work)
 
     Args:
         address: address of the scheduler.
-        first: settings of one of the runs, whose cache and folder the workers must see.
+        first: settings of one of the runs, to whose cache and folder the workers must have access.
         texts: settings of each run as YAML.
         work: function that does one run.
 
     Raises:
-        ClusterError: no scheduler answers, it has no workers, a worker does not see the files of this
+        ClusterError: no scheduler answers, it has no workers, a worker has no access to the files of this
             process or has other versions of the stages, or the scheduler ended.
     """
     from distributed import as_completed as finished_first

@@ -79,15 +79,17 @@ def evaluate_on(
         cache: folder that holds the cache of the other corpus; the run's cache if not given.
         device: a value of ``train.device``; that of the training if not given.
         again: score a corpus again that the run was scored on before.
-        unfinished: score a run whose training did not come to its end; ``metrics.json`` then says so.
+        unfinished: score a run whose training did not come to its end; ``metrics.json`` then states
+            this.
 
     Returns:
         what ``metrics.json`` holds, and the folder.
 
     Raises:
-        RunError: the corpus was scored before, has no class and attribute in common with the run, or only
-            speakers of its training; or a prediction is NaN or infinite.
-        CacheError: the corpus is not preprocessed with the run's settings; says what to run.
+        RunError: the training of the run is not finished, the corpus was scored before, has neither a class
+            nor an attribute in common with the run, or only speakers of its training, or a prediction is NaN
+            or infinite.
+        CacheError: the corpus is not preprocessed with the run's settings; the message has the command.
         Locked, CheckpointError, DeviceError: as for `deiii.model.evaluation.evaluate.evaluate`.
         ConfigError: a setting is unknown, or names several corpora.
     """

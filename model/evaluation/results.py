@@ -179,7 +179,7 @@ def unfinished_training(metrics: Mapping[str, Any]) -> str:
 def about_interval(metrics: dict[str, Any]) -> str:
     """Return which interval the figures of ``metrics.json`` have; with too few speakers, none.
 
-    A speaker without a labelled clip does not count, so the intervals themselves are looked at.
+    A speaker without a labelled clip does not count, so the presence of the intervals decides.
     """
     if not any(value for name, value in metrics["test"].items() if name.endswith("_ci")):
         return no_intervals(len(metrics["test"]["per_speaker"]))

@@ -151,9 +151,10 @@ def learns_on_gpu(q_BQD: Tensor, kv_BSD: Tensor, heads: int) -> bool:
 
 
 class AttentivePool(nn.Module):
-    """Weighted mean over the last-but-one axis, with separate weights for each head; [B,S,D] to [B,D].
+    """Weighted mean of normalised entries over the last-but-one axis, [B,S,D] to [B,D].
 
-    Masked entries have no weight. The result is zero where all entries are masked.
+    Each head has its own weights, for its D / H features. Masked entries have no weight. The result is zero
+    where all entries are masked.
 
     Args:
         width: D.

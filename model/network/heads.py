@@ -69,7 +69,7 @@ class Encoded(NamedTuple):
 
 
 class Vector(NamedTuple):
-    """A stage that enters a head pooled: features [B,F], and whether the clip has any rows, bool [B]."""
+    """A stage that enters a head pooled: features, float [B,F], and whether a clip has any rows, bool [B]."""
 
     features: Tensor
     present: Tensor

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-SHORTEST_S = 0.1  # period of the fastest rotation; about two video frames
+SHORTEST_S = 0.1  # period of the fastest rotation: 2.5 video frames at 25 frames per second
 LONGEST_S = 30.0  # period of the slowest; longer than the acted clips of emotion corpora, which take seconds
 
 Rotation = tuple[Tensor, Tensor]

@@ -30,6 +30,9 @@ class Task:
         attributes: A attribute names.
         ranges: the lowest and the highest value of each attribute.
 
+    Raises:
+        ValueError: the attributes and the ranges differ in number.
+
     >>> Task(("happy", "sad"), ("valence",), ((-1.0, 1.0),)).classes
     ('happy', 'sad')
     """

@@ -76,7 +76,8 @@ def match_loss(matches: Matches, counts_B: Tensor) -> Tensor:
     """Return the mean cross-entropy in both directions, video to audio and audio to video.
 
     The mean is over the valid video steps of the clips where ``counts_B`` (bool [B]) is true; the candidates
-    of a step are the valid steps of its clip. Without any valid step the loss is zero.
+    of a step are itself and the valid steps of its clip with another audio step. Without any valid step the
+    loss is zero.
     """
     mask_BT = matches.mask & counts_B[:, None]
     same = torch.eye(mask_BT.shape[1], dtype=torch.bool, device=mask_BT.device)

@@ -22,7 +22,7 @@ from deiii.model.peers.base import Peer, averaged
 class Late(Peer):
     """One Conformer and one head per modality; the fused output is the mean of the heads.
 
-    A clip that lacks a modality is classified by the other one alone. ``model.modality_heads`` says whether
+    A clip that lacks a modality is classified by the other one alone. ``model.modality_heads`` sets whether
     each head has a loss of its own beside that of the mean.
 
     Args: those of `Peer`.

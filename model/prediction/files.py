@@ -128,7 +128,13 @@ def predict_loaded(
     progress: bool = True,
     report: Callable[[str], None] = say,
 ) -> list[Prediction]:
-    """Do `predict_files` with a loaded network; ``report`` receives the text on each file."""
+    """Do `predict_files` with a loaded network; ``report`` receives the text on each file.
+
+    Raises:
+        MediaError: there are no media files.
+        ConfigError: the name of an overlay video is not possible, or ``options.people`` is on and the network
+            reads no faces.
+    """
     overlay = options.overlay
     named = _named_media(media, overlay)
     files = [Path(file) for file in named.files]

@@ -26,7 +26,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQU
 
 
 class HubError(OSError):
-    """Files cannot be downloaded from the Hub or uploaded to it; the message says what to do."""
+    """Files cannot be downloaded from the Hub or uploaded to it; the message states what to do."""
 
 
 def download(name: str) -> Path:
@@ -37,7 +37,7 @@ def download(name: str) -> Path:
 
     Raises:
         HubError: huggingface_hub is not installed, the name is not possible, there is no such repository, or
-            it holds no export.
+            it holds no complete export.
     """
     repository, _, revision = _checked(name).partition("@")
     hub = _library()
@@ -74,7 +74,8 @@ def upload(folder: Path, name: str, private: bool = True) -> str:
         private: whether a new repository is visible to its owner alone.
 
     Raises:
-        HubError: huggingface_hub is not installed, or the Hub refuses the upload.
+        HubError: huggingface_hub is not installed, the name is not possible or has a revision, or the Hub
+            refuses the upload.
     """
     repository, _, revision = _checked(name).partition("@")
     if revision:
@@ -120,7 +121,7 @@ def _brief(error: Exception) -> str:
 
 
 def _remedy(error: Exception, words: str) -> str:
-    """Return what to do about an error of the library; nothing where its message says that."""
+    """Return what to do about an error of the library; empty where its own message states that."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if "RevisionNotFoundError" in kinds:
         return "Name a branch, a tag or a commit of the repository, or leave @revision out"

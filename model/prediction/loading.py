@@ -54,7 +54,8 @@ def load(
 
     Raises:
         TypeError: ``path`` is neither a path nor a sequence of paths.
-        RunError, CheckpointError, ExportError: the folder holds no usable run or export, or a name is empty.
+        RunError, CheckpointError, ExportError: the folder holds no usable run or export, a name is empty, or
+            ``backend`` or ``device`` is not possible.
         CalibrationError: ``calibrated`` is true, but no temperature is stored.
         EnsembleError: the networks cannot be averaged (`deiii.model.members.check_members`).
         ConfigError: a setting is unknown, or belongs to the trained network.

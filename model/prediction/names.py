@@ -43,7 +43,7 @@ def check_video_name(target: str | Path, folder: bool = True) -> None:
         folder: whether the command also takes a folder.
 
     Raises:
-        ConfigError: says which names are possible.
+        ConfigError: it has another suffix; the message states a possible name.
 
     >>> check_video_name("out/a.mp4")
     """
@@ -54,10 +54,12 @@ def check_video_name(target: str | Path, folder: bool = True) -> None:
 
 
 def earlier_overlays(words: Sequence[str], files: Sequence[str], overlay: str | None) -> set[str]:
-    """Return the videos that an earlier command drew: those that a folder has in the folder of the overlays.
+    """Return the videos that an earlier command drew: media files in the folder of the overlay videos.
+
+    None are returned if the user named that folder, or a folder in it, as media.
 
     Args:
-        words: the media files and folders that the user named; what they name themselves is not left out.
+        words: the media files and folders that the user named; a file that is named itself is not returned.
         files: the media files that the words stand for.
         overlay: the option ``--overlay``; ``None`` without it.
 

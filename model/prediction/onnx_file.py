@@ -26,7 +26,7 @@ INSTALL = "pip install 'deiii[onnx]'"
 
 
 def check_packages() -> None:
-    """Raise ExportError where a package that the exporter needs is missing; the message says what to run."""
+    """Raise ExportError where a package that the exporter needs is missing; the message has the command."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         packages = "packages" if len(missing) > 1 else "package"
@@ -47,7 +47,7 @@ def write_onnx(
         inputs: an example by name, [B,R,...].
         lengths: name of the second axis of each input, keyed by input; inputs with one name have one length.
         trials: inputs for which the outputs of onnxruntime are compared with those of the program.
-        path: path of the file; the weights lie within it.
+        path: path of the file, which also holds the weights.
 
     Raises:
         ExportError: a package is missing or does not fit PyTorch, or PyTorch cannot write such a network.
@@ -70,8 +70,8 @@ def write_onnx(
                     custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
                 )
             except ModuleNotFoundError as error:
-                # PyTorch asks onnxscript for a module named after a version of PyTorch. Neither package
-                # declares which versions fit: onnxscript 0.5 lacks the one that PyTorch 2.11 asks for.
+                # PyTorch imports a module of onnxscript that is named after a version of PyTorch. Neither
+                # package declares which versions fit: onnxscript 0.5 lacks the one that PyTorch 2.11 imports.
                 package = (error.name or "").split(".")[0]
                 if package not in NEEDED:
                     raise

@@ -51,7 +51,7 @@ def override_settings(
         if section in ("model", "loader"):
             raise ConfigError(f"{change}: this setting belongs to the trained network and cannot be changed")
         if section in stages and missing_for(changed, change.partition(":")[0]):
-            continue  # the stage does not read it; `settings_without_effect` says so
+            continue  # the stage does not read it; `settings_without_effect` reports it
         if section not in stages:
             raise ConfigError(f"{change}: this setting has no effect on predictions; leave it out")
         if not change_preprocessing:

@@ -86,7 +86,11 @@ def info_of(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Open a checkpoint for the block; errors in the block are those of a damaged file."""
+    """Open a checkpoint for the block.
+
+    Raises:
+        CheckpointError: the file is missing, or an error in the block shows that it is damaged.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"there is no checkpoint {path}; `deiii train` writes it")
     try:
@@ -115,7 +119,7 @@ def restore(best: str | Path, last: str | Path, epoch: int) -> None:
     """Write a missing or damaged checkpoint of the best epoch again, if the last one is of that epoch.
 
     Raises:
-        CheckpointError: it is missing or damaged, and the last one is of another epoch.
+        CheckpointError: it is missing or damaged, and so is the last one, or that is of another epoch.
     """
     try:
         load(best)

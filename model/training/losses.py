@@ -64,7 +64,11 @@ def head_losses(
     """Return the loss of each of H heads, float32 [H], over the clips that have what the head reads.
 
     It is the cross-entropy of the classes, the sum of 1 - CCC over the attributes, or the sum of both. All
-    heads predict the same, so their losses are computed together.
+    heads predict the same classes and attributes, so their losses are computed together.
+
+    Args:
+        heads: outputs of each head.
+        batch, label_smoothing, class_weights, clip_weights: arguments of `total_loss`.
     """
     counts_HB = batch.real & torch.stack([scores.present for scores in heads])
     logits = [scores.logits for scores in heads if scores.logits is not None]
@@ -95,8 +99,8 @@ def class_loss(
 
     With ``class_weights`` [C] the weight of a clip is the mean weight of the classes in its target. The
     average is weighted by the product of both weights. For hard labels without label smoothing the result is
-    that of `torch.nn.CrossEntropyLoss`; for soft targets with class weights, or with smoothing, PyTorch's
-    differs.
+    that of `torch.nn.CrossEntropyLoss`. With class weights, PyTorch's differs for soft targets and with
+    smoothing.
 
     Args:
         logits_BC: float [B,C], or [H,B,C] of several heads, each of which has a loss of its own.
@@ -105,6 +109,9 @@ def class_loss(
         label_smoothing: share of the target that is spread over all classes, 0 to 1.
         class_weights: float32 [C], or ``None`` for equal weights.
         clip_weights_B: float32 [B], or ``None`` for equal weights.
+
+    Returns:
+        float32 [], or [H] for several heads; 0 where no clip counts.
     """
     target = soft_BC.float()
     weight_B = (counts_B & (target.sum(dim=1) > 0)).float()
@@ -122,9 +129,16 @@ def class_loss(
 def ccc_loss(predicted_BA: Tensor, target_BA: Tensor, counts_B: Tensor) -> Tensor:
     """Return the sum over the attributes of 1 - CCC (Lin 1989, Biometrics 45:255).
 
-    The CCC of each attribute, float [B,A], is over the clips that count where its target is not NaN. An
-    attribute that is known for fewer than two clips of the batch adds nothing. Predictions [H,B,A] of several
-    heads, with ``counts_B`` [H,B], have a loss each.
+    The CCC of an attribute is over the clips that count and whose target is known. An attribute that is known
+    for fewer than two clips of the batch adds nothing.
+
+    Args:
+        predicted_BA: float [B,A], or [H,B,A] of several heads, each of which has a loss of its own.
+        target_BA: float [B,A], NaN where unknown.
+        counts_B: bool [B] or [H,B], the clips that count.
+
+    Returns:
+        float32 [], or [H] for several heads.
     """
     known = counts_B[..., None] & ~target_BA.isnan()
     n = known.sum(dim=-2)
@@ -141,9 +155,10 @@ def ccc_loss(predicted_BA: Tensor, target_BA: Tensor, counts_B: Tensor) -> Tenso
 
 
 def inverse_frequency(soft_NC: Tensor) -> Tensor:
-    """Return class weights, float32 [C], from targets [N,C]: inverse frequency, with mean one over the clips.
+    """Return class weights, float32 [C], from targets, float [N,C].
 
-    A class without clips has the weight zero.
+    They are the inverse frequencies of the classes, with mean 1 over the clips. A class without clips has the
+    weight zero.
     """
     count = soft_NC.float().sum(dim=0)
     seen = count > 0

@@ -28,7 +28,7 @@ def check_monitor(config: Config, features: FeatureSet, val: np.ndarray) -> None
         val: rows of the validation clips, int64 [N].
 
     Raises:
-        ConfigError: says which labels are missing and what to do.
+        ConfigError: the clips lack these labels; the message states which, and what to do.
     """
     monitor, names = config.train.monitor, config.model.attributes
     clips = [features.clips[row] for row in val]
@@ -159,7 +159,7 @@ def describe(row: dict[str, Any], best: bool) -> str:
 
 
 def longer(run: Path, changed: Iterable[str], mixture: bool) -> str:
-    """Return what to do in order to train a run longer than it was planned; empty if that was not wanted.
+    """Return what to do in order to train a run longer than planned; empty if its length was not changed.
 
     Args:
         run: the run folder.

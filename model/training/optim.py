@@ -21,10 +21,10 @@ MOMENTUM = 0.9  # Nesterov momentum of SGD
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Return AdamW or SGD; norms, biases, gates and other vectors have no weight decay.
 
-    With ``trunk_lr``, the heads (`deiii.model.network.heads.Head`) have groups of their own, the last two.
-    The entry ``scale`` of a group is its learning rate as a multiple of ``lr``.
+    With a ``trunk_lr`` other than 1, the heads (`deiii.model.network.heads.Head`) have groups of their own,
+    the last two. The entry ``scale`` of a group is its learning rate as a multiple of ``lr``.
 
-    On a GPU the learning rate is a tensor in its memory: a recorded step reads the value of the moment, which
+    On a GPU the learning rate is a tensor in its memory: a recorded step reads the tensor's value, which
     `set_learning_rate` sets before each step.
     """
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -132,7 +132,7 @@ class AveragedWeights:
             self.average[name] = current
 
     def state(self) -> dict[str, Tensor]:
-        """Return the averages by parameter name."""
+        """Return the averages by name of the parameter or buffer; empty if no average is kept."""
         return self.average
 
     def load(self, state: dict[str, Tensor]) -> None:

@@ -172,7 +172,7 @@ def stored_media(run: RunFolder) -> dict[str, str]:
 
 
 def stored_table(run: RunFolder) -> Corpus | None:
-    """Return the clip table of a run's training; ``None`` for a run of an earlier version, which kept none.
+    """Return the clip table of a run's training; ``None`` for a run of an earlier version, which has none.
 
     Raises:
         RunError: ``clips.json`` is damaged.
@@ -213,8 +213,8 @@ def require_test(run: RunFolder) -> Split:
     """Return the split of a run that can be scored.
 
     Raises:
-        RunError: the split has no test part, because the network was trained on all speakers; says which
-            figure describes it.
+        RunError: the split has no test part, because the network was trained on all speakers; the
+            message names the figure that describes it.
     """
     split = run.read_split()
     if split.test:

@@ -52,7 +52,7 @@ def check_parts(
 
     Raises:
         ConfigError: a part is empty, has no label or no ratings to learn from or to score, or there is one
-            class only; says what to do.
+            class only; the message states what to do.
         SpeakerLeak: names the speakers that are in two parts.
     """
     check_without_validation(config)
@@ -115,7 +115,10 @@ def in_order(corpus: Corpus, ids: Iterable[str]) -> list[str]:
 
 
 def not_used(corpus: Corpus, split: Split) -> list[str]:
-    """Return a line on the clips of a mixture, or copies, that are left out because of their speakers."""
+    """Return a line on the clips of ``mix`` or ``copies`` that are left out of the training part.
+
+    Their speakers are validated or tested. The list is empty if there are no such clips.
+    """
     if corpus.divided is None:
         return []
     held = {*split.speakers("val"), *split.speakers("test")}

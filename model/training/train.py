@@ -138,7 +138,7 @@ def imagenet_weights(config: Config) -> str | None:
     """Return the path of the ImageNet weights that training starts from, ``None`` where it uses none.
 
     Raises:
-        WeightsError: they cannot be found, downloaded or used; the message says what to do.
+        WeightsError: they cannot be found, downloaded or used; the message states what to do.
     """
     if not (config.model.video and config.model.imagenet):
         return None

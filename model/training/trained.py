@@ -42,7 +42,7 @@ def load_network(run: str | Path) -> TrainedNetwork:
     Raises:
         RunError: the folder holds no run, or an ensemble, or a file of it is damaged.
         CheckpointError: the best checkpoint is missing, damaged, or of other settings.
-        ConfigError: this version does not know a setting of the run.
+        ConfigError: this version does not have a setting of the run.
 
     >>> load_network("runs/latest").task.classes   # doctest: +SKIP
     ('happy', 'sad')
@@ -65,7 +65,7 @@ def training_record(folder: str | Path, config: Config) -> dict[str, Any] | None
         config: its settings.
 
     Returns:
-        ``None`` where the history is not there, as in a folder to which only some files were copied.
+        the record; ``None`` where there is no history, as in a folder to which only some files were copied.
     """
     run = RunFolder(folder)
     return run.training_state(config).record() if run.metrics_csv.exists() else None

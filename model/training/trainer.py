@@ -139,11 +139,14 @@ class Trainer:
             keep_freed_memory()
 
     def fit(self, resume: bool = False, progress: bool = True) -> dict[str, Any]:
-        """Train to the last epoch or to early stopping; returns the best epoch's row of metrics.
+        """Train to the last epoch or to early stopping.
 
         Args:
             resume: continue from the state in the run folder, where there is one.
             progress: show a bar and one line an epoch.
+
+        Returns:
+            the best epoch's row of metrics.
 
         Raises:
             Diverged: names the step and its clips, or the epoch with the validation loss; the last good
@@ -195,7 +198,7 @@ class Trainer:
         row |= {"train_seconds": round(trained, 3), "seconds": round(time.perf_counter() - began, 3)}
         self.history.append(row)
         logs.epoch(row)
-        # The state is first: from it, a resumed run writes the weights of an epoch that are missing.
+        # The state is written first: from it, a resumed run writes the weights of an epoch that are missing.
         self._save_state()
         self._save_weights()
         if self.ranks.first:

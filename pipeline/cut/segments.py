@@ -86,7 +86,7 @@ def read_segments(table: Path, root: Path | None = None, recording: str | None =
 
     The table may have any separator and encoding. Columns are found by their names: the recording as in
     `deiii init`; begin and end (``start``, ``end_s``, ``t_start``, ``onset``, ELAN's ``Begin Time - ss.msec``
-    and so on), or begin and duration, in s, or in ms if the name says so (``start_ms``); speaker, label,
+    and so on), or begin and duration, in s, or in ms if the name has that (``start_ms``); speaker, label,
     attributes, fold and sex. A table without header that has two or three columns, the first two of them
     times, has begin, end and label, as Audacity exports them. Columns that are not used, and an encoding that
     is a guess, are logged.

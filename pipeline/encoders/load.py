@@ -38,10 +38,14 @@ class Loaded:
 def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
     """Load the configured encoder.
 
+    With ``device=auto``, an encoder that cannot be computed on the GPU is loaded on the CPU, with a
+    RuntimeWarning.
+
     Raises:
         ConfigError: the settings contradict each other or the encoder.
         WeightsError: its weights are missing, damaged or not those of this encoder.
-        DeviceError: the configured device does not exist, or the encoder cannot be computed on it.
+        DeviceError: the configured device does not exist, or the encoder cannot be computed on it and it is
+            not ``auto``.
     """
     choice = chosen(config)
     encoder = choice.encoder

@@ -34,19 +34,23 @@ class OnnxFaces:
 
 
 def load_faceres(request: Request) -> OnnxFaces:
-    """Return the face descriptor: RGB from 0 to 255 to 1,024 features. Raises WeightsError."""
+    """Return the face descriptor: RGB from 0 to 255 to 1,024 features. Raises as `OnnxNetwork` does."""
     network = OnnxNetwork(request.path, ["embedding"], request.device)
     return OnnxFaces(network, lambda crop: scaled(resized(crop, 224), "0..255"))
 
 
 def load_fer(request: Request) -> OnnxFaces:
-    """Return the expression network: grey from -1 to 1, 7 scores before the softmax. Raises WeightsError."""
+    """Return the expression network: grey from -1 to 1 to 7 logits. Raises as `OnnxNetwork` does."""
     network = OnnxNetwork(request.path, ["embedding"], request.device)
     return OnnxFaces(network, lambda crop: scaled(grey(resized(crop, 64)), "-1..1"))
 
 
 def load(request: Request) -> OnnxFaces:
-    """Return an ONNX file of images [B,S,S,C] or [B,C,S,S] as an encoder. Raises WeightsError."""
+    """Return an ONNX file of images [B,S,S,C] or [B,C,S,S] as an encoder.
+
+    Raises:
+        WeightsError, DeviceError: as for `OnnxNetwork`; or the file reads no images of one or three channels.
+    """
     everything = OnnxNetwork(request.path, request.outputs, request.device)
     names = [everything.outputs[layer - 1] for layer in request.layers]
     network = OnnxNetwork(request.path, names, request.device)

@@ -56,7 +56,11 @@ class OnnxSpeech:
 
 
 def load(request: Request) -> OnnxSpeech:
-    """Return an ONNX file of speech with the requested outputs. Raises WeightsError."""
+    """Return an ONNX file of speech with the requested outputs.
+
+    Raises:
+        WeightsError, DeviceError: as for `describe_onnx` and `OnnxNetwork`.
+    """
     record = describe_onnx("speech", request.path, request.outputs)
     names = OnnxNetwork(request.path, request.outputs).outputs
     chosen = [names[layer - 1] for layer in request.layers]

@@ -43,6 +43,7 @@ def load(request: Request) -> SmartTurn:
 
     Raises:
         WeightsError: the file does not hold this network.
+        DeviceError: as for `OnnxNetwork`.
     """
     try:
         with open(request.path, "rb") as file:

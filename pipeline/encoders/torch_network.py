@@ -67,9 +67,9 @@ def load_pretrained(request: Request, needless: tuple[str, ...] = ()) -> Any:
 
 @contextmanager
 def tried(folder: str, given: str) -> Iterator[None]:
-    """Turn any error in the block into one that says that a network does not run.
+    """Raise an error in the block again as a `WeightsError`: the network does not run.
 
-    A worker would record such an error for each clip.
+    Without it, a worker would record the error for each clip.
 
     Args:
         folder: folder of the network.

@@ -104,7 +104,7 @@ def _masks(config: Any) -> bool:
 
 def load(request: Request) -> SpeechNetwork:
     """Return a speech encoder from a folder of transformers. Raises WeightsError."""
-    # Whisper's decoder is not used, and networks that tell classes of audio have none.
+    # Whisper's decoder is not used, and networks that classify audio have none.
     network = load_pretrained(request, needless=("decoder.",))
     config = network.config
     whisper = is_whisper(config)

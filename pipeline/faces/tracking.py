@@ -122,7 +122,7 @@ class Tracker:
 
     Args:
         detect: returns the faces in a frame uint8 [H,W,3].
-        every: the detector runs on every so many frames.
+        every: the detector runs on every ``every``-th frame.
         max_gap: a track ends when its face has not been present for more than this, in s.
         mouths: whether to measure the mouth of every face in every frame.
 

@@ -152,7 +152,7 @@ def unused_notes(tables: Tables, rows: Sequence[Row], sources: Sequence[Path], m
 
     Args:
         tables: the tables in the folder.
-        rows: what is used; empty for a corpus that deiii knows, and for folders and names.
+        rows: what is used; empty for a corpus with an adapter, and for folders and names.
         sources: tables that the rows were read from.
         media: the recordings.
     """
@@ -216,7 +216,7 @@ def _is_small(path: Path) -> bool:
 
 
 def _agrees(row: Row, used: Row) -> bool:
-    """Return whether a row says nothing that differs from another row on the same recording, or is new."""
+    """Return whether a row holds nothing that another row on the same recording does not hold."""
     speaker = "" if is_unknown_speaker(row.speaker) else row.speaker
     return (
         speaker in ("", used.speaker)

@@ -22,7 +22,7 @@ NO_SPEAKER = (
 
 
 class InitError(ValueError):
-    """A folder or table that `deiii init` cannot interpret; the message says what to do."""
+    """A folder or table that `deiii init` cannot interpret; the message states what to do."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Found:
 
     Attributes:
         how: how speaker and label are known, in words.
-        rows: rows of the table to write; empty for a corpus that deiii knows.
-        config: the name of the config of a corpus that deiii knows; else empty.
+        rows: rows of the table to write; empty for a corpus with an adapter.
+        config: the name of the config of a corpus with an adapter; else empty.
         corpus: settings of the corpus that differ from those of this config, or all that are needed.
         notes: what the user should check.
         table: the table that is in deiii's form already, which is used as it is; else empty.
@@ -66,7 +66,7 @@ def with_speakers(found: Found, speaker_of: Callable[[str], str | None] | None) 
         speaker_of: the speaker in a path, or ``None`` where the path has none; it wins over the rows.
 
     Raises:
-        InitError: the function tells the speaker of some recordings only.
+        InitError: the function returns the speaker of some recordings only.
     """
     rows = found.rows
     if speaker_of is not None:

@@ -58,7 +58,7 @@ def look(
             all of it.
 
     Raises:
-        InitError: there is no recording, or several readings are possible; says what to give.
+        InitError: there is no recording, or several readings are possible; the message states what to give.
         CorpusError: it is not a folder.
 
     >>> look("/clips").how  # doctest: +SKIP
@@ -146,7 +146,7 @@ def _own_table(clips: Path, tables: Tables, media: Media) -> Found:
 
 
 def _known_or_table(known: Found, tables: Tables, media: Media) -> Found:
-    """Return the corpus that deiii knows, or a table of its recordings; notes name what is not used.
+    """Return the corpus that has an adapter, or a table of its recordings; notes name what is not used.
 
     The names of the published corpora that have a module are certain. A pattern of a few digits may fit a
     folder of another origin, and its table is then right.

@@ -39,7 +39,7 @@ PAGE = 20  # clips on the overview; with more of them the image would be too lon
 
 
 class NothingToDraw(ValueError):
-    """A file has neither video frames nor audio that can be decoded; the message says why."""
+    """A file has neither video frames nor audio that can be decoded; the message states why."""
 
 
 def extract_for_drawing(path: str | Path, config: Config) -> Features:

@@ -70,6 +70,9 @@ def annotated(rgb: np.ndarray, shape: tuple[int, int], features: Features, row: 
         shape: height and width of the source in px.
         features: the features of the clip.
         row: the row that shows the frame.
+
+    Raises:
+        ValueError: the row is valid, but the features have no boxes.
     """
     rgb = rgb.copy()
     thick = max(1, round(max(rgb.shape) / 240))

@@ -68,6 +68,9 @@ class Clock(Generic[T]):
         breaks: restarts, overlaps and jumps ahead by more than `JUMP_S`, on the stream's own timestamps.
         end: end of the last item, on the stream's own timestamps, s.
 
+    Raises:
+        ValueError: ``step`` is not above 0.
+
     Times rise strictly, except where the stream overlaps itself; a reader cuts or drops what overlaps.
 
     >>> clock = Clock(step=1.0, jitter=0.1)

@@ -121,7 +121,7 @@ class DecodedFrame:
 
     def _planes(self) -> list[np.ndarray]:
         """Return views of the decoder's memory: luma, and the two chroma planes at half the size."""
-        # A plane offers the buffer protocol, but its stub does not say so before Python 3.12.
+        # A plane offers the buffer protocol, but its stub does not declare it before Python 3.12.
         return [
             np.frombuffer(memoryview(p), np.uint8).reshape(-1, p.line_size)[: p.height, : p.width]
             for p in self.raw.planes

@@ -27,7 +27,7 @@ def fetch_needed(config: Config, stages: Collection[str], report: Callable[[str]
         report: called with a line about each download.
 
     Raises:
-        WeightsError: weights cannot be found, downloaded or loaded; the message says what to do.
+        WeightsError: weights cannot be found, downloaded or loaded; the message states what to do.
         ConfigError: ``faces.decoder=gpu``, and the workers cannot decode on a GPU.
     """
     if FACES.name in stages:

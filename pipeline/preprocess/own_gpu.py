@@ -1,4 +1,4 @@
-"""Dask preload of the workers of a SLURM job with several GPUs: each worker sees one GPU of its own.
+"""Dask preload of the workers of a SLURM job with several GPUs: each worker can use one GPU of its own.
 
 Dask numbers the workers of a job: their names end with ``-0``, ``-1`` and so on. This module is loaded by
 each before its first task, and so before CUDA starts. It imports no PyTorch.
@@ -42,8 +42,8 @@ def own_gpu(name: str, visible: str | None) -> str:
 def dask_setup(worker: Any) -> None:
     """Give a worker its GPU; Dask calls this when the worker starts.
 
-    Where there is none for it, the worker sees no GPU, and `NO_GPU` has the reason: Dask writes the errors of
-    this function into its log and starts the worker all the same.
+    Where there is none for it, the worker can use no GPU, and `NO_GPU` has the reason: Dask writes the errors
+    of this function into its log and starts the worker all the same.
     """
     try:
         device = own_gpu(worker.name, os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -46,9 +46,9 @@ def finished_before(config: Config, corpus: Corpus, report: Callable[[str], None
     stage. A corpus that was moved counts as complete, too; the cache then keeps its former place.
 
     Args:
-        config: settings; ``check`` says whether every byte of the shards is compared with its digest.
+        config: settings; ``check`` sets whether every byte of the shards is compared with its digest.
         corpus: the scanned corpus.
-        report: called with a line that says why nothing was written, and with one for each media file that
+        report: called with a line that states why nothing was written, and with one for each media file that
             is in the corpus under several speakers or labels.
 
     >>> finished_before(config, corpus, print) is None  # doctest: +SKIP

@@ -188,7 +188,7 @@ def adopt(path: Path, recipe: Recipe) -> tuple[ShardRecord | None, str]:
 
 
 def set_aside(path: Path, defect: str) -> str:
-    """Rename a damaged file to ``*.damaged``, which keeps it for inspection; returns a line that says so."""
+    """Rename a damaged file to ``*.damaged``, which keeps it for inspection; returns a line on this."""
     kept = path.with_name(f"{path.name}.damaged")
     path.replace(kept)
     return f"{path.name} is damaged ({defect}); it was renamed to {kept.name} and will be computed again"

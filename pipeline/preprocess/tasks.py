@@ -38,7 +38,7 @@ MAX_ATTEMPTS = 3  # attempts for a shard whose worker dies; from the second, cli
 
 
 class PreprocessError(RuntimeError):
-    """Preprocessing cannot continue; finished shards are kept, and the message says what to do."""
+    """Preprocessing cannot continue; finished shards are kept, and the message states what to do."""
 
 
 @dataclass
@@ -69,7 +69,7 @@ class TaskRunner:
         client: client of the cluster.
         resources: the resources that a stage's tasks request
             (`deiii.pipeline.preprocess.cluster.stage_resources`).
-        check: how workers check that they see the files of this process; ``None`` on one machine.
+        check: how workers check that they find the files of this process; ``None`` on one machine.
         limit: how many tasks are submitted to the scheduler at a time.
         tasks: the shards to compute, in the order in which they are started.
         done: records of finished shards by stage and shard name; those of new shards are added.
@@ -112,7 +112,7 @@ class TaskRunner:
 
         Raises:
             PreprocessError: a shard killed its worker again and again.
-            ClusterError: a worker lacks deiii, or does not see the files of this process.
+            ClusterError: a worker lacks deiii, or does not find the files of this process.
             CommClosedError: the scheduler is gone.
         """
         self._submit()
@@ -212,7 +212,7 @@ def next_attempt(attempt: Attempt, error: BaseException | None, ends: Sequence[s
 
     Raises:
         PreprocessError: this was the last attempt.
-        ClusterError: the worker does not see media files that this process sees.
+        ClusterError: the worker does not find media files that this process finds.
     """
     if isinstance(error, UnseenFiles):
         return _without(attempt, error)
@@ -238,7 +238,7 @@ def _without(attempt: Attempt, error: UnseenFiles) -> Attempt:
     """Return the same shard again with its missing media files named.
 
     Raises:
-        ClusterError: this process sees some of them.
+        ClusterError: this process finds some of them.
     """
     root = Path(attempt.task.root)
     seen = [root / path for path in error.paths if not is_missing(root / path)]

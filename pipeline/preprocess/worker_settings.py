@@ -32,6 +32,7 @@ def placed(config: Config, device: str) -> Config:
     """Return the configuration in which stages with ``device=auto`` that can use a GPU have a device.
 
     Args:
+        config: all settings.
         device: ``cuda`` for workers that must have a GPU, ``cpu`` for those that must not use one.
 
     >>> placed(Config(), "cpu").flow.device  # of a method that uses no GPU
@@ -57,9 +58,10 @@ def within_memory(config: Config) -> Config:
 
 
 def launched(config: Config, clips: int) -> Config:
-    """Return the configuration in which ``flow.launch=auto`` is what suits so many clips.
+    """Return the configuration with the launch for ``flow.launch=auto`` that suits a number of clips.
 
     Args:
+        config: all settings.
         clips: number of clips whose flow is to be computed.
 
     >>> launched(Config(), 10_000).flow.launch

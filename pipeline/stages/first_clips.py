@@ -16,7 +16,7 @@ FIRST = 5  # clips
 
 
 class MachineFault(RuntimeError):
-    """The machine or the installation keeps a stage from working; the message says what to do."""
+    """The machine or the installation keeps a stage from working; the message states what to do."""
 
 
 @dataclass

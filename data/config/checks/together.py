@@ -26,7 +26,7 @@ def check_together(config: Config, named: Iterable[str] = ()) -> None:
         named: the dotted names of the settings that a command names; see `check_network`.
 
     Raises:
-        ConfigError: says which settings do not fit.
+        ConfigError: names the settings that do not fit.
     """
     check_network(config.model, named)
     check_bands(config.logmel)

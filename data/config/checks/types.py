@@ -68,7 +68,7 @@ def refuse_value(section: type, key: str, tree: Any, source: str) -> None:
         source: source of the tree, for messages.
 
     Raises:
-        ConfigError: says what the setting takes.
+        ConfigError: the message states what the setting takes.
 
     >>> from deiii.data.config.schema import Config
     >>> refuse_value(Config, "model.flow", {"model": {"flow": True}}, "a.yaml")

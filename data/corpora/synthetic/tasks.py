@@ -1,16 +1,16 @@
 """The labels of each task of the synthetic corpus, and the parts of a plan that only one task has.
 
 ``cues`` and ``sync`` are planned in `plan`; this module plans the events of three tasks of two classes each.
-Each was made for one part of the network; docs/science-tasks.md says which parts they were found to need:
+Each was made for one part of the network; docs/science-tasks.md lists the parts that they were found to need:
 
 ``order``
-    A clip has two syllables, one with each of two vowels; the label says which comes first. Their onsets
+    A clip has two syllables, one with each of two vowels; the label is their order. Their onsets
     are a multiple of `ORDER_GRID` apart, and between them lie at least 0.28 s, more than the plain audio
-    encoder sees at once. The set of all windows of that length is then the same in both classes; only their
+    encoder reads at once. The set of all windows of that length is then the same in both classes; only their
     order differs (the proof is in docs/science-tasks.md).
 ``binding``
-    4 x 4 cells of freckles of two colours lie on the face. The freckles of one colour tremble; the label says
-    which. Frames show where each colour is, flow shows which cells move.
+    4 x 4 cells of freckles of two colours lie on the face. The freckles of one colour tremble; the label is
+    this colour. Frames show where each colour is, flow shows which cells move.
 ``told``
     Two cues show the label: the vowel of all syllables, and, faintly, the colour of the cheeks.
 
@@ -44,7 +44,7 @@ CLASSES = {
 
 VOWEL_A, VOWEL_I = 2, 0  # rows of `voice.VOWELS`
 SYLLABLE = (0.16, 0.22)  # s, shortest and longest
-ORDER_EDGE = 0.20  # s before the first and after the last syllable, so that no window sees a border and one
+ORDER_EDGE = 0.20  # s before the first and after the last syllable, so that no window has a border and one
 # The least common multiple of four log-mel hops (a step of the audio encoders) and a frame of AAC, s.
 ORDER_GRID = 0.32
 ORDER_STEPS = (2, 3, 4, 5)  # distances of onsets, in units of `ORDER_GRID`

@@ -13,7 +13,7 @@ DRAWS = 6  # the first columns: crop y, crop x, flip, brightness, contrast, satu
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the random numbers of each kind are, behind the first `DRAWS`.
+    """Where the random numbers of each kind are, after the first `DRAWS`.
 
     Attributes:
         masks: four for each pair of SpecAugment masks.

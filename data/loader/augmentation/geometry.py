@@ -16,7 +16,7 @@ from deiii.data.config.schema import LoaderConfig
 # Random numbers: zoom, rotation, whether to erase, area, shape, top and left of what is erased, grey.
 VIDEO_DRAWS = 8
 LEAST_AREA, MOST_AREA = 0.02, 0.2  # of the rectangle, as a share of the square
-LONGEST = 1 / 0.3  # ratio of the rectangle's sides
+LONGEST = 1 / 0.3  # largest ratio of the rectangle's sides
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,8 @@ def neighbours(place, h, w, at, share):
     Args:
         place: float32 [2,3] of `Affine`.
         h, w: height and width of the stored crop.
-        at: uint32 [S,S,2], row and column of the upper left one. Numba checks whether a signed index counts
-            from the end, which takes longer.
+        at: uint32 [S,S,2], row and column of the upper left one; unsigned, because Numba checks for each
+            signed index whether it counts from the end, which takes longer.
         share: float32 [S,S,4]: upper left, upper right, lower left, lower right.
     """
     s = at.shape[0]

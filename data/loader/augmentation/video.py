@@ -2,8 +2,8 @@
 
 `batched` is a few tensor operations over the whole batch, which suits a GPU and never waits for it.
 `one_pass` is a loop compiled by Numba that reads each stored byte once (a few times where it interpolates)
-and writes each float once. On a CPU the tensor operations would cross memory six times and take at least four
-times as long. Axes: B clips, T video steps, H stored size, S network's input size.
+and writes each float once. On a CPU the tensor operations would read and write memory six times and take at
+least four times as long. Axes: B clips, T video steps, H stored size, S network's input size.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Crop:
         matrix, offset: float32 [B,3,3] and [B,1,3]; colours become ``rgb @ matrix + offset``.
         size: S, height and width of the square; smaller stored fields raise ValueError.
         affine: where pixels are interpolated, in place of y, x and flip; ``None`` for pixels as stored.
-        erased: what becomes 0, the mean colour and no motion; ``None`` for nothing.
+        erased: pixels that become 0, which is the mean colour and no motion; ``None`` for none.
     """
 
     y: torch.Tensor

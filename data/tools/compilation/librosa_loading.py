@@ -64,8 +64,8 @@ def load_librosa() -> ModuleType:
 def load_parts() -> None:
     """Load the parts of librosa that are used here, which it would load at their first use.
 
-    Together these are about a thousand modules and 180 MB. A clip whose memory is limited must not pay for
-    them: a module whose import fails stays in this process without some of its names.
+    Together these are about a thousand modules and 180 MB. They must not count towards the memory limit of a
+    clip: a module whose import fails stays in this process without some of its names.
 
     Raises:
         ImportError, OSError: librosa or a library that it needs is missing or damaged.

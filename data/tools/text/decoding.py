@@ -28,7 +28,7 @@ BINARY = (  # first bytes of files that people take for tables
 
 
 class DecodeError(ValueError):
-    """A file is not text; the message says what it is, or which encoding it breaks."""
+    """A file is not text; the message states what it is, or which encoding it breaks."""
 
 
 def decode(data: bytes) -> tuple[str, str]:

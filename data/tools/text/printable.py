@@ -25,7 +25,7 @@ def printable(text: str) -> str:
     """Return text with escapes in place of control characters; tabs and newlines stay.
 
     JSON keeps its content: it has escapes of its own for characters below the space, and gets the others in
-    the form that it knows.
+    the form that JSON has.
 
     >>> printable("50 %\\rdone")
     '50 %\\\\rdone'

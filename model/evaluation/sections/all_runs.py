@@ -1,4 +1,4 @@
-"""What the report of a cross-validation says of all runs together: calibration, gaps, and human raters."""
+"""The parts of the report of a cross-validation on all runs together: calibration, gaps, and human raters."""
 
 from __future__ import annotations
 

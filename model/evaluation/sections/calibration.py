@@ -25,7 +25,7 @@ FIGURES = {
     "nll": "negative log-likelihood",
     "aurc": "AURC",
 }
-FEW = 30  # clips; a temperature that was fitted on fewer of them is said to be uncertain
+FEW = 30  # clips; a temperature that was fitted on fewer of them is reported as uncertain
 NEAR_LIMIT = 1.01  # a temperature within this factor of a limit counts as being at the limit
 
 

@@ -203,7 +203,7 @@ def _among_speakers(figures: Mapping[str, Figure], owner: np.ndarray) -> Values:
         worst, best = min(known, key=lambda s: known[s]), max(known, key=lambda s: known[s])
         n, sd = len(known), float(np.std(list(known.values()), ddof=1))
         quantiles = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], n - 1)
-        # If all speakers have the same value (1 for a perfect network), their deviation says nothing.
+        # If all speakers have the same value (1 for a perfect network), a deviation of 0 has no interval.
         equal = known[worst] == known[best]
         interval = None if equal else [sd * math.sqrt((n - 1) / q) for q in quantiles]
         found[name] = {

@@ -12,7 +12,7 @@ from deiii.data.tools.devices import working_kernels
 
 @lru_cache(maxsize=8)
 def gpu_kernels(device: torch.device) -> ModuleType | None:
-    """Return `deiii.model.network.gpu.kernels`, or ``None`` where Triton is missing or does not work.
+    """Return `deiii.model.network.gpu.kernels`; ``None`` on a CPU, or if Triton is missing or does not work.
 
     Without them, PyTorch's operations compute the same results up to rounding. The first call on a GPU
     compiles small cases of all kernels.

@@ -22,7 +22,7 @@ from deiii.model.network.gpu.available import image_kernels
 
 
 def kernels_for(images_NCHW: Tensor, halvings: int) -> ModuleType | None:
-    """Return the kernels if they compute an encoder with so many halvings of these images, else ``None``.
+    """Return the kernels if they compute an encoder with this many halvings of the images, else ``None``.
 
     >>> kernels_for(torch.zeros(1, 3, 96, 96), 4) is None
     True

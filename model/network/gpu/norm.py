@@ -32,7 +32,7 @@ def begin_branch(x: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
 
 
 def _fits(x: Tensor, norm: nn.LayerNorm) -> bool:
-    """Return whether the kernels compute this norm, and its gradient is wanted."""
+    """Return whether the kernels compute this norm, and gradients are recorded."""
     if not (x.is_cuda and torch.is_grad_enabled()):
         return False
     if x.dtype != torch.float32 or norm.weight.dtype != torch.float32 or norm.bias is None:

@@ -36,7 +36,7 @@ def frame_encoder(config: ModelConfig, imagenet: str | Path | None) -> nn.Module
 
 
 def flow_encoder(config: ModelConfig, channels: int = 2) -> nn.Module | None:
-    """Return the encoder of optical flow of so many channels, ``None`` where it is off."""
+    """Return the encoder of optical flow with ``channels`` channels, ``None`` where it is off."""
     if not config.flow:
         return None
     if (own := package_encoder(config, FLOW.name, (channels,))) is not None:

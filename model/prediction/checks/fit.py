@@ -66,7 +66,7 @@ def contradiction(config: Config, manifest: Mapping[str, Any]) -> str:
     for name in [*wanted_inputs, *found]:
         wanted_input, listed = wanted_inputs.get(name), found.get(name)
         if wanted_input is None and name.rpartition("_")[0] in config.model.extra:
-            continue  # the weights of the network have its size
+            continue  # the weights of the network determine its size
         if listed != wanted_input:
             return (
                 f"its input {name} is {_described(listed)}, by its settings it is {_described(wanted_input)}"
@@ -104,7 +104,7 @@ def other_network(manifest: Mapping[str, Any], inputs: Sequence[Any], outputs: S
             if head != FUSED and f"{head}_{kind}" not in sizes:
                 continue  # only the prediction must have all
             size = sizes.pop(f"{head}_{kind}", 0)
-            if isinstance(size, int) and size != count:  # a name of an axis tells nothing
+            if isinstance(size, int) and size != count:  # the size of an axis with a name is not known
                 if kind not in nouns:
                     return f"model.onnx has no output {head}_{kind}"
                 return f"it has {counted(count, *nouns[kind])}, model.onnx has {size} (output {head}_{kind})"

@@ -63,7 +63,7 @@ class LiveMoments:
         self.delays: list[float] = []
         self._sums = np.zeros(len(network.classes))
         self._count = 0
-        if overlay is not None:  # needs Pillow, which nothing else here does
+        if overlay is not None:  # needs Pillow, which nothing else here needs
             from deiii.model.prediction.overlay.live import LiveOverlay
         self.features = LiveStream(source, network.config, network.stages, overlay is not None, report)
         self._overlay: LiveOverlay | None = None
@@ -103,7 +103,11 @@ class LiveMoments:
             self._overlay.add(pictures, self.features.arrays(begin, self.features.ready_s + NEWEST_SLACK_S))
 
     def summary(self) -> dict[str, Any]:
-        """Return a summary of the source so far, as text and for JSON."""
+        """Return figures on the source so far, for JSON and `deiii.model.prediction.live.show.describe`.
+
+        ``seconds`` is its length, ``frames`` to ``connections`` are numbers, ``delay_median_s`` and
+        ``delay_worst_s`` are delays, and ``probabilities`` are the means over all predictions.
+        """
         reader = self.features.reader
         mean = self._sums / max(1, self._count)
         worst = max(self.delays, default=0.0)

@@ -73,7 +73,7 @@ def predict_live(
         LiveMoments(network, source, window_s, hop_s or STREAM_HOP_S, overlay, report) as live,
         open(path, "w") as lines,
     ):
-        if was_there:  # a source that cannot be opened replaces nothing
+        if was_there:  # only now: for a source that cannot be opened, nothing is replaced
             always(f"{path}: the predictions of an earlier command are replaced")
         reader = live.features.reader
         report(f"{reader.name}: {streams(live)}, window {live.window_s:g} s; Ctrl-C ends")
@@ -98,7 +98,7 @@ def predict_live(
 
 
 def streams(live: LiveMoments) -> str:
-    """Return the streams that the source has, and the one that the network reads and the source lacks."""
+    """Return in words the streams of the source, and one that the network reads and the source lacks."""
     reader, reads = live.features.reader, live.features.stages
     has = {"video": reader.has_video, "audio": reader.has_audio}
     wanted = {"video": FACES.name in reads, "audio": LOGMEL.name in reads}

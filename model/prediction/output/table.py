@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deiii.model.prediction.predictor import Predictor
 
 TABLE = "predictions.csv"
-ORIGIN = ".predictions"  # JSON: what the rows of the table were made with; results of media have a suffix
+ORIGIN = ".predictions"  # JSON: what the rows were made with; names of results of media have suffixes
 PERSON_COLUMNS = ["person", "first_s", "last_s", "visible_s", "follows_sound"]
 # The last columns, keyed by the attribute of `FaceTrack` that they hold.
 FACE_COLUMNS = {
@@ -52,7 +52,7 @@ def update_table(
     """Write ``predictions.csv``; rows of an earlier command about other files stay before the new ones.
 
     They stay where the columns are the same and they were made with the same network and options; otherwise
-    the earlier table is replaced, and a line says so. Processes that write into one folder wait for each
+    the earlier table is replaced, and a line reports it. Processes that write into one folder wait for each
     other, so that none of their rows is lost.
 
     Args:
@@ -81,7 +81,7 @@ def update_table(
 def _earlier_rows(
     path: Path, header: Sequence[str], made_with: Mapping[str, Any]
 ) -> tuple[list[list[str]], str]:
-    """Return the rows of an earlier table, and why they cannot be kept."""
+    """Return the rows of an earlier table, and why they cannot be kept; empty where they can."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             columns, *rows = csv.reader(file)

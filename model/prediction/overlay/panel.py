@@ -18,7 +18,7 @@ BACK = (24, 28, 36)
 INK = (236, 239, 244)
 SOFT = (150, 158, 172)
 TRACK = (48, 55, 68)
-COLOURS = (  # Okabe and Ito's, distinct for most colour-blind people, and two more
+COLOURS = (  # Okabe and Ito's, distinct for most colour-blind people, and three more
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
     (204, 121, 167), (150, 150, 150), (110, 84, 60), (200, 200, 220),
 )  # fmt: skip
@@ -31,7 +31,7 @@ class Panel:
         prediction: the prediction with its timeline.
         ranges: lowest and highest value of each attribute.
         width: width of the panel in px.
-        reads_video: whether the network reads faces; if not, the square of the flow says so.
+        reads_video: whether the network reads faces; if not, the square of the flow states this.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ def empty_timeline(prediction: Prediction) -> Timeline:
 
 
 def window_at(timeline: Timeline, time: float) -> int:
-    """Return the window around a time in s; -1 where it holds no input."""
+    """Return the number of the window around a time in s; -1 where the window holds no input."""
     if not len(timeline.time):
         return -1
     i = min(int(time / (2 * float(timeline.time[0]))), len(timeline.time) - 1)

@@ -39,6 +39,9 @@ class PeoplePanel:
 
     Attributes:
         height: height of the panel in px.
+
+    Raises:
+        ValueError: a prediction has no person.
     """
 
     def __init__(self, people: Sequence[Prediction], ranges: Sequence[tuple[float, float]], width: int):

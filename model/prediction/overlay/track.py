@@ -61,7 +61,7 @@ class Track:
         return cls(time, faces["valid"], faces["box"], flow, 0.75 * step, largest)
 
     def row(self, time: float) -> int | None:
-        """Return the video frame at a time; ``None`` where the faces stage left it out."""
+        """Return the row of the video frame at a time in s; ``None`` where the faces stage left it out."""
         i = int(np.clip(np.searchsorted(self.time, time), 1, max(1, len(self.time) - 1)))
         near = min((j for j in (i - 1, i) if j < len(self.time)), key=lambda j: abs(self.time[j] - time))
         return near if abs(self.time[near] - time) <= self.reach else None

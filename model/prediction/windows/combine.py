@@ -14,7 +14,15 @@ from deiii.model.prediction.shapley import shapley
 
 @dataclass(frozen=True)
 class Whole:
-    """The prediction for a whole recording; empty where no input is left."""
+    """The prediction for a whole recording; empty where no input is left.
+
+    Attributes:
+        probabilities: mean probability of each class.
+        attributes: mean value of each attribute.
+        heads: means of the video head and of the audio head, keyed by head, then by class or attribute.
+        contributions: contribution of each input to the most probable class and to each attribute, keyed by
+            output, then by input (`deiii.model.prediction.shapley`).
+    """
 
     probabilities: dict[str, float]
     attributes: dict[str, float]
@@ -24,7 +32,13 @@ class Whole:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of the predictions of one pass over the network."""
+    """Some rows of the predictions of one pass over the network.
+
+    Attributes:
+        found: predictions of the whole pass.
+        task: the classes and attributes.
+        rows: the rows.
+    """
 
     found: HeadOutputs
     task: Task

@@ -100,7 +100,7 @@ def _is_long(network: Network, path: str | Path) -> bool:
 def _found_in_long(
     network: Network, path: str | Path, options: Options, face: FacePerson | None = None
 ) -> Found | None:
-    """Return what is found in a long file; ``None`` where it is shorter than its header says."""
+    """Return what is found in a long file; ``None`` where it is shorter than its header states."""
     tracks = face.tracks if face is not None else None
     with FileStream(path, network.config, network.stages, options.keep_flow, tracks) as source:
         source.wait_for_audio(options.audio_progress)

@@ -1,7 +1,7 @@
 """Compute the outputs for the windows of a recording, its outcomes and features, for its prediction.
 
-A recording as long as a clip is computed at once, as in evaluation. A long one is read in order, with memory
-that does not grow with its length.
+A recording of up to `LONG_S` seconds, or about as long as the training clips, is computed at once, as in
+evaluation. A longer one is read in order, with memory that does not grow with its length.
 """
 
 from __future__ import annotations

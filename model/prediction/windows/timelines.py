@@ -114,7 +114,7 @@ def _rows_between(timeline: Timeline, edges: np.ndarray, first: int) -> Iterator
 
 
 def _rounded(seconds: np.ndarray) -> np.ndarray:
-    """Round times in s to 1 ms; times that are 1 ms apart stay apart, as with `round` they would not."""
+    """Round times in s to 1 ms. Times 1 ms apart stay different; with `round` they could become equal."""
     return np.floor(1000 * seconds + 0.5) / 1000
 
 

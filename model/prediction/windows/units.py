@@ -14,10 +14,10 @@ from deiii.model.prediction.windows.combine import Rows
 
 LONG_S = 30.0  # only longer files are read in order, so that their crops are never in memory at once
 LONGER = 1.25  # a recording more than this many times as long as any training clip is predicted in windows
-HOP_S = 0.2  # default distance of sliding windows
+HOP_S = 0.2  # s, default distance of sliding windows
 MOST_WINDOWS = 20000  # largest number of windows if no hop is given
 MOST_BATCH = 16  # intervals that are scored at a time
-SHORTEST_HOP_S = 0.001  # no stage has more rows per second, and the list of windows would fill the memory
+SHORTEST_HOP_S = 0.001  # s; no stage has more rows per second, and too many windows would fill the memory
 
 Intervals = list[tuple[float, float]]  # begin and end in s
 
@@ -89,8 +89,9 @@ def units_of(
     Args:
         seconds: length of the recording, s.
         median_s, longest_s: the median and the longest training clip, s.
-        speech: stretches of speech, to which the prediction is restricted.
-        visible: stretches for which a person is visible, to which it is restricted, too.
+        speech: stretches of speech, to which the prediction is restricted; ``None`` for no restriction.
+        visible: stretches for which a person is visible, to which it is also restricted; ``None`` for no
+            restriction.
 
     >>> units_of(2.0, 1.0, 2.0).intervals
     [(0.0, 2.0)]
@@ -129,7 +130,8 @@ def check_window(window_s: float | None, hop_s: float | None) -> None:
     """Check the length and the distance of sliding windows.
 
     Raises:
-        ConfigError: the length is not a number above 0, or the distance is below `SHORTEST_HOP_S`.
+        ConfigError: the length is not a finite number above 0, or the distance is below `SHORTEST_HOP_S` or
+            infinite.
     """
     if window_s is not None and not 0 < window_s < math.inf:
         raise ConfigError(f"window_s={window_s:g}: the length of the window must be a number above 0 s")
@@ -144,7 +146,13 @@ def sliding_window(
 ) -> tuple[float, float]:
     """Return the length and the distance of the sliding windows of a recording, in s.
 
-    A distance that follows from the length of the recording is a multiple of 0.01 s.
+    Args:
+        seconds: length of the recording, s.
+        median_s: length of the median training clip, s.
+        window_s: wanted length, at most that of the recording; by default ``median_s``, at most half of the
+            recording.
+        hop_s: wanted distance; by default `HOP_S`, or in long recordings the smallest multiple of 0.01 s that
+            gives at most `MOST_WINDOWS` windows.
 
     >>> sliding_window(7200.04, 1.5, None, None)
     (1.5, 0.37)

@@ -37,14 +37,15 @@ def check_sizes(config: Config) -> None:
 
 
 def check_statistics(config: Config) -> None:
-    """Refuse sizes with which the batch normalisation of an image encoder sees one value for each channel.
+    """Refuse sizes with which the batch normalisation of an image encoder has one value for each channel.
 
     Raises:
         ConfigError: names the settings.
     """
     m, loader = config.model, config.loader
     of_packages = {item.partition(":")[0] for item in m.encoders}
-    frames = m.video and not m.imagenet and FACES.name not in of_packages  # that of ImageNet is fixed
+    # With ImageNet weights, the statistics are fixed.
+    frames = m.video and not m.imagenet and FACES.name not in of_packages
     flow = m.flow and FLOW.name not in of_packages
     places = loader.batch * loader.steps * feature_rows(loader.crop, m.channels) ** 2
     if (frames or flow) and places == 1:
@@ -76,7 +77,11 @@ def _fitting_preset(size: int) -> str:
 
 
 def check_streams(features: FeatureSet, rows: np.ndarray) -> None:
-    """Raise ConfigError where no training clip has an input that the network reads."""
+    """Refuse an input of the network that no training clip has.
+
+    Raises:
+        ConfigError: names the input and the setting that leaves it out.
+    """
     for name, stream in features.streams.items():
         if not stream.length[rows].any():
             below = [s for s in features.streams if name in with_upstream([s])]

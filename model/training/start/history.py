@@ -127,7 +127,7 @@ def seen_speakers(past: Iterable[History], config: CorpusConfig, validated: bool
 
 
 def seen_files(past: Iterable[History], validated: bool = True) -> set[str]:
-    """Return the SHA-256 of the media files of training and, unless told otherwise, validation."""
+    """Return the SHA-256 of the media files of training and, with ``validated``, of validation."""
     return {digest for h in past for digest in h.trained_files + h.validated_files * validated}
 
 

@@ -48,7 +48,7 @@ class DividedBatch:
         batch: the batch; the parts are views of its rows.
         count: number of parts, 2 or more.
         compute: returns the network's outputs for a part. It must draw its random numbers from PyTorch, and
-            no clip may have an effect on another one behind the encoders; `check_clips_apart` refuses layers
+            no clip may have an effect on another one after the encoders; `check_clips_apart` refuses layers
             that are known for this.
         learner: the network that ``compute`` calls; a `DistributedDataParallel` exchanges gradients in the
             last backward pass alone.
@@ -77,7 +77,7 @@ class DividedBatch:
         self.model = model
         self.batch = batch
         self.rows = len(batch) // count
-        # For each part its tensors by name.
+        # By name, the tensor of each part.
         split = {name: x.split(self.rows) for name, x in batch.tensors().items()}
         self.parts = [Batch.from_tensors({name: x[i] for name, x in split.items()}) for i in range(count)]
         self.compute = compute
@@ -184,7 +184,7 @@ def encoders_of_whole_batch(model: nn.Module) -> list[str]:
 def check_clips_apart(model: nn.Module, config: Config) -> None:
     """Refuse ``train.accumulate`` for a network in which clips of a batch have an effect on each other.
 
-    Switches the network to training.
+    Unless ``train.accumulate`` is 1, the network is in training mode afterwards.
 
     Raises:
         ConfigError: names the layers and what to do.
@@ -238,7 +238,7 @@ def with_tensors(outputs: Kind, tensors: Iterator[Tensor]) -> Kind:
 
 
 def random_states(device: torch.device) -> list[Tensor]:
-    """Return the states of PyTorch's generators on the CPU and on the device, uint8 each in memory."""
+    """Return the states of PyTorch's generators on the CPU and on the device, uint8 in CPU memory."""
     of_gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [torch.get_rng_state(), *of_gpu]
 

@@ -70,6 +70,13 @@ class StepGraphs:
         Args:
             item: the batch, or a tensor that ``unpack`` makes a batch of.
             unpack: becomes part of the graph; ``item`` itself may be reused after the call.
+
+        Returns:
+            the status of the step, in memory of its own.
+
+        Raises:
+            ConfigError: ``strict`` is true, and the step cannot be recorded.
+            OutOfMemoryError: ``strict`` is true, and the recording does not fit into the GPU's memory.
         """
         inputs = tensors_of(item)
         shape = tuple((name, x.shape, x.dtype) for name, x in inputs.items())
@@ -99,7 +106,7 @@ class StepGraphs:
             ):
                 status = self.step(unpack(held))
         except RuntimeError as error:
-            first: BaseException = error  # ending the recording fails, too; the first error says what failed
+            first: BaseException = error  # ending the recording fails, too; the first error is the cause
             while first.__context__ is not None:
                 first = first.__context__
             if self.strict and isinstance(first, torch.OutOfMemoryError):

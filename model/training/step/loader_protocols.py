@@ -1,4 +1,4 @@
-"""What the trainer needs of a loader; those of the caches are `deiii.data.loader.loader.Loader`."""
+"""The methods of a loader that the trainer calls; `deiii.data.loader.loader.Loader` has them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Loader(Protocol):
 
 @runtime_checkable
 class SlabLoader(Protocol):
-    """A loader that also hands over batches as blocks of bytes; see `deiii.data.loader.loader.Loader`."""
+    """A loader that can also return batches as blocks of bytes; see `deiii.data.loader.loader.Loader`."""
 
     def slabs(self, number: int, start: int = 0) -> Iterator[Tensor]:
         """Yield the batches of an epoch, each as one block of bytes on the GPU."""

@@ -35,7 +35,7 @@ class CorrelationPyramid:
         kernels: `deiii.pipeline.flow.raft.kernels` where it runs.
 
     Raises:
-        ValueError: the maps are too small for so many levels.
+        ValueError: the maps are too small for this number of levels.
     """
 
     def __init__(

@@ -52,9 +52,9 @@ class RaftBatches:
     """RAFT in batches that fit into the device's memory.
 
     On a GPU, frames and results are copied from and to pinned memory on separate streams while others are
-    computed; the next batch is submitted before the result of the last one is read. A batch that does not fit
-    into memory is halved. If it was a full one, later batches are smaller, too. They grow again after `CALM`
-    full batches, because another process may have used the memory only for a while.
+    computed; the next batch is submitted before the result of the one before is read. A batch that does not
+    fit into memory is halved. If it was a full one, later batches are smaller, too. They grow again after
+    `CALM` full batches, because another process may have used the memory only for a while.
 
     Args:
         engine: the network.
@@ -174,7 +174,10 @@ class RaftBatches:
 
 
 def fitting_batch(engine: RaftEngine, size: int) -> int:
-    """Return the number of pairs, a power of two, whose tensors take about half of the GPU's free memory."""
+    """Return the largest power of two of pairs whose tensors take at most about half of the free GPU memory.
+
+    It is at most `MAX_BATCH`.
+    """
     free, _ = torch.cuda.mem_get_info(engine.device)
     points = (size // 8) ** 2
     encoder = 64 * (size // 2) ** 2 * 4 * 6  # six half-resolution maps of 64 channels

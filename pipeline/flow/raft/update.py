@@ -36,9 +36,8 @@ class DirectConv(nn.Module):
     def forward(self, *parts: Tensor, add: Tensor | None = None, fresh: int | None = None) -> Tensor:
         """See `WinogradConv.forward`; ``fresh`` has no effect."""
         x = parts[0]
-        if (
-            len(parts) > 1
-        ):  # along the last axis: torch.compile would choose another layout and copy once more
+        if len(parts) > 1:
+            # Along the last axis: torch.compile would choose another layout and copy once more.
             x = torch.cat([part.permute(0, 2, 3, 1) for part in parts], 3).permute(0, 3, 1, 2)
         y = F.conv2d(x, self.weight, self.bias if add is None else None, padding=self.padding)
         y = y if add is None else y.add_(add)

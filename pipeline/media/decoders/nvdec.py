@@ -127,7 +127,7 @@ def require(faces: FacesConfig) -> None:
     """Refuse ``faces.decoder=gpu`` in a process that cannot decode on a GPU.
 
     Raises:
-        ConfigError: says why it cannot, and what to do.
+        ConfigError: it cannot; the message states why, and what to do.
     """
     if faces.decoder == "gpu" and (why := problem()):
         raise ConfigError(f"faces.decoder=gpu: {why}; use faces.decoder=auto or cpu")
@@ -146,7 +146,7 @@ def check(config: Config) -> None:
 def note(config: Config) -> str:
     """Return a line on what decodes the videos of a run; empty for ``faces.decoder=cpu``.
 
-    It is also empty where no GPU decodes and ``faces.decoder=gpu`` asks for one: `check` or `require` then
+    It is also empty where no GPU decodes and ``faces.decoder=gpu`` requires one: `check` or `require` then
     refuses the work.
     """
     if config.faces.decoder == "cpu":

@@ -4,5 +4,5 @@ from typing import Any
 
 import av
 
-# Before version 19, PyAV refuses files with metadata that is not UTF-8 unless it is told to replace it.
+# Before version 19, PyAV refuses files with metadata that is not UTF-8 unless an option replaces it.
 LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
