@@ -36,7 +36,9 @@ def main() -> None:
     )
     parser.add_argument("settings", nargs="+", metavar="CONFIG or KEY=VALUE")
     parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--jobs", default="0", help="trainings at a time; 0: one on a CPU, as many as fit on GPUs")
+    parser.add_argument(
+        "--jobs", default="0", help="trainings at a time; 0: one on a CPU, as many as fit on GPUs"
+    )
     parser.add_argument("--runs", type=int, default=1)
     args = parser.parse_args()
     deiii("preprocess", *args.settings)

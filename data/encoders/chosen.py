@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from deiii.data.config.schema import AppearanceConfig, Speech2Config, SpeechConfig
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.encoders.hub import hub_folder, is_folder, is_hub_name
+from deiii.data.encoders.hub import hub_folder, is_folder, is_hub_name, refuse_path
 from deiii.data.encoders.onnx_file import describe_onnx
 from deiii.data.encoders.onnx_session import has_gpu
 from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
@@ -108,6 +108,7 @@ def _found(modality: Modality, config: SpeechConfig | AppearanceConfig) -> tuple
     if on_hub or is_folder(path or name):
         path = path or (hub_folder(name, config.revision) if on_hub else name)
         return describe_folder(modality, path, name if on_hub else ""), path
+    refuse_path(name)
     return find_encoder(modality, name), path
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from deiii.data.tools.weights import FOLDER_FILES, WeightsError, weights_folder
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # the second names the files of the parts
 INSTALL = "install the extra: pip install 'deiii[encoders]'"
 
 
@@ -28,6 +29,41 @@ def is_hub_name(name: str) -> bool:
     (True, False, False)
     """
     return HUB_NAME.fullmatch(name) is not None and not name.startswith(".")
+
+
+def refuse_path(path: str) -> None:
+    """Raise WeightsError for an encoder that is a path, but not of an ONNX file or a folder of transformers.
+
+    >>> refuse_path("smart-turn")
+    """
+    if os.path.isdir(path):
+        weights_folder(path)
+    if os.path.isfile(path):
+        code = "" if path.endswith(".safetensors") else ", and files other than safetensors may run code"
+        raise WeightsError(
+            f"{path} is a file of parameters, which does not say what network they belong to{code}: name a "
+            "folder that holds config.json and model.safetensors (save_pretrained(folder) of transformers "
+            "writes both), or an ONNX file"
+        )
+    if os.path.isabs(path):
+        raise WeightsError(f"no such ONNX file or folder of transformers: {path}")
+
+
+def complete_folder(path: str) -> str:
+    """Return the path of a folder whose safetensors have the names that transformers reads.
+
+    Raises:
+        WeightsError: they have others, or `weights_folder` refuses the folder.
+    """
+    folder = Path(weights_folder(path))
+    named = any((folder / name).is_file() for name in WEIGHTS)
+    if not named and b"transformers_weights" not in (folder / "config.json").read_bytes():
+        there = sorted(file.name for file in folder.glob("*.safetensors"))
+        raise WeightsError(
+            f"{folder} holds {there[0]}, and transformers reads {' or '.join(WEIGHTS)}: give the file the "
+            "first name, or for several files write the second"
+        )
+    return path
 
 
 @lru_cache(maxsize=8)

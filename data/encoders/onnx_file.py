@@ -24,8 +24,8 @@ FREE_SIDE = 224  # px; side of the images that are tried if the file accepts any
 def describe_onnx(modality: Modality, path: str, outputs: tuple[str, ...]) -> Encoder:
     """Return the record of an ONNX file.
 
-    A speech file takes samples [B,n] or Whisper's log-mel [B,80,T]; an image file takes [B,S,S,C] or
-    [B,C,S,S].
+    A speech file takes samples [B,n] or [B,1,n], or Whisper's log-mel [B,80,T]; an image file takes [B,S,S,C]
+    or [B,C,S,S].
 
     Args:
         modality: ``speech`` or ``appearance``.
@@ -35,6 +35,19 @@ def describe_onnx(modality: Modality, path: str, outputs: tuple[str, ...]) -> En
     Raises:
         WeightsError: the file is missing or damaged, lacks an output, or takes another input.
     """
+    return _described(modality, path, outputs)[0]
+
+
+def layer_names(modality: Modality, path: str, outputs: tuple[str, ...]) -> list[str]:
+    """Return the names of the values of an ONNX file that are its layers; arguments as in `describe_onnx`.
+
+    Raises:
+        WeightsError: as `describe_onnx`.
+    """
+    return _described(modality, path, outputs)[1]
+
+
+def _described(modality: Modality, path: str, outputs: tuple[str, ...]) -> tuple[Encoder, list[str]]:
     if not os.path.isfile(path):
         raise WeightsError(f"no such ONNX file: {path}; set {modality}.weights to its path")
     stat = os.stat(path)
@@ -42,9 +55,36 @@ def describe_onnx(modality: Modality, path: str, outputs: tuple[str, ...]) -> En
 
 
 @lru_cache(maxsize=16)
-def _describe(modality: Modality, path: str, outputs: tuple[str, ...], size: int, mtime_ns: int) -> Encoder:
+def _describe(
+    modality: Modality, path: str, outputs: tuple[str, ...], size: int, mtime_ns: int
+) -> tuple[Encoder, list[str]]:
     network = OnnxNetwork(path, outputs)
+    if outputs or len(network.given) == 1:
+        return _try(modality, path, network), network.outputs
+    try:
+        return _try(modality, path, network), network.outputs
+    except UnsuitableOutput as error:
+        for name in network.given[-2::-1]:
+            try:
+                network = OnnxNetwork(path, [name])
+                return _try(modality, path, network), network.outputs
+            except UnsuitableOutput:
+                continue
+        raise error
+
+
+class UnsuitableOutput(WeightsError):
+    """An output is not a layer; another one of the file may be."""
+
+
+def _try(modality: Modality, path: str, network: OnnxNetwork) -> Encoder:
+    """Return the record of a file with chosen outputs, which it runs on zeros."""
     rank = 3 if modality == "speech" else 2
+    if isinstance(network.input_shape[0], int) and network.input_shape[0] > 1:
+        raise WeightsError(
+            f"{path} reads exactly {network.input_shape[0]} inputs at a time: export it with a first axis of "
+            "any length (dynamic_axes of torch.onnx.export), or of length 1"
+        )
     rows: dict[str, Any] = {}
     window = 10.0
     try:
@@ -59,12 +99,12 @@ def _describe(modality: Modality, path: str, outputs: tuple[str, ...], size: int
             f"{path} does not run on {'4 s of silence' if modality == 'speech' else 'a black image'} "
             f"({str(error).splitlines()[0]:.200}); an encoder takes one input, samples or images"
         ) from None
-    shapes = [value.shape for value in found]
+    shapes = [_whole(value.shape) if modality == "appearance" else value.shape for value in found]
     if not shapes or any(len(shape) != rank or shape[1:] != shapes[0][1:] for shape in shapes):
         axes = "[B,rows,D] of as many rows and one width" if modality == "speech" else "[B,D] of one width"
-        raise WeightsError(
+        raise UnsuitableOutput(
             f"{path}: layers are outputs {axes}, but {', '.join(network.outputs)} are "
-            f"{', '.join(str(list(s)) for s in shapes)}; name others with {modality}.outputs=[...]"
+            f"{', '.join(str(list(v.shape)) for v in found)}; name others with {modality}.outputs=[...]"
         )
     return Encoder(
         "onnx",
@@ -81,6 +121,11 @@ def _describe(modality: Modality, path: str, outputs: tuple[str, ...], size: int
     )
 
 
+def _whole(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape [B,D,1,1] of pooled features without the axes of the place, and others as they are."""
+    return shape[:2] if set(shape[2:]) == {1} else shape
+
+
 def takes_mel(network: OnnxNetwork) -> bool:
     """Return whether an ONNX file of speech reads Whisper's log-mel instead of samples."""
     return len(network.input_shape) == 3 and network.input_shape[1] in MEL_BANDS
@@ -94,6 +139,9 @@ def image_shape(network: OnnxNetwork, path: str) -> tuple[int, int, int]:
     """
     shape = network.input_shape[1:]
     if len(shape) == 3:
+        sides = shape[1:] if shape[0] in (1, 3) else shape[:2]
+        if all(isinstance(side, int) for side in sides) and sides[0] != sides[1]:
+            raise WeightsError(f"{path} reads images of {sides[1]}x{sides[0]} px, and crops are square")
         if shape[0] in (1, 3):
             side = shape[1] if isinstance(shape[1], int) else FREE_SIDE
             return shape[0], side, side
@@ -109,9 +157,10 @@ def _speech(network: OnnxNetwork, path: str) -> tuple[dict[str, Any], float, lis
     """Return rows, window in s and the outputs for zeros."""
     shape = network.input_shape
     mel = takes_mel(network)
-    if not mel and len(shape) != 2:
+    if network.type is np.uint8 or (not mel and len(shape) != 2):
         raise WeightsError(
-            f"{path} reads {list(shape)}: a speech encoder takes samples [B,n] or Whisper's log-mel [B,80,T]"
+            f"{path} reads {list(shape)}: a speech encoder takes samples [B,n] or [B,1,n], or Whisper's "
+            "log-mel [B,80,T]"
         )
     unit = MEL_HOP if mel else 1
     fixed = isinstance(shape[-1], int)
@@ -131,7 +180,7 @@ def _speech(network: OnnxNetwork, path: str) -> tuple[dict[str, Any], float, lis
     twice = run(2 * samples)[0]
     new = twice.shape[1] - count
     if new < 1 or twice.shape[-1] != found[0].shape[-1]:
-        raise WeightsError(
+        raise UnsuitableOutput(
             f"{path}: {network.outputs[0]} is {list(found[0].shape)} for {PROBE_S:g} s and "
             f"{list(twice.shape)} for {2 * PROBE_S:g} s; layers are outputs [B,rows,D] with more rows for "
             "longer audio: name others with speech.outputs=[...]"

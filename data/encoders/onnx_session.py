@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from deiii.data.encoders.onnx_graph import external_files, read_nodes, with_outputs
+from deiii.data.encoders.record import SAMPLE_RATE
 from deiii.data.tools.devices import DeviceError
 from deiii.data.tools.weights import WeightsError
 
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
     import onnxruntime
 
 GPU_PROVIDER = "CUDAExecutionProvider"
+# Types of inputs by their names in onnxruntime. Bytes are values of images.
+NUMBERS: dict[str, Any] = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}  # fmt: skip
+WHOLE: dict[str, Any] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
+LENGTH_WORDS, RATE_WORDS = ("len", "lens", "length", "lengths"), ("sr", "fs", "rate")
+CHANNEL_AXES, IMAGE_AXES = 3, 4
 
 
 def load_onnxruntime() -> Any:
@@ -87,8 +97,25 @@ def refused(path: str | Path, network: str, remedy: str) -> Iterator[None]:
         ) from None
 
 
+def fed(name: str) -> str:
+    """Return what an input beside audio holds, by its name: mask, length, rate, or an empty text if unknown.
+
+    >>> fed("attention_mask"), fed("input_lengths"), fed("sr"), fed("input_ids")
+    ('mask', 'length', 'rate', '')
+    """
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    if any(word.endswith("mask") for word in words):
+        return "mask"
+    if words[-1] in LENGTH_WORDS:
+        return "length"
+    return "rate" if words[-1] in RATE_WORDS else ""
+
+
 class OnnxNetwork:
-    """An ONNX file with one input and chosen outputs; load it once per process.
+    """An ONNX file with one input of audio or images and chosen outputs; load it once per process.
+
+    A file of audio may have further inputs (`fed`): a mask, which is 1 for all of a window, the length of the
+    window, and the sampling rate.
 
     Args:
         path: path of the file.
@@ -99,10 +126,14 @@ class OnnxNetwork:
     Attributes:
         outputs: names of the outputs, in order.
         kinds: types of its operations.
-        input_shape: sizes of the axes of its input; free axes are texts.
+        given: names of the file's own outputs.
+        input_shape: sizes of the axes of its input, without an axis of one channel; free axes are texts.
+        type: type of its input, to which values are rounded.
+        counted: whether ``counts`` of a call matter.
 
     Raises:
-        WeightsError: the file is damaged, keeps its weights in other files, or computes no value of a name.
+        WeightsError: the file is damaged, keeps its weights in other files, computes no value of a name, or
+            needs an input that is none of the above.
         DeviceError: a GPU is configured, but this onnxruntime can use none, or starts none.
     """
 
@@ -155,10 +186,59 @@ class OnnxNetwork:
             ) from None
         self._net = plain
         self.outputs = list(outputs)
-        self._input = plain.get_inputs()[0].name
+        self.given = given
+        inputs = plain.get_inputs()
+        main = next((one for one in inputs if one.type in NUMBERS and not fed(one.name)), inputs[0])
+        further = [one for one in inputs if one is not main]
+        shape = tuple(main.shape)
+        if main.type not in NUMBERS:
+            raise WeightsError(
+                f"{path} reads {main.name!r} of the type {main.type}: an encoder reads audio or images as "
+                f"{', '.join(NUMBERS)}; whole numbers are those of texts or codes. Export it with another "
+                "input"
+            )
+        known = () if len(shape) == IMAGE_AXES else (*NUMBERS, *WHOLE)
+        unknown = [one.name for one in further if not fed(one.name) or one.type not in known]
+        if unknown:
+            raise WeightsError(
+                f"{path} needs {', '.join(unknown)} beside {main.name}: an encoder gets one input, and for "
+                "audio a mask, the lengths and the rate; export only the part that reads audio or images"
+            )
+        self._input, self.type = main.name, NUMBERS[main.type]
+        self._further = [
+            _Further(one.name, fed(one.name), (NUMBERS | WHOLE)[one.type], len(one.shape)) for one in further
+        ]
+        self.counted = bool(further)
         self.kinds = {node.kind for node in nodes}
-        self.input_shape = tuple(plain.get_inputs()[0].shape)
+        self._channel = len(shape) == CHANNEL_AXES and shape[1] == 1  # samples [B,1,n]
+        self.input_shape = (shape[0], shape[2]) if self._channel else shape
 
-    def __call__(self, values: np.ndarray) -> list[np.ndarray]:
-        """Return the outputs for an input, in the order of ``outputs``."""
-        return self._net.run(self.outputs, {self._input: values})
+    def __call__(self, values: np.ndarray, counts: Sequence[int] = ()) -> list[np.ndarray]:
+        """Return the outputs for an input float32, in the order of their names.
+
+        ``counts`` are the values along the last axis that are no padding; empty if none is padding.
+        """
+        given = np.rint(values) if self.type is np.uint8 else values
+        feed = {self._input: (given[:, None] if self._channel else given).astype(self.type, copy=False)}
+        lengths = np.array(counts or [values.shape[-1]] * len(values))
+        for other in self._further:
+            feed[other.name] = other.value(lengths, values.shape[-1])
+        found = self._net.run(self.outputs, feed)
+        return found if self.type is np.float32 else [values.astype(np.float32) for values in found]
+
+
+class _Further(NamedTuple):
+    """An input beside the audio: name, what it holds (`fed`), type and number of axes."""
+
+    name: str
+    holds: str
+    kind: Any
+    axes: int
+
+    def value(self, lengths: np.ndarray, longest: int) -> np.ndarray:
+        """Return it for windows of lengths [B], padded to the longest."""
+        if self.holds == "mask":
+            return (np.arange(longest) < lengths[:, None]).astype(self.kind)
+        if self.holds == "length":
+            return lengths.astype(self.kind)
+        return np.full((1,) * self.axes, SAMPLE_RATE, self.kind)

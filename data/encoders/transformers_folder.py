@@ -10,16 +10,25 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
-from deiii.data.encoders.hub import INSTALL
+from deiii.data.encoders.hub import INSTALL, complete_folder
 from deiii.data.encoders.known import KNOWN
 from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
-from deiii.data.tools.weights import WeightsError, weights_folder
+from deiii.data.encoders.transformers_input import AUDIO, IMAGES, INPUT_SETTINGS
+from deiii.data.encoders.transformers_shapes import NoEncoder, image_shapes, speech_shapes
+from deiii.data.tools.weights import WeightsError
 
 WHISPER_HOP = 320  # samples between two states of its encoder
-INPUT_SETTINGS = "preprocessor_config.json"
 # Implementations of layers in transformers and PyTorch. For others, also flash_attention_2 where its package
 # is missing, transformers may take code from the Hub.
 OWN_CODE = ("eager", "sdpa", "flex_attention")
+# Settings of networks of images whose features of a crop cannot be used, and why.
+_SEVERAL = "it reads several images of a video at a time, and the stage reads one crop at a time"
+NOT_OF_CROPS = {
+    "num_frames": _SEVERAL,
+    "frames_per_clip": _SEVERAL,
+    "tubelet_size": _SEVERAL,
+    "num_detection_tokens": "its last tokens are those of detected objects instead of parts of the image",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +43,7 @@ def describe_folder(modality: Modality, folder: str, name: str = "") -> Encoder:
     Raises:
         WeightsError: transformers is not installed, the folder is damaged, or its network is of another kind.
     """
-    weights_folder(folder)
+    complete_folder(folder)
     stat = (Path(folder) / "config.json").stat()
     return _describe(modality, folder, name, stat.st_size, stat.st_mtime_ns)
 
@@ -43,32 +52,63 @@ def describe_folder(modality: Modality, folder: str, name: str = "") -> Encoder:
 def _describe(modality: Modality, folder: str, name: str, size: int, mtime_ns: int) -> Encoder:
     whole = read_settings(folder)
     config = getattr(whole, "vision_config", whole) if modality == "appearance" else whole
-    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
-    count = getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", None)
     kind = whole.model_type
-    if not width or not count or not _reads(modality, config):
+    try:
+        found = _told(modality, config) or _measured(modality, folder, whole, config)
+    except NoEncoder as error:
         raise WeightsError(
-            f"{folder} holds a network of the kind {kind}, which is not an encoder of {modality} with layers "
-            "of one width; write a load function for it"
-        )
+            f"{folder} holds a network of the kind {kind}, which is not an encoder of {modality}: {error}; "
+            "choose another one, or write a load function for it"
+        ) from None
     if not (Path(folder) / INPUT_SETTINGS).is_file() and parent_process() is None:  # not in every worker
         _log_usual_input(modality, folder, config)
-    told = KNOWN.get(name, {})
-    rows: dict[str, Any] = {}
-    if modality == "speech":
-        rows = _rows(config)
     return Encoder(
         f"transformers/{kind}",
         modality,
-        f"deiii.pipeline.encoders.transformers_{modality}:load",
-        width=int(width),
-        layers=tuple(range(int(count) + 1)),
         source=f"https://huggingface.co/{name}" if name else "",
-        tokens=modality == "appearance",
         input="16 kHz audio" if modality == "speech" else "RGB crop",
-        **rows,
-        **told,
+        **found,
+        **KNOWN.get(name, {}),
     )
+
+
+def _told(modality: Modality, config: Any) -> dict[str, Any]:
+    """Return the fields of a network whose settings tell its rows or tokens; empty for another one."""
+    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
+    count = getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", None)
+    if not width or not count or not _reads(modality, config):
+        return {}
+    return {
+        "load": f"deiii.pipeline.encoders.transformers_{modality}:load",
+        "width": int(width),
+        "layers": tuple(range(int(count) + 1)),
+        "tokens": modality == "appearance",
+        **(_rows(config) if modality == "speech" else {}),
+    }
+
+
+def _measured(modality: Modality, folder: str, whole: Any, config: Any) -> dict[str, Any]:
+    """Return the fields of a network from the shapes that it returns without weights. Raises NoEncoder."""
+    if modality == "speech":
+        speech = speech_shapes(folder, whole)
+        return {
+            "load": "deiii.pipeline.encoders.transformers_speech:load_measured",
+            "width": speech.width,
+            "layers": tuple(range(speech.layers)),
+            "hop": speech.hop,
+            "first": speech.reach // 2,
+            "shortest": max(1, speech.reach),
+        }
+    for name, why in NOT_OF_CROPS.items():
+        if hasattr(config, name):
+            raise NoEncoder(why)
+    images = image_shapes(folder, whole)
+    return {
+        "load": "deiii.pipeline.encoders.transformers_appearance:load_last",
+        "width": images.width,
+        "layers": (1,),
+        "tokens": images.cells,
+    }
 
 
 def _log_usual_input(modality: Modality, folder: str, config: Any) -> None:
@@ -78,10 +118,10 @@ def _log_usual_input(modality: Modality, folder: str, config: Any) -> None:
     save their settings in ``processor_config.json``, which is not read.
     """
     if modality == "appearance":
-        usual, preparer = "with the mean and deviation of ImageNet", "AutoImageProcessor"
+        usual, preparer = "with the mean and deviation of ImageNet", IMAGES
     else:
         usual = "as Whisper's log-mel" if is_whisper(config) else "with mean 0 and variance 1 in each window"
-        preparer = "AutoFeatureExtractor"
+        preparer = AUDIO
     _log.warning(
         "%s has no %s, so its input is prepared %s; if it was trained on another input, write that file: "
         "%s.from_pretrained(ITS_NAME).save_pretrained(%r) of transformers",
@@ -101,10 +141,19 @@ def read_settings(folder: str) -> Any:
         raise WeightsError(
             f"{folder} holds a network of transformers, which is not installed; {INSTALL}"
         ) from None
+    own_code = False
     try:
-        _refuse_kernels(folder, json.loads((Path(folder) / "config.json").read_bytes()))
+        settings = json.loads((Path(folder) / "config.json").read_bytes())
+        own_code = "auto_map" in settings
+        _refuse_kernels(folder, settings)
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if own_code:
+            raise WeightsError(
+                f"{folder}: networks that bring code of their own (auto_map of config.json) are not loaded: "
+                "choose a network that is part of transformers, export this one to an ONNX file, or write a "
+                "load function for it"
+            ) from None
         raise WeightsError(
             f"{folder}/config.json cannot be used ({str(error).splitlines()[0]:.200}); networks that bring "
             "code of their own are not loaded"
@@ -140,10 +189,8 @@ def _reads(modality: Modality, config: Any) -> bool:
         if not is_whisper(config):
             return not config.is_encoder_decoder  # SpeechT5 has a network of its own before its encoder
         return hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins")
-    # MAE hides patches at random, Swin's layers differ in width, networks of videos read several images, and
-    # YOLOS has tokens of detections after those of its patches.
-    kinds = ("mask_ratio", "depths", "num_frames", "num_detection_tokens")
-    other = any(hasattr(config, name) for name in kinds)
+    # MAE hides patches at random, and Swin's layers differ in width.
+    other = any(hasattr(config, name) for name in ("mask_ratio", "depths", *NOT_OF_CROPS))
     return hasattr(config, "image_size") and hasattr(config, "patch_size") and not other
 
 

@@ -229,8 +229,8 @@ def weights_folder(path: str | Path) -> str:
     if not any(folder.glob("*.safetensors")):
         raise WeightsError(
             f"{folder} holds no safetensors. Other files of weights are not loaded, because they may run "
-            "code: save them with save_pretrained(folder) of transformers, or name a revision that has "
-            "safetensors"
+            f"code: if you trust them, write safetensors with AutoModel.from_pretrained({str(folder)!r})"
+            ".save_pretrained(folder) of transformers, or name a revision that has them"
         )
     if (folder / "adapter_config.json").is_file():
         raise WeightsError(

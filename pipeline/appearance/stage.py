@@ -29,10 +29,12 @@ def encode_crops(
         Arrays with one row per frame: ``states`` float16 [n,L,D], zero where not ``valid`` bool [n], and
         ``time`` float64 [n] in s. The outcome is ``ok_partial`` with the valid share where a row has no face.
     """
+    # Each cell of a grid is stored as a layer.
+    shape = len(encoder.choice.layers) * max(1, config.grid**2), encoder.choice.encoder.width
     waiting: deque[_Clip] = deque()
     batch: list[tuple[_Clip, int]] = []
     for arrays in clips:
-        clip = _Clip(arrays, encoder)
+        clip = _Clip(arrays, shape)
         waiting.append(clip)
         for row in np.flatnonzero(clip.valid):
             if batch and batch[0][0].frames.shape[1:] != clip.frames.shape[1:]:
@@ -50,14 +52,13 @@ def encode_crops(
 
 
 class _Clip:
-    """A clip, and the part of its result that is computed."""
+    """A clip, and the part of its result that is computed; ``shape`` is (L,D), that of a row."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], encoder: Loaded):
+    def __init__(self, arrays: Mapping[str, np.ndarray], shape: tuple[int, int]):
         self.frames = arrays["frames"]
         self.time = np.asarray(arrays["time"], np.float64)
         self.valid = np.array(arrays["valid"], bool)
-        width = encoder.choice.encoder.width
-        self.states = np.zeros((len(self.time), len(encoder.choice.layers), width), np.float16)
+        self.states = np.zeros((len(self.time), *shape), np.float16)
         self.open = int(self.valid.sum())  # rows that are not computed yet
         self.not_finite = 0  # rows whose states could not be stored
         self.complete = False

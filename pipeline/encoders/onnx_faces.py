@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deiii.data.encoders.onnx_file import image_shape
+from deiii.data.encoders.onnx_file import image_shape, layer_names
 from deiii.data.encoders.onnx_session import OnnxNetwork
 from deiii.data.encoders.record import Request
+from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import grey, resized, scaled
 
 
@@ -51,9 +52,13 @@ def load(request: Request) -> OnnxFaces:
     Raises:
         WeightsError, DeviceError: as for `OnnxNetwork`; or the file reads no images of one or three channels.
     """
-    everything = OnnxNetwork(request.path, request.outputs, request.device)
-    names = [everything.outputs[layer - 1] for layer in request.layers]
-    network = OnnxNetwork(request.path, names, request.device)
+    names = layer_names("appearance", request.path, request.outputs)
+    network = OnnxNetwork(request.path, [names[layer - 1] for layer in request.layers], request.device)
+    if network.type is np.uint8 and request.pixels != "0..255":
+        raise WeightsError(
+            f"{request.path} reads values of images as bytes: set appearance.pixels=0..255 in place of "
+            f"{request.pixels}"
+        )
     shape = image_shape(network, request.path)
     channels_first = shape[0] in (1, 3)
     size, channels = (shape[1], shape[0]) if channels_first else (shape[0], shape[2])

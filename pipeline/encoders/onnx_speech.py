@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deiii.data.encoders.onnx_file import MEL_HOP, describe_onnx, takes_mel
+from deiii.data.encoders.onnx_file import MEL_HOP, describe_onnx, layer_names, takes_mel
 from deiii.data.encoders.onnx_session import OnnxNetwork
 from deiii.data.encoders.record import Request
 from deiii.pipeline.encoders.whisper_mel import whisper_mel
@@ -22,6 +22,7 @@ class OnnxSpeech:
         self._network = network
         self._hop = hop
         self._mel = takes_mel(network)
+        self._counted = network.counted
         last = network.input_shape[-1]
         self._fixed = last * (MEL_HOP if self._mel else 1) if isinstance(last, int) else 0
 
@@ -34,22 +35,28 @@ class OnnxSpeech:
         """Encode windows float32 [B,n] as float32 [B,R,L,D]; a file of fixed length gets zeros at the end."""
         n = windows.shape[1]
         length = self._fixed or (-(-n // MEL_HOP) * MEL_HOP if self._mel else n)
-        states = self._encode(np.pad(windows, ((0, 0), (0, length - n))))
+        states = self._encode(np.pad(windows, ((0, 0), (0, length - n))), [n] * len(windows))
         return states[:, : self._rows(n)] if self._fixed else states
 
     def _encode_each(self, windows: list[np.ndarray]) -> list[np.ndarray]:
         """Encode windows float32 [n_i] as float32 [R_i,L,D]."""
         states = self._encode(
-            np.stack([np.pad(window, (0, self._fixed - len(window))) for window in windows])
+            np.stack([np.pad(window, (0, self._fixed - len(window))) for window in windows]),
+            [len(window) for window in windows],
         )
         return [rows[: self._rows(len(window))] for rows, window in zip(states, windows, strict=True)]
 
-    def _encode(self, padded: np.ndarray) -> np.ndarray:
-        """Encode windows float32 [B,n] of a length that the file reads as float32 [B,R,L,D]."""
+    def _encode(self, padded: np.ndarray, counts: list[int]) -> np.ndarray:
+        """Encode windows float32 [B,n] of a length that the file reads as float32 [B,R,L,D].
+
+        ``counts`` are the samples of each window without its padding.
+        """
         values = padded
         if self._mel:
             values = np.stack([whisper_mel(window, self._network.input_shape[1]) for window in padded])
-        return np.stack(self._network(values), axis=2)
+            counts = [-(-count // MEL_HOP) for count in counts]
+        states = self._network(values, counts) if self._counted else self._network(values)
+        return np.stack(states, axis=2)
 
     def _rows(self, n: int) -> int:
         return -(-n // self._hop)
@@ -62,6 +69,6 @@ def load(request: Request) -> OnnxSpeech:
         WeightsError, DeviceError: as for `describe_onnx` and `OnnxNetwork`.
     """
     record = describe_onnx("speech", request.path, request.outputs)
-    names = OnnxNetwork(request.path, request.outputs).outputs
+    names = layer_names("speech", request.path, request.outputs)
     chosen = [names[layer - 1] for layer in request.layers]
     return OnnxSpeech(OnnxNetwork(request.path, chosen, request.device), record.hop)

@@ -18,7 +18,7 @@ from deiii.data.tools.weights import WeightsError
 NEEDLESS = ("masked_spec_embed", "mask_token", "pooler.", "projector.", "classifier.")
 
 
-def load_pretrained(request: Request, needless: tuple[str, ...] = ()) -> Any:
+def load_pretrained(request: Request, needless: tuple[str, ...] = (), used: tuple[str, ...] = ()) -> Any:
     """Return the network of a folder of transformers, for inference.
 
     Every parameter must come from the folder's safetensors. Pickles and code of the folder are never loaded.
@@ -26,15 +26,19 @@ def load_pretrained(request: Request, needless: tuple[str, ...] = ()) -> Any:
     Args:
         request: the folder.
         needless: beginnings of the names of further parameters that the folder may lack.
+        used: those of `NEEDLESS` that the folder must have, because they are used.
 
     Raises:
-        WeightsError: the folder is damaged, or lacks parameters.
+        WeightsError: the folder is damaged, lacks parameters, or has some of other shapes.
     """
     from transformers import AutoModel
+    from transformers.utils import logging as own
 
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)  # hides warnings about unused parameters, such as those of a classifier
+    bars = own.is_progress_bar_enabled()
+    own.disable_progress_bar()
     try:
         network, found = AutoModel.from_pretrained(
             request.path,
@@ -42,9 +46,15 @@ def load_pretrained(request: Request, needless: tuple[str, ...] = ()) -> Any:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, with their names
         )
-    except ImportError:  # of a package that transformers needs; the folder may be right
-        raise
+    except ImportError as error:
+        if error.name:  # a package cannot be imported; the folder may be right
+            raise
+        raise WeightsError(
+            f"{request.path} needs a package that is not installed ({str(error).splitlines()[0]:.200}); "
+            "install it, or choose another encoder. Weights that are not quantised need no further package"
+        ) from None
     except Exception as error:  # transformers raises many types for a damaged folder
         raise WeightsError(
             f"{request.path} cannot be loaded by transformers ({str(error).splitlines()[0]:.200}); "
@@ -52,10 +62,20 @@ def load_pretrained(request: Request, needless: tuple[str, ...] = ()) -> Any:
         ) from None
     finally:
         logger.setLevel(level)
+        if bars:
+            own.enable_progress_bar()
+    if others := sorted(found["mismatched_keys"]):
+        name, stored, wanted = others[0]
+        raise WeightsError(
+            f"{request.path} has {len(others)} parameters of other shapes than config.json says, among them "
+            f"{name} of {list(stored)} in place of {list(wanted)}: the files belong to different networks; "
+            "download both again from one place"
+        )
+    maybe = [word for word in NEEDLESS if word not in used]
     lacking = [
         key
         for key in found["missing_keys"]
-        if not key.startswith(needless) and not any(word in key for word in NEEDLESS)
+        if not key.startswith(needless) and not any(word in key for word in maybe)
     ]
     if lacking:
         raise WeightsError(
@@ -66,7 +86,7 @@ def load_pretrained(request: Request, needless: tuple[str, ...] = ()) -> Any:
 
 
 @contextmanager
-def tried(folder: str, given: str) -> Iterator[None]:
+def tried(folder: str, given: str, remedy: str = "write a load function for it") -> Iterator[None]:
     """Raise an error in the block again as a `WeightsError`: the network does not run.
 
     Without it, a worker would record the error for each clip.
@@ -74,6 +94,7 @@ def tried(folder: str, given: str) -> Iterator[None]:
     Args:
         folder: folder of the network.
         given: what it was given, in words.
+        remedy: what to do.
 
     Raises:
         WeightsError: an error of another kind than a missing package, memory or the device.
@@ -85,7 +106,7 @@ def tried(folder: str, given: str) -> Iterator[None]:
     except Exception as error:  # networks raise many types for an input that they do not read
         raise WeightsError(
             f"{folder} holds a network that does not run on {given} ({str(error).splitlines()[0]:.200}); "
-            "write a load function for it"
+            f"{remedy}"
         ) from None
 
 

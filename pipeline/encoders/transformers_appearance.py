@@ -1,7 +1,9 @@
 """Image encoders of transformers on face crops: DINOv2, CLIP's image network, ViT and others with tokens.
 
+Networks whose layers differ in width, such as ConvNeXt, ResNet and Swin, give their last layer.
+
 Sources: Oquab et al. 2023 (arXiv 2304.07193), Radford et al. 2021 (2103.00020), Dosovitskiy et al. 2021
-(2010.11929).
+(2010.11929), Liu et al. 2022 (2201.03545), He et al. 2016 (CVPR), Liu et al. 2021 (2103.14030).
 """
 
 from __future__ import annotations
@@ -15,12 +17,18 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from deiii.data.encoders.record import Request
+from deiii.data.encoders.transformers_input import IMAGES, INPUT_SETTINGS, load_preparer
+from deiii.data.encoders.transformers_shapes import channels_and_places, is_class_first, usual_side
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
 from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host, tried
 
 SIDE = 224  # px of the black crop on which a network is tried
+WRONG_INPUT = (
+    f"if {INPUT_SETTINGS} is not that of this network, write the right one with {IMAGES}.from_pretrained("
+    "ITS_NAME).save_pretrained(folder) of transformers; otherwise write a load function for it"
+)
 
 
 class ImageNetwork:
@@ -54,7 +62,7 @@ class ImageNetwork:
     @torch.inference_mode()
     def check(self, folder: str) -> None:
         """Raise WeightsError if the network does not run, or has no class token where one is needed."""
-        with tried(folder, "a crop"):
+        with tried(folder, "a crop", WRONG_INPUT):
             states, images = self._states(np.zeros((1, SIDE, SIDE, 3), np.uint8))
             rows, columns = self._patches(images)
             if self._grid:
@@ -90,6 +98,51 @@ class ImageNetwork:
         return images.shape[2] // height, images.shape[3] // width
 
 
+class LastLayer(ImageNetwork):
+    """Encodes face crops with the last layer of a network of transformers of any layout; see `load_last`."""
+
+    @usual_defaults()
+    @torch.inference_mode()
+    def __call__(self, crops: np.ndarray) -> np.ndarray:
+        """Encode RGB crops uint8 [B,S,S,3] as float32.
+
+        Returns:
+            [B,1,D], the vector that the network's own classifier reads; with a grid of G cells a side
+            [B,G*G,D], means of the features in each cell.
+        """
+        images = to_device(self._images(crops), self._network.device, self._dtype)
+        with exact(self._network.device):
+            found = self._network(images)
+        last = found.last_hidden_state
+        width, places = channels_and_places(tuple(last.shape))
+        if not self._grid:
+            return to_host(self._whole(found, last, width)[:, None])
+        if last.ndim == 3:
+            last = last[:, -places * places :].transpose(1, 2).unflatten(2, (places, places))
+        return to_host(adaptive_avg_pool2d(last.float(), self._grid).flatten(2).transpose(1, 2))
+
+    def check(self, folder: str) -> None:
+        """Raise WeightsError if the network does not run, or gives other features each time."""
+        crop = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
+        with tried(folder, "a crop", WRONG_INPUT):
+            one, two = self(crop), self(crop)
+        if not np.allclose(one, two, rtol=1e-3, atol=1e-3 * np.abs(one).max(), equal_nan=True):
+            raise WeightsError(
+                f"{folder} holds a network that is not an encoder of appearance: it gives other features "
+                "each time, as one does that hides parts of the image at random; choose another one"
+            )
+
+    @staticmethod
+    def _whole(found: Any, last: torch.Tensor, width: int) -> torch.Tensor:
+        """Return one vector [B,D] of each image: the pooled output, the class token, or the mean."""
+        pooled = getattr(found, "pooler_output", None)
+        if pooled is not None and pooled.shape[1:].numel() == width:
+            return pooled.flatten(1)
+        if last.ndim == 4:
+            return last.float().mean(dim=(2, 3))
+        return last[:, 0] if is_class_first(tuple(last.shape)) else last.float().mean(dim=1)
+
+
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
     """Return height and width of a size in a network's settings, one number or both.
 
@@ -104,13 +157,7 @@ def load(request: Request) -> ImageNetwork:
     """Return an image encoder from a folder of transformers. Raises WeightsError."""
     network = load_pretrained(request)
     network = getattr(network, "vision_model", network)
-    processor = None
-    if os.path.isfile(os.path.join(request.path, "preprocessor_config.json")):
-        from transformers import AutoImageProcessor
-
-        processor = AutoImageProcessor.from_pretrained(
-            request.path, trust_remote_code=False, local_files_only=True
-        )
+    processor = _processor(request.path)
     height, width = pair(network.config.image_size)
     if processor is None and height != width:
         raise WeightsError(
@@ -120,3 +167,18 @@ def load(request: Request) -> ImageNetwork:
     encoder = ImageNetwork(placed(network, request), processor, height, request)
     encoder.check(request.path)
     return encoder
+
+
+def load_last(request: Request) -> LastLayer:
+    """Return an encoder of images that gives its last layer, from a folder. Raises WeightsError."""
+    network = load_pretrained(request, used=("pooler.",))
+    network = getattr(network, "vision_model", network)
+    side = usual_side(network.config)
+    encoder = LastLayer(placed(network, request), _processor(request.path), side, request)
+    encoder.check(request.path)
+    return encoder
+
+
+def _processor(folder: str) -> Any:
+    """Return what prepares the images of a folder, None if it does not say it. Raises WeightsError."""
+    return load_preparer(folder, IMAGES) if os.path.isfile(os.path.join(folder, INPUT_SETTINGS)) else None

@@ -1,5 +1,7 @@
 """Speech encoders of transformers: wav2vec 2.0, HuBERT, WavLM and others on samples, and Whisper's encoder.
 
+Other networks whose layers are rows over time are encoders, too, such as Moonshine and wav2vec2-BERT.
+
 Sources: Baevski et al. 2020 (arXiv 2006.11477), Hsu et al. 2021 (2106.07447), Chen et al. 2022 (2110.13900),
 Radford et al. 2022 (2212.04356).
 """
@@ -8,13 +10,16 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from deiii.data.encoders.record import SAMPLE_RATE, Request
-from deiii.data.encoders.transformers_folder import WHISPER_HOP, is_whisper
+from deiii.data.encoders.transformers_folder import WHISPER_HOP, describe_folder, is_whisper
+from deiii.data.encoders.transformers_input import AUDIO, INPUT_SETTINGS, load_preparer
+from deiii.data.encoders.transformers_shapes import encoder_of, prepared
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.torch_network import exact, load_pretrained, placed, to_device, to_host, tried
@@ -88,6 +93,28 @@ class SpeechNetwork:
         return to_host(torch.stack([states[layer][:, :rows] for layer in self._layers], dim=2))
 
 
+class MeasuredNetwork:
+    """Encodes audio with any network of transformers whose layers are rows over time; see `load_measured`."""
+
+    def __init__(self, network: Any, extractor: Any, layers: Sequence[int]):
+        self._network = network
+        self._extractor = extractor
+        self._layers = layers
+
+    @usual_defaults()
+    @torch.inference_mode()
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """Encode windows float32 [B,n] as hidden states float32 [B,R,L,D]."""
+        device, dtype = self._network.device, self._network.dtype
+        inputs = {
+            name: to_device(values, device, dtype if values.is_floating_point() else values.dtype)
+            for name, values in prepared(self._extractor, list(windows), self._network).items()
+        }
+        with exact(device):
+            states = self._network(**inputs, output_hidden_states=True).hidden_states
+        return to_host(torch.stack([states[layer] for layer in self._layers], dim=2))
+
+
 def _rows_of_whisper(n: int) -> int:
     """Return how many states belong to n samples; the others are those of padding."""
     return -(-n // WHISPER_HOP)
@@ -113,23 +140,39 @@ def load(request: Request) -> SpeechNetwork:
     extractor = _extractor(request.path, config)
     padded = config.max_source_positions * WHISPER_HOP if whisper else 0
     encoder = SpeechNetwork(placed(network, request), extractor, request, padded)
-    if not whisper:
-        with tried(request.path, "1 s of silence"):
-            encoder(np.zeros((1, SAMPLE_RATE), np.float32))
+    if config.model_type != "whisper":  # known to run, and it always computes a whole window
+        # A whole window, because layers that lack rows at its end are seen there alone.
+        samples = padded or SAMPLE_RATE
+        with tried(request.path, f"{samples / SAMPLE_RATE:g} s of silence"):
+            encoder(np.zeros((1, samples), np.float32))
+    return encoder
+
+
+def load_measured(request: Request) -> MeasuredNetwork:
+    """Return a speech encoder whose rows were measured, from a folder. Raises WeightsError."""
+    record = describe_folder("speech", request.path)
+    network = encoder_of(load_pretrained(request, needless=("decoder.",)))
+    extractor = load_preparer(request.path, AUDIO)
+    encoder = MeasuredNetwork(placed(network, request), extractor, request.layers)
+    samples = round(record.window * SAMPLE_RATE)
+    given = f"{record.window:g} s of silence"
+    with tried(request.path, given):
+        found = encoder(np.zeros((1, samples), np.float32)).shape[1]
+    expected = (samples - record.shortest) // record.hop + 1
+    if abs(found - expected) > 1:  # the padding of the ends may give a row more
+        raise WeightsError(
+            f"{request.path} holds a network that gives {found} rows for {given} in place of {expected}, so "
+            "that their times are unknown; write a load function for it"
+        )
     return encoder
 
 
 def _extractor(folder: str, config: Any) -> Any:
     """Return the feature extractor of the folder, or else the usual one of this kind of network."""
-    from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+    from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
-    if os.path.isfile(os.path.join(folder, "preprocessor_config.json")):
-        found = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        if found.sampling_rate != SAMPLE_RATE:
-            raise WeightsError(
-                f"{folder} reads audio of {found.sampling_rate} Hz (preprocessor_config.json); deiii gives "
-                f"{SAMPLE_RATE} Hz: choose another encoder"
-            )
+    if os.path.isfile(os.path.join(folder, INPUT_SETTINGS)):
+        found = load_preparer(folder, AUDIO)
         if is_whisper(config) and found.feature_size != config.num_mel_bins:
             raise WeightsError(
                 f"{folder}: preprocessor_config.json gives {found.feature_size} mel bands, and the network "

@@ -68,8 +68,9 @@ ORDER = {
     "data/corpora/synthetic": ["tasks write", "plan skin", "face voice", "motion make", "__init__"],
     "data/encoders": [
         "known onnx_graph record",
-        "hub onnx_session table",
-        "onnx_file transformers_folder",
+        "hub onnx_session table transformers_input",
+        "onnx_file transformers_shapes",
+        "transformers_folder",
         "chosen",
         "statement",
     ],

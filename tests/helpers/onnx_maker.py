@@ -43,16 +43,23 @@ def tensor(name: str, values: np.ndarray) -> bytes:
     return dims + number(2, kind) + text(8, name) + text(9, values.tobytes())
 
 
-def value(name: str, shape: list[int | str]) -> bytes:
-    """Return a ValueInfoProto of float32; a text in the shape stands for any size."""
+# Numbers of element types in onnx.proto.
+FLOAT, UINT8, INT64, BOOL, FLOAT16, DOUBLE = 1, 2, 7, 9, 10, 11
+
+
+def value(name: str, shape: list[int | str], kind: int = FLOAT) -> bytes:
+    """Return a ValueInfoProto, of float32 by default; a text in the shape stands for any size."""
     dims = b"".join(text(1, number(1, n) if isinstance(n, int) else text(2, n)) for n in shape)
-    return text(1, name) + text(2, text(1, number(1, 1) + text(2, dims)))
+    return text(1, name) + text(2, text(1, number(1, kind) + text(2, dims)))
 
 
-def write(path: Path, nodes: list[bytes], tensors: list[bytes], given: bytes, outputs: list[bytes]) -> str:
-    """Write a ModelProto with operators of version 17; returns its path."""
+def write(
+    path: Path, nodes: list[bytes], tensors: list[bytes], given: bytes | list[bytes], outputs: list[bytes]
+) -> str:
+    """Write a ModelProto with operators of version 17 and one or several inputs; returns its path."""
     graph = b"".join(text(1, n) for n in nodes) + text(2, "graph")
-    graph += b"".join(text(5, t) for t in tensors) + text(11, given)
+    graph += b"".join(text(5, t) for t in tensors)
+    graph += b"".join(text(11, one) for one in ([given] if isinstance(given, bytes) else given))
     graph += b"".join(text(12, o) for o in outputs)
     path.write_bytes(number(1, 8) + text(7, graph) + text(8, text(1, "") + number(2, 17)))
     return str(path)

@@ -153,3 +153,113 @@ def test_implementations_of_the_hub_are_refused(vit, name, value):
     (vit / "config.json").write_text(json.dumps({**settings, name: value}))
     with pytest.raises(WeightsError, match="asks for 'someone/attention', which may be code of the Hub"):
         load("appearance", vit)
+
+
+def change(path: Path, **settings) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+@pytest.fixture
+def hubert(tmp_path) -> Path:
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    save(tmp_path / "hubert", "HubertModel", transformers.HubertConfig(**SIZES, **CONVS), extractor)
+    return tmp_path / "hubert"
+
+
+def test_parts_of_a_network_in_several_files_give_what_one_file_gives(hubert):
+    (whole,) = (load("speech", hubert)[1](SAMPLES[None]),)
+    network = transformers.HubertModel.from_pretrained(hubert)
+    (hubert / "model.safetensors").unlink()
+    network.save_pretrained(hubert, max_shard_size="20KB")
+    parts = sorted(hubert.glob("model-*.safetensors"))
+    assert len(parts) > 2
+    np.testing.assert_array_equal(load("speech", hubert)[1](SAMPLES[None]), whole)
+    parts[1].unlink()
+    with pytest.raises(WeightsError, match=f"cannot be loaded by transformers .*{parts[1].name}"):
+        load("speech", hubert)
+
+
+def other_shape(folder: Path) -> None:
+    change(folder / "config.json", intermediate_size=40)
+
+
+def other_name(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+
+
+def pickle_alone(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def input_settings_cut_off(folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text("{not json")
+
+
+def input_settings_with_code(folder: Path) -> None:
+    own = {"auto_map": {"AutoFeatureExtractor": "own.Extractor"}, "feature_extractor_type": "Extractor"}
+    change(folder / "preprocessor_config.json", **own)
+    (folder / "own.py").write_text("raise SystemExit('code of the folder ran')")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (other_shape, r"has 6 parameters of other shapes .*\[48.*in place of \[40"),
+        (other_name, "holds weights.safetensors, and transformers reads model.safetensors or"),
+        (pickle_alone, "holds no safetensors.*write safetensors with AutoModel.from_pretrained"),
+        (input_settings_cut_off, "preprocessor_config.json cannot be used .*Write the file again"),
+        (input_settings_with_code, "preprocessor_config.json cannot be used .*code of its own"),
+    ],
+)
+def test_damaged_folders_are_refused_with_what_to_do(hubert, damage, says):
+    damage(hubert)
+    with pytest.raises(WeightsError, match=says):
+        load("speech", hubert)
+
+
+def test_a_package_that_the_weights_need_is_named(hubert, monkeypatch):
+    """transformers raises an ImportError without a name for it; it was taken for a broken transformers."""
+
+    def lacks(error: ImportError):
+        def raises(*_, **__):
+            raise error
+
+        monkeypatch.setattr(transformers.AutoModel, "from_pretrained", raises)
+
+    lacks(ImportError("8-bit quantization requires accelerate"))
+    with pytest.raises(WeightsError, match="needs a package .*requires accelerate.*not quantised"):
+        load("speech", hubert)
+    lacks(ImportError("libx.so cannot be opened", name="transformers.x"))
+    with pytest.raises(ImportError, match="libx.so"):
+        load("speech", hubert)
+
+
+def test_loading_prints_nothing(hubert, capfd):
+    """transformers drew a bar of progress in the middle of that of the command."""
+    from transformers.utils import logging
+
+    assert logging.is_progress_bar_enabled()
+    load("speech", hubert)
+    assert "".join(capfd.readouterr()) == "" and logging.is_progress_bar_enabled()
+
+
+def test_paths_that_are_no_folder_of_transformers_are_refused(hubert):
+    """A file of parameters was called an unknown name."""
+    with pytest.raises(WeightsError, match="model.safetensors is a file of parameters, which does not say"):
+        load("speech", hubert / "model.safetensors")
+    (hubert / "model.safetensors").rename(hubert / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="files other than safetensors may run code: name a folder"):
+        load("speech", hubert / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="no such ONNX file or folder of transformers: .*missing"):
+        load("speech", hubert / "missing")
+    (hubert / "config.json").unlink()
+    with pytest.raises(WeightsError, match="holds no config.json"):
+        load("speech", hubert)
+
+
+def test_input_settings_of_another_network_are_named_as_the_cause(vit):
+    transformers.ViTImageProcessor(size={"height": 48, "width": 48}).save_pretrained(vit)
+    with pytest.raises(
+        WeightsError, match="does not run on a crop .*if preprocessor_config.json is not that"
+    ):
+        load("appearance", vit)
