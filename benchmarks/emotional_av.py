@@ -130,7 +130,7 @@ def main() -> None:
     hits: dict[str, Hits] = {}
     seeds = args.seeds.split(",")
     if unknown := set(args.inputs.split(",")) - INPUTS.keys():
-        parser.error(f"--inputs knows {', '.join(INPUTS)}, not {', '.join(sorted(unknown))}")
+        parser.error(f"--inputs takes {', '.join(INPUTS)}, not {', '.join(sorted(unknown))}")
     chosen = {name: words for name, words in INPUTS.items() if name in args.inputs.split(",")}
     levels = LEVELS if args.levels == "all" else {"": LEVELS[""]}
     for level, more in levels.items():
