@@ -211,6 +211,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from deiii.model.file_names import near_network
     from deiii.model.members import names_network
     from deiii.model.prediction.files import NO_OVERLAY, FileOptions, predict_files
     from deiii.model.prediction.hub import PREFIX
@@ -218,10 +219,11 @@ def _predict(args: argparse.Namespace) -> int:
     from deiii.model.prediction.windows.tables import endings
 
     if not args.run.startswith(PREFIX) and not Path(args.run).is_dir() and not names_network(args.run):
-        what = "a file" if Path(args.run).exists() else "not there"
+        what = "a file" if Path(args.run).exists() else f"not there{near_network(args.run)}"
+        end = "" if what.endswith("?") else ";"
         raise ExportError(
-            f"{args.run} is {what}; the first word names a run folder or an exported folder, the others name "
-            "media files: deiii predict RUN clip.mp4"
+            f"{args.run} is {what}{end} the first word names a run folder or an exported folder, the others "
+            "name media files: deiii predict RUN clip.mp4"
         )
     words = [word for word in args.words if word.startswith(PREFIX) or names_network(word)]
     runs = [args.run, *words]

@@ -24,6 +24,7 @@ OF_PART = {
     ("ravdess", "audio-song"): ("ravdess_audio", "corpus.channel=song"),
     ("crema_d", "audio"): ("crema_d", "stages=[logmel]", "model.video=false", "model.flow=false"),
 }
+RUN_INFO = "run.json"  # a file of each run folder, beside its config.yaml
 FEWEST_LABELS = 2
 FEWEST_SPEAKERS = 3  # one each for training, validation and test
 
@@ -44,14 +45,39 @@ def preprocessing_command(corpus: str, part: str | None, root: str) -> str:
 
 
 def next_line(config: Config, words: Sequence[str], corpus: Corpus) -> str:
-    """Return what ``deiii preprocess`` prints at its end: the `training_command`, or why there is none.
+    """Return what ``deiii preprocess`` prints at its end: the next command, or why no network can be trained.
+
+    It is the `evaluation_command`, or else the `training_command`.
 
     Args:
         config, words, corpus: arguments of `training_command`.
     """
+    if command := evaluation_command(words):
+        return f"next, after a look at the overview: {command}"
     if obstacle := training_obstacle(config, corpus):
         return f"no network can be trained with these settings: {obstacle}"
     return f"next, after a look at the overview: {training_command(config, words, corpus)}"
+
+
+def evaluation_command(words: Sequence[str]) -> str:
+    """Return the command to type after ``deiii preprocess RUN/config.yaml`` with another corpus.
+
+    A corpus with the preprocessing of a run is one on which the run is to be scored. The command is empty if
+    no word is the configuration of a run, or if the words name no other corpus.
+
+    Args:
+        words: ``CONFIG`` and ``KEY=VALUE`` words of the command.
+
+    >>> evaluation_command(["table", "corpus.root=/clips"])
+    ''
+    """
+    configs = [Path(word) for word in words if is_config(word)]
+    run = next((path.parent for path in configs if (path.parent / RUN_INFO).is_file()), None)
+    of_corpus = [word for word in words if word.startswith("corpus.")]
+    if run is None or not of_corpus:
+        return ""
+    cache = [word for word in words if word.startswith("cache=")]
+    return shlex.join(["deiii", "evaluate", str(run), "--on", str(configs[-1]), *of_corpus, *cache])
 
 
 def training_command(config: Config, words: Sequence[str], corpus: Corpus) -> str:

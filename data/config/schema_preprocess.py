@@ -29,6 +29,9 @@ class SyntheticConfig:
     )
 
 
+USUAL_TABLE = "clips.csv"  # in the root of a corpus
+
+
 @dataclass
 class CorpusConfig:
     """The corpus to preprocess and train on."""

@@ -12,6 +12,7 @@ from deiii.data.tools.counts import listed
 
 SHORTEST_PREFIX = 3  # least number of letters; shorter beginnings fit too many names
 MOST_NAMED = 5  # names in one hint
+YAML = (".yaml", ".yml")
 TABLES = (".csv", ".tsv")  # not config files, although some of them can be parsed as YAML
 
 
@@ -76,6 +77,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     found = near_name(word, known)
     return f"; did you mean {found!r}?" if found else ""
+
+
+def did_you_mean_path(path: str | Path, there: Iterable[str | Path]) -> str:
+    """Return the end of a message that names the path with the nearest last part; empty if none is near.
+
+    >>> did_you_mean_path("runs/voises", ["runs/voices", "clips"])
+    "; did you mean 'runs/voices'?"
+    """
+    by_name = {Path(other).name: str(other) for other in there}
+    found = near_name(Path(path).name, by_name)
+    return f"; did you mean {by_name[found]!r}?" if found else ""
 
 
 def suggest_setting(key: str, keys: Collection[str]) -> str:
@@ -150,8 +162,11 @@ def no_config(name: str, shipped: Sequence[str], keys: Sequence[str]) -> str:
         )
     if name.endswith(",") or any(close in name and open_ not in name for open_, close in ("[]", "{}")):
         return f"{name} is part of a list; the shell divides a setting at spaces, so quote it: 'KEY=[A, B]'"
-    files = [f"{name}{end}" for end in (".yaml", ".yml") if os.path.isfile(f"{name}{end}")]
+    folder = Path(name).parent
+    beside = sorted(path for end in YAML for path in folder.glob(f"*{end}")) if folder.is_dir() else []
+    files = [f"{name}{end}" for end in YAML if os.path.isfile(f"{name}{end}")]
     hint = f"; did you mean {files[0]!r}?" if files else did_you_mean(Path(name).stem, shipped)
+    hint = hint or did_you_mean_path(name, beside)
     return (
         f"no such config file: {name}{hint}{'' if hint else ';'} give the path of a YAML file, or one of "
         f"{', '.join(shipped)}"

@@ -23,7 +23,7 @@ from deiii.data.config.keys import all_keys, sections
 from deiii.data.config.load import find_config, load_config, named_keys, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.config.suggest import did_you_mean, near_name
+from deiii.data.config.suggest import YAML, did_you_mean, near_name
 
 HELP = "config files, bare names of configs that come with deiii (ravdess, tiny), and KEY=VALUE settings"
 OPEN_ENDED = ("settings", "words", "runs")  # positional arguments that take any number of words
@@ -34,7 +34,6 @@ OTHER_WORDS = {
     "test": "evaluate", "infer": "predict", "check": "doctor", "resume": "train", "fit": "train",
     "cv": "crossval", "tune": "sweep", "split": "splits", "draw": "inspect", "show": "inspect",
 }  # fmt: skip
-YAML = (".yaml", ".yml")
 PAIR = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\s*:\s*(\S.*)")  # a key and a value in the notation of YAML
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
 

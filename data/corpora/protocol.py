@@ -30,6 +30,7 @@ from typing import Any
 
 import yaml
 
+from deiii.data.config.suggest import did_you_mean
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.files import clip_key
 from deiii.data.corpora.spelling import name_key
@@ -102,8 +103,10 @@ def load_protocol(name: str) -> Protocol:
         if not path.is_file():
             raise SplitError(f"no protocol file {name}; `deiii splits import` writes one from lists of clips")
     else:
+        hint = did_you_mean(name, protocol_names())
         raise SplitError(
-            f"no protocol {name!r}; there are {', '.join(protocol_names())}, and the paths of YAML files"
+            f"no protocol {name!r}{hint or ';'} there are {', '.join(protocol_names())}, and the paths of "
+            "YAML files"
         )
     if path.stat().st_size > MAX_BYTES:
         raise SplitError(f"{path} is larger than {MAX_BYTES} bytes, which no protocol is")

@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from deiii.data.config.schema import CorpusConfig
+from deiii.data.config.schema_preprocess import USUAL_TABLE
 from deiii.data.config.suggest import nearest
 from deiii.data.corpora.clips import KNOWN_SEXES, SEXES, Clip, Corpus, CorpusError, FormError
 from deiii.data.corpora.files import remedy_by_init, root_folder
@@ -61,9 +62,8 @@ def scan(config: CorpusConfig, media: bool = True) -> Corpus:
         media: if false, accept a table of which no media file exists, as after preprocessing.
 
     Raises:
-        CorpusError: for missing columns, blank or malformed cells, cells such as ``nan``, a clip
-            named twice, values outside every range, speakers or folds in several spellings, or
-            paths that leave the root; the message names the row.
+        CorpusError: for missing columns, blank or malformed cells, cells such as ``nan``, a clip named twice,
+            values outside every range, speakers or folds in several spellings, or paths that leave the root.
     """
     root = root_folder(config.root, "table", "clips/anna-01.mp4")
     table = find_table(config.table, root)
@@ -108,17 +108,17 @@ def find_table(name: str | None, root: Path) -> Path:
     """Return the path of the table: relative to the current folder, or else to the root.
 
     Args:
-        name: the setting ``corpus.table``; ``clips.csv`` in the root if empty.
+        name: the setting ``corpus.table``; `USUAL_TABLE` in the root if empty.
         root: the corpus root.
 
     Raises:
-        CorpusError: if there is no such file.
+        CorpusError: there is no such file.
     """
     if not name:
-        name = "clips.csv"
+        name = USUAL_TABLE
         if not (root / name).is_file():
             raise CorpusError(
-                f"corpus.table names no CSV, and {root} has no clips.csv; it looks like\n{EXAMPLE}"
+                f"corpus.table names no CSV, and {root} has no {name}; it looks like\n{EXAMPLE}"
             )
     for path in (Path(name), root / name):
         if path.is_file():

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from deiii.data.config.plugins import PRETRAINED, installed, load_plugin
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.config.suggest import did_you_mean
 from deiii.data.encoders.record import Encoder
 from deiii.data.tools.weights import FACERES, FER_EMOTION, RESEMBLYZER, RESNET18, SMART_TURN
 
@@ -146,8 +147,10 @@ def find_encoder(modality: str, name: str) -> Encoder:
     found = encoders().get(name)
     if found is not None and found.modality == modality:
         return found
-    names = ", ".join(n for n, e in encoders().items() if e.modality == modality)
+    names = [n for n, e in encoders().items() if e.modality == modality]
+    hint = did_you_mean(name, names)
     raise ConfigError(
-        f"{modality}.encoder={name} is not an encoder of {modality}: choose one of {names}, the path of an "
-        "ONNX file, a folder of transformers, or owner/name of one on the Hugging Face Hub"
+        f"{modality}.encoder={name} is not an encoder of {modality}{hint or ':'} choose one of "
+        f"{', '.join(names)}, the path of an ONNX file, a folder of transformers, or owner/name of one on "
+        "the Hugging Face Hub"
     )

@@ -10,12 +10,11 @@ written to ``<run>/on-<corpus>/``.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ import numpy as np
 
 from deiii.data.cache.identity import recorded_media
 from deiii.data.cache.index import CacheError
-from deiii.data.config.schema import Config, CorpusConfig
+from deiii.data.config.checks.effects import changed_corpus
+from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
@@ -198,10 +198,10 @@ def _open(
     try:
         features = FeatureSet.open(config, whole=True)
     except CacheError as error:
-        words = shlex.join([f"cache={config.cache}", *_changed(config.corpus, before.corpus)])
+        words = changed_corpus(config, before)
         raise CacheError(
             f"{error}. The other corpus needs the run's own preprocessing: "
-            f"`deiii preprocess {shlex.quote(str(run.config))} {words}`"
+            f"`{shlex.join(['deiii', 'preprocess', str(run.config), *words])}`"
         ) from None
     keys = run.read_info(whole=True)["keys"]
     for stage, key in features.keys.items():
@@ -336,14 +336,3 @@ def _figures(found: Predictions, features: FeatureSet, task: Task, notes: _Notes
         report = class_report(truth, predicted, notes.common)
         metrics["common"] = report | class_intervals(truth, predicted, owner, len(columns))
     return metrics
-
-
-def _changed(corpus: CorpusConfig, before: CorpusConfig) -> list[str]:
-    """Return the words that turn the corpus settings of the run into those of the other corpus."""
-    words = []
-    for f in fields(corpus):
-        value = getattr(corpus, f.name)
-        if f.name != "synthetic" and value != getattr(before, f.name) and value is not None:
-            text = json.dumps(value) if isinstance(value, dict) else str(value)
-            words.append(f"corpus.{f.name}={text}")
-    return words

@@ -21,11 +21,10 @@ from deiii.data.cache.stages import stages
 from deiii.data.config.load import BEFORE, changed_settings, stored_config, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError, read_yaml
-from deiii.data.config.suggest import did_you_mean
 from deiii.data.corpora.splits import Split, SplitError
 from deiii.data.tools.atomic_files import remove_temporary, write_json, write_text
 from deiii.data.tools.processes.made_folders import make_folder
-from deiii.model.file_names import RUN, RUN_WEIGHTS
+from deiii.model.file_names import RUN, RUN_WEIGHTS, near_network
 from deiii.model.scored_weights import MEMBERS, changed_weights, not_evaluated
 from deiii.model.training.monitor import TrainingState, longer, training_state
 
@@ -235,8 +234,7 @@ class RunFolder:
         if self.path.is_file():
             return f"{self.path} is a file; a run is a folder, which `deiii train` writes"
         if not self.path.exists():
-            beside = [folder.name for folder in self.path.parent.glob("*") if (folder / RUN).is_file()]
-            hint = did_you_mean(self.path.name, beside)
+            hint = near_network(self.path)
             return f"there is no run folder {self.path}{hint or '; `deiii train` writes one'}"
         inside = sorted(folder.name for folder in self.path.glob("*") if (folder / RUN).is_file())
         if self._started():

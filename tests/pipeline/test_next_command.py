@@ -11,7 +11,12 @@ from deiii.data.config.words import read_settings
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.download import SOURCES
 from deiii.data.corpora.scan import scan
-from deiii.pipeline.next_command import preprocessing_command, training_command, training_obstacle
+from deiii.pipeline.next_command import (
+    next_line,
+    preprocessing_command,
+    training_command,
+    training_obstacle,
+)
 
 SPEECH = "stages=[logmel,speech]"
 
@@ -60,6 +65,24 @@ def test_the_command_has_the_settings_that_training_uses(words, command):
     told = training_command(config, words, corpus())
     assert told == f"deiii train {command}"
     read_settings(shlex.split(told)[2:])
+
+
+def test_after_another_corpus_with_a_runs_preprocessing_the_run_is_scored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs/a"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("corpus: {name: table, root: /a}\n")
+    words = ["runs/a/config.yaml", "corpus.root=/my clips", "cache=/c", "workers=2"]
+    config = read_settings(words)
+    trained = next_line(config, words, corpus())
+    assert trained.endswith(
+        "deiii train runs/a/config.yaml 'corpus.root=/my clips' cache=/c train.run=runs/config"
+    )
+    (folder / "run.json").touch()  # without it, the folder is no run
+    told = next_line(config, words, corpus(speakers="111111"))  # too few to train on
+    assert told.endswith(": deiii evaluate runs/a --on runs/a/config.yaml 'corpus.root=/my clips' cache=/c")
+    again = next_line(config, words[:1], corpus())  # the corpus of the run itself
+    assert ": deiii train runs/a/config.yaml " in again
 
 
 def test_no_command_is_named_that_would_end_with_an_error():

@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from deiii.data.config.checks.rules import ENCODERS, RULES
 from deiii.data.config.schema import Config
+from deiii.data.config.schema_preprocess import USUAL_TABLE
 
 PREPROCESSING = ("corpus", "cluster", "workers", "gpus", "dashboard", "faces", "flow", "logmel", *ENCODERS)
 TRAINING = ("corpus", "faces", "flow", "logmel", *ENCODERS, "loader", "model", "train")
@@ -91,6 +93,30 @@ def missing_for(config: Config, key: str, sections: Iterable[str] = ()) -> str:
 def changed_keys(config: Config, default: Config, keys: Iterable[str]) -> list[str]:
     """Return those of the settings whose values are not the default ones."""
     return [key for key in keys if _value(config, key) != _value(default, key)]
+
+
+def changed_corpus(config: Config, before: Config) -> list[str]:
+    """Return the words that turn settings into those with another corpus and cache.
+
+    Settings without an effect on that corpus are left out.
+
+    Args:
+        config: settings with the other corpus.
+        before: settings with which a command begins.
+
+    >>> from deiii.data.config.schema import CorpusConfig
+    >>> changed_corpus(Config(corpus=CorpusConfig(name="table", root="/clips", title="My clips")), Config())
+    ['corpus.name=table', 'corpus.root=/clips']
+    """
+    words = [] if config.cache == before.cache else [f"cache={config.cache}"]
+    for f in fields(config.corpus):
+        key, value = f"corpus.{f.name}", getattr(config.corpus, f.name)
+        old = getattr(before.corpus, f.name)
+        usual = key == "corpus.table" and (old or USUAL_TABLE) == value
+        if is_dataclass(value) or value is None or value == old or usual or missing_for(config, key):
+            continue
+        words.append(f"{key}={json.dumps(value) if isinstance(value, dict) else value}")
+    return words
 
 
 def _value(config: Config, key: str) -> Any:

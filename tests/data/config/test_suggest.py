@@ -132,6 +132,7 @@ def test_a_word_that_is_no_config_says_what_it_is(tmp_path, monkeypatch):
     assert no_config("workers", ["tiny"], keys).endswith("workers=VALUE")
     assert no_config("faces", ["tiny"], keys).endswith("such as faces.size=VALUE")
     assert "did you mean 'own.yaml'?" in no_config("own", ["tiny"], keys)
+    assert "no such config file: owm.yml; did you mean 'own.yaml'?" in no_config("owm.yml", ["tiny"], keys)
     assert "no such config file: tinny; did you mean 'tiny'?" in no_config("tinny", ["tiny"], keys)
     assert no_config("x/y", ["tiny", "base"], keys).endswith("a YAML file, or one of tiny, base")
 

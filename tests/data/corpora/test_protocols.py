@@ -226,8 +226,10 @@ def test_malformed_protocols_are_refused(tmp_path, text, message):
 def test_a_missing_file_and_an_unknown_name(tmp_path):
     with pytest.raises(SplitError, match="no protocol file"):
         load_protocol(str(tmp_path / "p.yaml"))
-    with pytest.raises(SplitError, match="there are .*crema_d-5fold"):
+    with pytest.raises(SplitError, match="'; there are .*crema_d-5fold"):
         load_protocol("../protocols/speakers")
+    with pytest.raises(SplitError, match="no protocol 'ravdess-6folds'; did you mean 'ravdess-6fold'. there"):
+        load_protocol("ravdess-6folds")
 
 
 @pytest.mark.parametrize("kind", ["fixed", "parts"])

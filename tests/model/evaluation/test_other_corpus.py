@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 
 import pytest
 
 from deiii.__main__ import main
 from deiii.data.cache.index import CacheError
+from deiii.data.config.words import read_settings
 from deiii.data.tools.machine import machine, source_revision
 from deiii.data.tools.writer_lock import Locked, writer_lock
 from deiii.model.evaluation import other_corpus
@@ -145,8 +147,18 @@ def test_other_names_of_classes(seen_run, other):
 
 
 def test_a_corpus_without_the_runs_preprocessing(seen_run, other, tmp_path):
-    with pytest.raises(CacheError, match="deiii preprocess .*config.yaml.*corpus.table=rest.csv"):
-        evaluate_on(seen_run / "run", [str(other / "rest.yaml")], cache=str(tmp_path))
+    words = [str(other / "rest.yaml"), "corpus.title=Others"]  # a title has no effect on a table
+    with pytest.raises(CacheError) as found:
+        evaluate_on(seen_run / "run", words, cache=str(tmp_path))
+    command = str(found.value).rpartition("`deiii preprocess ")[2].rstrip("`")
+    config = read_settings(shlex.split(command))
+    assert config.cache == str(tmp_path) and config.corpus.table == "rest.csv"
+    assert "title" not in command and "corpus.root" in command
+    # With the run's own cache, the command has the corpus alone.
+    (tmp_path / "clips.csv").write_text("path,speaker,label\nx.mp4,s,a\n")
+    with pytest.raises(CacheError) as found:
+        evaluate_on(seen_run / "run", ["table", f"corpus.root={tmp_path}"])
+    assert str(found.value).endswith(f"config.yaml corpus.root={tmp_path}`")
 
 
 def test_speakers_of_the_training_are_left_out(seen_run):

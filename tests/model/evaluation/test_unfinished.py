@@ -146,7 +146,7 @@ def test_a_training_ends_where_the_trainer_ends_it(figures, epochs, patience):
         (["a", "a"], "a is named twice; name different runs"),
         (["a", "./a"], "a is named twice, also as .*a"),
         (["gone", "a"], "there is no run folder .*gone; `deiii train` writes one"),
-        (["aa"], "there is no run folder .*aa; did you mean 'a'"),
+        (["aa"], "there is no run folder .*aa; did you mean '.*/a'"),
         (["file", "a"], "file is a file; a run is a folder"),
         (["", "a"], "holds no run, but runs are in it: a"),
     ],
@@ -172,6 +172,8 @@ def test_a_damaged_run_is_named(text, tmp_path):
         (["clip.mp4"], "clip.mp4 is a file; the first word names a run folder"),
         (["clip.mp4", "clip.mp4"], "clip.mp4 is a file; the first word names a run folder"),
         (["runs/gone", "clip.mp4"], "runs/gone is not there; the first word names a run folder"),
+        (["runs/voises", "clip.mp4"], "runs/voises is not there; did you mean 'runs/voices'? the first word"),
+        (["voices", "clip.mp4"], "voices is not there; did you mean 'runs/voices'? the first word names"),
         (["."], "name at least one media file or folder"),
         ([".", "clip.mp4"], "holds no run"),
     ],
@@ -179,6 +181,8 @@ def test_a_damaged_run_is_named(text, tmp_path):
 def test_predict_tells_which_word_is_missing(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.mp4").touch()
+    (tmp_path / "runs/voices").mkdir(parents=True)
+    (tmp_path / "runs/voices/run.json").touch()
     assert main(["predict", *words]) == 1
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1
