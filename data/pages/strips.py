@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +30,16 @@ class StripStyle:
     mel_height: int = 56
     suffix: str = ".jpg"
     quality: int = 82  # a strip takes about 30 kB
+
+
+def strip_parts(stages: Collection[str]) -> list[str]:
+    """Return in words what a `strip` of arrays of these stages shows.
+
+    >>> strip_parts(["faces", "flow", "logmel"]), strip_parts(["logmel", "speech"])
+    (['crops', 'flow', 'log-mel'], ['log-mel'])
+    """
+    parts = {"crops": (FACES,), "flow": (FACES, FLOW), "log-mel": (LOGMEL,)}
+    return [words for words, needed in parts.items() if all(stage.name in stages for stage in needed)]
 
 
 def strip(arrays: Mapping[str, Mapping[str, np.ndarray]], style: StripStyle = StripStyle()) -> bytes | None:

@@ -19,7 +19,9 @@ from deiii.data.config.load import parse_stored
 from deiii.data.config.networks import described
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.pages.rendering import render
+from deiii.data.pages.strips import strip_parts
 from deiii.data.tools.atomic_files import write_text
+from deiii.data.tools.counts import listed
 from deiii.data.tools.text.figure_text import number, span
 from deiii.model.corpus_title import corpus_title
 from deiii.model.evaluation.figures import (
@@ -101,6 +103,7 @@ def write_report(
         "per_speaker": _per_speaker(test, metrics.get("gaps", {}).get("speaker_sex", {})),
         "gaps": gap_values(metrics["gaps"]) if "gaps" in metrics else None,
         "mistakes": [_mistake(m) for m in mistakes],
+        "shown": listed(strip_parts(info["keys"])),
         "ablation": _ablation(metrics),
         "settings": run.config.read_text(encoding="utf-8") if settings is None else settings,
         "provenance": _provenance(info),

@@ -142,7 +142,7 @@ def summary(result: Mapping[str, Any]) -> str:
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
-    """Draw the first figure against the severity of each kind; the dotted line is the clean value."""
+    """Draw the first figure against the severity of each kind, with the value of clean clips and a legend."""
     names = figure_names(result["clean"])
     name, label = next(iter(names.items()))
     kinds = [kind for kind in KINDS if any(c["kind"] == kind for c in result["conditions"].values())]
@@ -156,14 +156,15 @@ def draw(result: Mapping[str, Any]) -> Figure:
         )
         clean, ci = result["clean"][name], result["clean"][f"{name}_ci"]
         if clean is not None:
-            axes.axhline(clean, color=INK, lw=0.8, ls=":")
+            axes.axhline(clean, color=INK, lw=0.8, ls=":", label="clean clips")
         if ci:
-            axes.axhspan(*ci, color=GRID, alpha=0.35, lw=0)
+            axes.axhspan(*ci, color=GRID, alpha=0.35, lw=0, label="clean clips, 95 % interval")
         x, y = [c["value"] for c in rows], [c[name] for c in rows]
-        axes.plot(x, y, "o-", color=FIRST, lw=1.8, ms=5)
+        axes.plot(x, y, "o-", color=FIRST, lw=1.8, ms=5, label="corrupted clips")
         for c in rows:
             if c[f"{name}_ci"]:
-                axes.plot([c["value"]] * 2, c[f"{name}_ci"], color=FIRST, lw=2, alpha=0.5)
+                spans = axes.plot([c["value"]] * 2, c[f"{name}_ci"], color=FIRST, lw=2, alpha=0.5)
+                spans[0].set_label("corrupted clips, 95 % interval")
         if not about.rising:
             axes.invert_xaxis()
         axes.set_xlabel(f"{about.words}\n{about.unit}", color=INK, fontsize=10)
@@ -173,6 +174,14 @@ def draw(result: Mapping[str, Any]) -> Figure:
     panels[0].set_ylabel(f"{label}, test speakers", color=INK, fontsize=10)
     if not name.startswith("ccc_"):
         panels[0].set_ylim(0, 1.02)
+    shown = {
+        label: mark for axes in panels for mark, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if shown:
+        figure.legend(
+            list(shown.values()), list(shown), loc="outside lower center", frameon=False, fontsize=9,
+            labelcolor=INK, ncols=2 if len(kinds) > 1 else 1,
+        )  # fmt: skip
     return figure
 
 

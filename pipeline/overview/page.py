@@ -26,8 +26,9 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.data.corpora.scan import title_of
 from deiii.data.pages.rendering import FOLDER, render
-from deiii.data.pages.strips import StripStyle, strip
+from deiii.data.pages.strips import StripStyle, strip, strip_parts
 from deiii.data.tools.atomic_files import writable_file, write_text
+from deiii.data.tools.counts import listed
 from deiii.data.tools.text.printable import printable
 from deiii.pipeline.extract import read_indices
 from deiii.pipeline.faces.quality import shows_pose
@@ -92,6 +93,7 @@ def write_overview(config: Config, corpus: Corpus, path: Path | None = None) -> 
         "histograms": _histograms(figures),
         "labels": _labels(corpus, named),
         "duplicates": _duplicates(corpus, rows, named),
+        "shown": listed(strip_parts(indices)),
         "groups": _pictures(clips, named, figures, outcomes, indices, folders),
         "provenance": {stage: index.key for stage, index in indices.items()},
         "columns": [FIGURES[name] for name in FIGURES],

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from deiii.data.pages.strips import strip
+from deiii.model.evaluation.report import write_report
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
-from tests.model.evaluation.test_report import TASK, features, predictions
+from tests.model.evaluation.test_report import TASK, features, predictions, write
 
 
 def test_the_worst_mistakes_come_first():
@@ -53,3 +55,23 @@ def test_an_attribute_that_nobody_rated_is_unknown():
     known.arrays = lambda row: {}
     (mistake,) = worst_mistakes(found, known, task, most=1)
     assert mistake.what == "valence: true 0.25, predicted 0.50; arousal: true unknown, predicted 0.50"
+
+
+@pytest.mark.parametrize(
+    ("stages", "shown", "faces"),
+    [
+        (("faces", "flow", "logmel"), ": crops, flow and log-mel.", True),
+        (("faces",), ": crops.", True),
+        (("logmel", "speech"), ": log-mel.", False),
+        (("speech",), ".", False),  # rows of an encoder have no picture
+    ],
+)
+def test_the_report_names_what_the_pictures_show(stages, shown, faces, tmp_path):
+    run, metrics, _ = write(tmp_path)
+    info = {**run.read_info(), "keys": dict.fromkeys(stages, "abc123")}
+    known = features()
+    known.arrays = lambda row: {}
+    mistakes = worst_mistakes(predictions(), known, TASK)
+    page = write_report(run, metrics, info, known, mistakes).read_text(encoding="utf-8")
+    assert f"Test clips with the largest errors{shown}\n" in page
+    assert ("and wrong faces first" in page) == faces

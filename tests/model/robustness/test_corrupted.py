@@ -220,7 +220,14 @@ def test_the_report_of_drawn_conditions(tmp_path):
     write_report(tmp_path, result, clean)
     json.dumps(result, allow_nan=False)
     assert (tmp_path / "robustness.png").stat().st_size > 1000
-    panels = draw(result).axes
+    figure = draw(result)
+    panels = figure.axes
+    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == [
+        "clean clips",
+        "clean clips, 95 % interval",
+        "corrupted clips",
+        "corrupted clips, 95 % interval",
+    ]
     assert len(panels) == 2 and panels[0].xaxis_inverted() and not panels[1].xaxis_inverted()
     low, high = result["conditions"]["noise=0"]["uar_ci"]
     assert low < result["conditions"]["noise=0"]["uar"] < high
