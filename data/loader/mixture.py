@@ -44,6 +44,17 @@ def copies_of(config: Config) -> list[Config]:
     return [replace(config, mix=[], copies=[], corpus=corpus) for corpus in corpora]
 
 
+def copied_clips(corpus: Corpus, config: Config) -> set[str]:
+    """Return the ids of the clips of a corpus that are corrupted copies of other clips in it.
+
+    Args:
+        corpus: the corpus of `mixed_configs`.
+        config: settings, whose ``mix`` names further corpora.
+    """
+    names = {f"{name}:" for name in corpus.parts[1 + len(config.mix) :]}
+    return {clip_id for clip_id, front in corpus.fronts().items() if front in names}
+
+
 def mixed_weights(config: Config) -> list[float]:
     """Return the weight of each corpus of `mixed_configs` but the first; copies have that of their corpus.
 

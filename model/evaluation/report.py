@@ -17,11 +17,13 @@ from markupsafe import Markup
 
 from deiii.data.config.load import parse_stored
 from deiii.data.config.networks import described
+from deiii.data.config.schema import Config
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.mixture import copied_clips
 from deiii.data.pages.rendering import render
 from deiii.data.pages.strips import strip_parts
 from deiii.data.tools.atomic_files import write_text
-from deiii.data.tools.counts import listed
+from deiii.data.tools.counts import counted, listed
 from deiii.data.tools.text.figure_text import number, span
 from deiii.model.corpus_title import corpus_title
 from deiii.model.evaluation.figures import (
@@ -107,7 +109,7 @@ def write_report(
         "ablation": _ablation(metrics),
         "settings": run.config.read_text(encoding="utf-8") if settings is None else settings,
         "provenance": _provenance(info),
-        **_preprocessing(features),
+        **_preprocessing(features, config),
     }
     write_text(run.report, render("report.html.j2", **values))
     return run.report
@@ -208,7 +210,7 @@ def _ablation(metrics: Values) -> Values:
     }
 
 
-def _preprocessing(features: FeatureSet) -> Values:
+def _preprocessing(features: FeatureSet, config: Config) -> Values:
     """Count the outcomes of each stage and list the clips without features."""
     statuses = sorted({str(o.status) for by_id in features.outcomes.values() for o in by_id.values()})
     rows = []
@@ -217,8 +219,10 @@ def _preprocessing(features: FeatureSet) -> Values:
         count = Counter(str(o.status) for o in by_id.values())
         rows.append((stage, *(count[status] for status in statuses), features.keys[stage]))
         failures += [(stage, clip, str(o.status), o.reason) for clip, o in by_id.items() if not o.usable]
+    copies = len(copied_clips(features.corpus, config))
     return {
-        "n_clips": len(features.corpus.clips),
+        "n_clips": len(features.corpus.clips) - copies,
+        "copies": counted(copies, "corrupted copy", "corrupted copies") if copies else "",
         "outcomes": {"header": ("stage", *statuses, "cache key"), "rows": rows},
         "failures": failures[:MOST_FAILURES],
         "n_failures": len(failures),

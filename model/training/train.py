@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -21,7 +21,7 @@ from deiii.data.config.schema import Config
 from deiii.data.encoders.statement import Statement, used_encoders
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
-from deiii.data.loader.mixture import clip_weights, mixed_weights
+from deiii.data.loader.mixture import clip_weights, copied_clips, mixed_weights
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
@@ -277,15 +277,17 @@ def _print_start(model: Network, setup: TrainingSetup, data: TrainingData) -> No
     world = setup.ranks.world
     where = f"{setup.device}" if world == 1 else f"{world} processes, the first on {setup.device}"
     print(f"{count:,} parameters on {where}; run folder {setup.run.path}")
-    print(describe_parts(data.features, data.rows))
+    copies = copied_clips(data.features.corpus, setup.config)
+    print(describe_parts(data.features, data.rows, copies))
 
 
-def describe_parts(features: FeatureSet, rows: Mapping[str, np.ndarray]) -> str:
-    """Return a line with the number of clips and speakers in each part of the split.
+def describe_parts(features: FeatureSet, rows: Mapping[str, np.ndarray], copies: Collection[str] = ()) -> str:
+    """Return a line with the number of clips, corrupted copies and speakers in each part of the split.
 
     Args:
         features: the features of all clips.
         rows: rows of the features, int64 [n], by part (``train``, ``val``, ``test``).
+        copies: ids of the clips that are corrupted copies.
 
     >>> describe_parts(features, rows)                                # doctest: +SKIP
     'training: 12 clips of 3 speakers; validation: 4 clips of 1 speaker; test: 8 clips of 2 speakers'
@@ -293,7 +295,10 @@ def describe_parts(features: FeatureSet, rows: Mapping[str, np.ndarray]) -> str:
     found = []
     for part, name in WORDS.items():
         speakers = {features.clips[row].speaker for row in rows[part]}
-        held = f"{counted(len(rows[part]), 'clip')} of {counted(len(speakers), 'speaker')}"
+        copied = sum(features.clips[row].id in copies for row in rows[part])
+        held = counted(len(rows[part]) - copied, "clip")
+        held += f" and {counted(copied, 'corrupted copy', 'corrupted copies')}" if copied else ""
+        held += f" of {counted(len(speakers), 'speaker')}"
         found.append(f"{name}: {held if speakers else 'no clips'}")
     return "; ".join(found)
 

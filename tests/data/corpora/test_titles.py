@@ -38,4 +38,13 @@ def test_a_mixture_names_each_corpus():
     parts = [{"corpus": "table-clips", "name": "table", "root": "/data/theatre"},
              {"corpus": "crema_d", "name": "crema_d", "root": "/data/CREMA-D"}]  # fmt: skip
     info = {"corpus": "table-clips+crema_d", "mixed": parts}
-    assert corpus_title(load_config(), info) == "theatre+crema_d"
+    config = load_config(overrides=["mix=[configs/crema_d.yaml]"])
+    assert corpus_title(config, info) == "theatre+crema_d"
+
+
+def test_corrupted_copies_are_counted():
+    parts = [{"corpus": f"table-clips{end}", "name": "table", "root": "/data/theatre"}
+             for end in ("", "-noise-10-v2", "-speed-0_9")]  # fmt: skip
+    info = {"corpus": "table-clips+table-clips-noise-10-v2+table-clips-speed-0_9", "mixed": parts}
+    config = load_config(overrides=["copies=[noise=10,speed=0.9]"])
+    assert corpus_title(config, info) == "theatre and 2 corrupted copies"

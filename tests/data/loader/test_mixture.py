@@ -19,6 +19,7 @@ from deiii.data.loader.augmentation.audio import level_table, speaker_rows
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.mixture import (
     clip_weights,
+    copied_clips,
     join_corpora,
     mixed_configs,
     mixed_people,
@@ -143,6 +144,17 @@ def test_only_the_copies_of_training_clips_are_trained_on(tmp_path):
     split = make_split(both.corpus, SplitConfig(protocol=str(protocol)))
     assert (split.val, split.test) == (alone.val, alone.test)
     assert split.train == tuple(sorted([*alone.train, *(f"noisy:{i}" for i in alone.train)]))
+
+
+def test_copies_are_told_apart_from_the_clips_of_other_corpora(tmp_path):
+    one, other = sets(tmp_path)
+    clips = [clip.id for clip in one.corpus.clips]
+    alone = FeatureSet.mix([one, copied(one, "noisy")], [0, 0], test=False).corpus
+    noisy = {f"noisy:{i}" for i in clips}
+    assert copied_clips(alone, Config(copies=["noise=10"])) == noisy
+    three = FeatureSet.mix([one, other, copied(one, "noisy")], [0, 1, 0], test=False).corpus
+    assert copied_clips(three, Config(mix=["other.yaml"], copies=["noise=10"])) == noisy
+    assert copied_clips(one.corpus, Config()) == set()
 
 
 def test_speakers_are_normalised_by_their_clips_of_one_copy(tmp_path):

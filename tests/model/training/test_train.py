@@ -58,6 +58,9 @@ def test_the_start_of_a_training_says_where_every_clip_is():
     assert describe_parts(features, rows) == (
         "training: 2 clips of 1 speaker; validation: 1 clip of 1 speaker; test: 1 clip of 1 speaker"
     )
+    assert describe_parts(features, rows, copies=["c1"]).startswith(
+        "training: 1 clip and 1 corrupted copy of 1 speaker; validation: 1 clip of"
+    )
     rows = {"train": np.array([0, 2]), "val": np.array([], int), "test": np.array([3])}
     assert describe_parts(features, rows) == (
         "training: 2 clips of 2 speakers; validation: no clips; test: 1 clip of 1 speaker"
