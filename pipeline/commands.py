@@ -311,7 +311,7 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from deiii.data.corpora.files import expand_folders
+    from deiii.data.corpora.files import expand_folders, without_drawn
     from deiii.data.corpora.scan import scan
     from deiii.pipeline.inspect.clips import draw_all, draw_worst, extract_for_drawing
     from deiii.pipeline.preprocess.claim import own_folder
@@ -324,7 +324,7 @@ def _inspect(args: argparse.Namespace) -> int:
         folder = own_folder(config, scan(config.corpus))
         draw_worst(config, folder, args.worst, Path(args.out), not args.no_video)
     if media:
-        found = expand_folders(media)
+        found = without_drawn(media, expand_folders(media), args.out, "the drawn clips")
         clips = ((path, lambda path=path: extract_for_drawing(path, config)) for path in found.files)
         failed = draw_all(clips, config, Path(args.out), not args.no_video, found.files)
         for note in found.said(args.out):

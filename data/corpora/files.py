@@ -184,6 +184,57 @@ def expand_folders(words: Iterable[str]) -> Expanded:
     return Expanded(list(found.values()), list(dict.fromkeys(filter(None, notes))), list(others))
 
 
+def without_drawn(words: Sequence[str], named: Expanded, folder: str | Path | None, about: str) -> Expanded:
+    """Leave out the videos that an earlier command drew: media files in the folder of its results.
+
+    None is left out if the user named that folder, a folder in it, or the file itself.
+
+    Args:
+        words: the media files and folders that the user named.
+        named: what `expand_folders` returned for them.
+        folder: folder of the results; ``None`` without one.
+        about: the results in words.
+
+    Raises:
+        MediaError: all media files are such videos.
+
+    >>> without_drawn(["a.mp4"], expand_folders(["a.mp4"]), "drawn", "the drawn videos").files
+    ['a.mp4']
+    """
+    if folder is None or not os.path.isdir(folder):
+        return named
+    place = os.path.realpath(folder)
+    if any(os.path.isdir(word) and is_below(os.path.realpath(word), place) for word in words):
+        return named
+    drawn = [file for file in named.files if file not in words and is_below(real_folder(file), place)]
+    if not drawn:
+        return named
+    files = [file for file in named.files if file not in drawn]
+    if not files:
+        raise MediaError(f"all media files lie in {folder}, the folder of {about}; name another one")
+    many = counted(len(drawn), "video was", "videos were")
+    note = f"{many} left out because {folder} is the folder of {about}: {examples(sorted(drawn))}"
+    return Expanded(files, [note, *named.notes], named.others)
+
+
+def real_folder(file: str) -> str:
+    """Return the folder of a file without links.
+
+    >>> real_folder("/a.mp4")
+    '/'
+    """
+    return os.path.realpath(os.path.dirname(file) or ".")
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Return whether a path without links is a folder or lies in it.
+
+    >>> is_below("/a/b", "/a"), is_below("/ab", "/a")
+    (True, False)
+    """
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
 def _is_media(name: str) -> bool:
     return name.lower().endswith(VIDEO + AUDIO)
 

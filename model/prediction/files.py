@@ -14,7 +14,7 @@ import cv2
 
 from deiii.data.cache.outcomes import ClipError, Outcome, Status, is_machine_trouble
 from deiii.data.command_line.notes import print_notes
-from deiii.data.corpora.files import Expanded, MediaError, expand_folders, others_note
+from deiii.data.corpora.files import Expanded, MediaError, expand_folders, others_note, without_drawn
 from deiii.data.loader.stage_arrays import StageLevels
 from deiii.data.tools.atomic_files import (
     InputFiles,
@@ -23,14 +23,13 @@ from deiii.data.tools.atomic_files import (
     write_json,
     write_text,
 )
-from deiii.data.tools.counts import counted, examples
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.processes.malloc import return_freed_memory
 from deiii.data.tools.progress import always_shown, progress_bar, say
 from deiii.data.tools.text.columns import padded, width_of
 from deiii.data.tools.text.printable import printable_name
 from deiii.model.prediction.loading import load
-from deiii.model.prediction.names import check_video_name, earlier_overlays, unique_names, without_results
+from deiii.model.prediction.names import check_video_name, unique_names, without_results
 from deiii.model.prediction.output.json_files import replaced_note
 from deiii.model.prediction.output.table import origin, update_table
 from deiii.model.prediction.predictor import Predictor
@@ -278,17 +277,7 @@ def _named_media(words: Sequence[str], overlay: str | None = None) -> Expanded:
             raise MediaError(f"{printable_name(path)} does not exist; name media files, or a folder of them")
     if not named.files:
         raise MediaError("name at least one media file or folder: deiii predict RUN clip.mp4")
-    drawn = earlier_overlays(words, named.files, overlay)
-    if not drawn:
-        return named
-    files = [file for file in named.files if file not in drawn]
-    if not files:
-        raise MediaError(
-            f"all media files lie in {overlay}, the folder of the overlay videos; name another one"
-        )
-    many = counted(len(drawn), "video was", "videos were")
-    note = f"{many} left out because {overlay} is the folder of the overlay videos: {examples(sorted(drawn))}"
-    return Expanded(files, [note, *named.notes], named.others)
+    return without_drawn(words, named, overlay, "the overlay videos")
 
 
 def describe(p: Prediction, segments: Path | None = None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.corpora.files import is_below, real_folder
 from deiii.data.tools.atomic_files import short_name
 
 VIDEO_NAMES = (".mp4", ".m4v", ".mov")  # suffixes under which players open MP4 files, which deiii writes
@@ -53,27 +54,6 @@ def check_video_name(target: str | Path, folder: bool = True) -> None:
         raise ConfigError(f"overlay videos are MP4 files: write --overlay {name}{more}")
 
 
-def earlier_overlays(words: Sequence[str], files: Sequence[str], overlay: str | None) -> set[str]:
-    """Return the videos that an earlier command drew: media files in the folder of the overlay videos.
-
-    None are returned if the user named that folder, or a folder in it, as media.
-
-    Args:
-        words: the media files and folders that the user named; a file that is named itself is not returned.
-        files: the media files that the words stand for.
-        overlay: the option ``--overlay``; ``None`` without it.
-
-    >>> earlier_overlays(["clips"], ["clips/a.mp4", "clips/drawn/a.mp4"], None)
-    set()
-    """
-    if overlay is None or not os.path.isdir(overlay):
-        return set()
-    folder = os.path.realpath(overlay)
-    if any(os.path.isdir(word) and _is_below(os.path.realpath(word), folder) for word in words):
-        return set()
-    return {file for file in files if file not in words and _is_below(_folder(file), folder)}
-
-
 def without_results(
     paths: Iterable[str], out: Path, files: Sequence[Path], names: Collection[str]
 ) -> list[str]:
@@ -86,27 +66,18 @@ def without_results(
         names: names of their results (`unique_names`).
     """
     results = os.path.realpath(out)
-    mixed = any(_folder(str(file)) == results for file in files)
+    mixed = any(real_folder(str(file)) == results for file in files)
 
     def is_result(path: str) -> bool:
         folder, name = os.path.split(path)
         if not mixed:
-            return _is_below(folder, results)
+            return is_below(folder, results)
         ending = _ENDING.search(name)
         return folder == results and (
             name in _TABLES or ending is not None and name[: ending.start()] in names
         )
 
     return [path for path in paths if not is_result(path)]
-
-
-def _folder(file: str) -> str:
-    """Return the folder of a file without links."""
-    return os.path.realpath(os.path.dirname(file) or ".")
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _same_name(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deiii.data.corpora.files import VIDEO, corpus_files, expand_folders, others_note
+from deiii.data.corpora.files import VIDEO, Expanded, corpus_files, expand_folders, others_note, without_drawn
 from deiii.data.corpora.walk import leads_out, same_file_note, walk
 from tests.data.corpora.test_files import fill
 
@@ -91,3 +91,16 @@ def test_a_walk_is_that_of_the_standard_library_where_nothing_is_linked(tmp_path
         if not any(part.startswith(".") or part == "__MACOSX" for part in Path(folder).parts)
     }
     assert {file.path for file in walk(tmp_path)} == meant and len(meant) == 5
+
+
+def test_results_that_are_named_are_read(tmp_path):
+    (tmp_path / "drawn").mkdir()
+    files = [str(tmp_path / "a.mp4"), str(tmp_path / "drawn/a.mp4")]
+    results = str(tmp_path / "drawn")
+
+    def left(words, folder=results):
+        return without_drawn(words, Expanded(files, [], []), folder, "the drawn clips").files
+
+    assert left([str(tmp_path)]) == files[:1]
+    assert left(files) == left([str(tmp_path), results]) == files
+    assert left([str(tmp_path)], None) == left([str(tmp_path)], "none") == files

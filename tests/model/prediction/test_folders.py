@@ -12,7 +12,7 @@ from deiii import load
 from deiii.__main__ import main
 from deiii.data.corpora.files import MediaError
 from deiii.model.prediction.files import FileOptions, predict_loaded
-from deiii.model.prediction.names import earlier_overlays, without_results
+from deiii.model.prediction.names import without_results
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +74,6 @@ def test_overlays_of_an_earlier_command_are_no_recordings(tmp_path, seen_run, ne
     (folder / "a.mp4").unlink()
     with pytest.raises(MediaError, match="all media files lie in .*drawn/, the folder of the overlay videos"):
         predicted(network, [str(folder)], tmp_path / "out", overlay=f"{drawn}/")
-
-
-def test_overlays_that_are_named_are_predicted(tmp_path):
-    (tmp_path / "drawn").mkdir()
-    files = [str(tmp_path / "a.mp4"), str(tmp_path / "drawn/a.mp4")]
-    overlay = str(tmp_path / "drawn")
-    assert earlier_overlays([str(tmp_path)], files, overlay) == {files[1]}
-    assert earlier_overlays(files, files, overlay) == set()
-    assert earlier_overlays([str(tmp_path), overlay], files, overlay) == set()
-    assert earlier_overlays([str(tmp_path)], files, None) == earlier_overlays(["x"], files, "none") == set()
 
 
 def test_results_are_told_from_other_files_by_their_names(tmp_path):

@@ -1,6 +1,7 @@
 """Contact sheets and videos: what they show, when, and for which clips."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,21 @@ def test_files_of_a_folder_are_drawn(clip, tmp_path, capsys):
     (tmp_path / "none").mkdir()
     assert main(["inspect", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "holds no media files" in capsys.readouterr().err
+
+
+def test_clips_that_an_earlier_command_drew_are_not_drawn(clip, tmp_path, capsys, monkeypatch):
+    shutil.copy(clip, tmp_path / "b.mov")
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        assert main(["inspect", "."]) == 0
+        found = capsys.readouterr()
+        assert found.err == "" and sorted(path.name for path in Path("inspect").iterdir()) == [
+            "b.mp4",
+            "b.png",
+        ]
+        assert ("1 video was left out because inspect is the folder of the drawn clips" in found.out) == bool(
+            number
+        )
 
 
 def test_contact_sheet_without_face_or_audio(tmp_path):
