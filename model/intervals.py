@@ -42,6 +42,7 @@ OVER_SEEDS_AND_SPEAKERS = "t interval over seeds and speakers"
 ROUNDING = 1e-9  # standard error below which a figure does not differ between speakers
 FEW_HOLD_MOST = 0.5  # share of the speakers that their effective number has to reach; see `unequal_counts`
 NARROW = "may be too narrow: "
+INTERVAL_FORM = "in Wilson's form"  # of the intervals of figures with limits
 # Kind of interval in results that were stored before t intervals were introduced.
 BOOTSTRAP = "percentile bootstrap over speakers"
 

@@ -24,7 +24,7 @@ from deiii.model.evaluation.sections.all_runs import calibration_of_runs, ceilin
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.evaluation.sections.gaps import gap_values
 from deiii.model.evaluation.sections.layers import mean_weights
-from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind, kind_of_interval, no_intervals
+from deiii.model.intervals import CCC_LIMITS, INTERVAL_FORM, estimate, interval_kind, kind_of_interval, no_intervals
 from deiii.model.metrics import (
     CLASS_FIGURES,
     ccc,
@@ -64,7 +64,7 @@ def write_crossval(base: Path, runs: Runs, partial: Mapping[str, int] | None = N
         "seeds": seeds, "figures": {k: _over_folds(metrics, folds, seeds, "test", k) for k in figures},
         "validation": {k: _over_folds(metrics, folds, seeds, "val", k) for k in figures},
         "pooled": _pooled([tables[f, s] for s in seeds for f in folds], classes, attributes, len(seeds)),
-        "interval": interval_kind(len(seeds), list(counts.values())),
+        "interval": interval_kind(len(seeds), list(counts.values())), "interval_form": INTERVAL_FORM,
         "without": _without(metrics, figures),
         "runs": [_run(f, s, RunFolder(p), metrics[f, s], figures) for f, s, p in runs],
         "splits": {}, "hardware": machine(), "versions": info["versions"],
@@ -135,6 +135,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "layers": result.get("layers", {}),
         "chosen": result.get("monitor") != "last",
         "interval": kind_of_interval(result),
+        "interval_form": result.get("interval_form", ""),  # older results have another form
         "with_intervals": any(pooled[f"{key}_ci"] for key in names),
         "no_intervals": no_intervals(result["pooled"]["speakers"]),
     }

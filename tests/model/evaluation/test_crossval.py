@@ -124,7 +124,9 @@ def test_seed_ensemble_is_the_mean_of_probabilities(crossed):
 def test_without_intervals_the_report_does_not_name_their_kind(crossed):
     base, _ = crossed
     report = json.loads((base / "crossval.json").read_text())
-    assert "Interval: 95 % t interval" in markdown(report)
+    assert "Interval: 95 % t interval" in markdown(report) and ", in Wilson's form.\n" in markdown(report)
+    older = {key: value for key, value in report.items() if key != "interval_form"}
+    assert "Wilson" not in markdown(older)
     report["pooled"] |= {name: None for name in report["pooled"] if name.endswith("_ci")}
     assert "No intervals: they need 3 speakers with labels" in markdown(report)
     assert "Interval: 95 %" not in markdown(report)
@@ -307,4 +309,4 @@ def test_the_report_says_where_a_few_speakers_have_most_of_the_clips(crossed, tm
     found, page = report_again(crossed, tmp_path, unequal)
     both = "(may be too narrow: only two seeds; a few of the 6 speakers have most of the clips)"
     assert found["interval"] == f"t interval over seeds and speakers {both}"
-    assert f"Interval: 95 % t interval over seeds and speakers {both}." in page
+    assert f"Interval: 95 % t interval over seeds and speakers {both}, in Wilson's form." in page
