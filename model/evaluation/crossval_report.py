@@ -24,7 +24,14 @@ from deiii.model.evaluation.sections.all_runs import calibration_of_runs, ceilin
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.evaluation.sections.gaps import gap_values
 from deiii.model.evaluation.sections.layers import mean_weights
-from deiii.model.intervals import CCC_LIMITS, INTERVAL_FORM, estimate, interval_kind, kind_of_interval, no_intervals
+from deiii.model.intervals import (
+    CCC_LIMITS,
+    INTERVAL_FORM,
+    estimate,
+    interval_kind,
+    kind_of_interval,
+    no_intervals,
+)
 from deiii.model.metrics import (
     CLASS_FIGURES,
     ccc,

@@ -1,7 +1,8 @@
 """Choose the face of the speaker among the tracked faces of a clip.
 
 Where the speaker leaves and another face stays in view, nothing is cropped: one track continues another
-only if it is near and of similar size, or if no shot shows two faces at the same time.
+only if it is near and of similar size, or if no shot shows two faces at the same time. Each shot is decided
+by itself: after a cut, the chosen face may be that of another person.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def others_note(seconds: float, pick: str) -> str:
         return ""
     return (
         f"another face is visible for {seconds:.1f} s; the prediction is for the face that faces.pick={pick} "
-        "chooses. --people all predicts for each person"
+        "chooses, again after each cut. --people all predicts for each person"
     )
 
 

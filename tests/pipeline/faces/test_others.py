@@ -7,7 +7,7 @@ import pytest
 
 from deiii.data.config.schema import FacesConfig
 from deiii.pipeline.faces.face import Face
-from deiii.pipeline.faces.speaker import others_note, others_seconds
+from deiii.pipeline.faces.speaker import others_note, others_seconds, pick_speaker
 from deiii.pipeline.faces.stage import extract_faces, load_detector
 from deiii.pipeline.faces.stream import FaceStream
 from deiii.pipeline.faces.tracking import Track
@@ -59,6 +59,22 @@ def test_the_note_begins_at_half_a_second():
     assert others_note(0.49, "speaker") == ""
     assert "another face is visible for 0.5 s" in others_note(0.5, "largest")
     assert "faces.pick=largest" in others_note(0.5, "largest")
+
+
+def test_another_person_can_be_chosen_after_a_cut_and_the_note_says_so():
+    """The larger face is on the left in the first shot, and on the right in the second one."""
+
+    def face(shot, start, left, width):
+        found = Track(shot, start)
+        box = Face(np.array([left, 10.0, width, width]), np.zeros((5, 2)), 1.0)
+        for i in range(start, start + 50):
+            found.add(i * STEP, box, None, True)
+        return found
+
+    first = [face(0, 0, 10.0, 40.0), face(0, 0, 70.0, 20.0)]
+    second = [face(1, 50, 10.0, 20.0), face(1, 50, 70.0, 40.0)]
+    assert pick_speaker([*first, *second], "largest", (60, 120)) == [first[0], second[1]]
+    assert "again after each cut" in others_note(4.0, "largest")
 
 
 @pytest.mark.parametrize(("from_frame", "seconds"), [(None, 0.0), (0, 2.4), (40, 0.8)])
