@@ -35,7 +35,7 @@ from deiii.pipeline.cut.command import add_cut
 from deiii.pipeline.encoders.command import add_encoders_command
 from deiii.pipeline.init.command import add_init
 from deiii.pipeline.next_command import next_line, preprocessing_command
-from deiii.pipeline.overview.command import add_overview, print_overview
+from deiii.pipeline.overview.command import add_overview, own_page, print_overview
 
 if TYPE_CHECKING:
     from deiii.pipeline.preprocess.summary import Summary
@@ -224,7 +224,7 @@ def _preprocess(args: argparse.Namespace) -> int:
     pairs = zip(parts, corpora, strict=True)
     status = max(_report(part, corpus, preprocess(part, corpus)) for part, corpus in pairs)
     if status == 0:
-        say(next_line(config, args.settings, corpora[0]))
+        say(next_line(config, args.settings, corpora[0], own_page(config, corpora[0]).exists()))
     return status
 
 

@@ -100,12 +100,45 @@ def extract(path: str | Path, config: Config | None = None) -> Features:
     Returns:
         the arrays and the outcome of each stage; a stage that finds nothing raises no error.
 
+    Raises:
+        ModuleNotFoundError: a package that a stage needs is not installed.
+        WeightsError: weights that the settings name cannot be found, downloaded or loaded.
+
     >>> extract("a.mp4").describe()  # doctest: +SKIP
     'faces ok, flow ok, logmel ok'
     """
     config = config or Config()
     names = [stage.name for stage in BUILT_IN]
     return _features(path, run_stages(path, config, [*names, *config.stages]))
+
+
+def load_first(stages: Collection[str], config: Config) -> None:
+    """Load the models of the stages that read media files: if one is missing, no media file is to blame.
+
+    The models of later stages are loaded when a file gets that far: audio without video needs no flow.
+
+    Args:
+        stages: names of stages.
+        config: settings.
+
+    Raises:
+        ModuleNotFoundError: a package that a stage needs is not installed.
+        MachineFault: code that a stage needs cannot be imported for another reason.
+        WeightsError: weights cannot be found, downloaded or loaded; the message states what to do.
+
+    >>> load_first(["logmel"], Config())
+    """
+    from deiii.pipeline.stages.clip import load_models
+    from deiii.pipeline.stages.first_clips import MachineFault
+
+    try:
+        for name in stages:
+            if get_stage(name).upstream is None:
+                load_models(name, config)
+    except MachineFault as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):  # the command names it with its remedy
+            raise error.__cause__ from None
+        raise
 
 
 def run_stages(path: str | Path, config: Config, stages: Collection[str]) -> dict[str, StageResult]:
@@ -120,10 +153,14 @@ def run_stages(path: str | Path, config: Config, stages: Collection[str]) -> dic
 
     Returns:
         the stages' results, those upstream included, in the order in which stages are declared.
+
+    Raises:
+        ModuleNotFoundError, MachineFault, WeightsError: as `load_first`.
     """
     from deiii.pipeline.stages.clip import inherited, run_clip, run_downstream
 
     names = with_upstream(stages)
+    load_first(names, config)
     results: dict[str, StageResult] = {}
     with ThreadPoolExecutor(1) as other:
         on_way: dict[str, Future[StageResult]] = {}

@@ -44,19 +44,22 @@ def preprocessing_command(corpus: str, part: str | None, root: str) -> str:
     return shlex.join(["deiii", "preprocess", *words, f"corpus.root={root}"])
 
 
-def next_line(config: Config, words: Sequence[str], corpus: Corpus) -> str:
+def next_line(config: Config, words: Sequence[str], corpus: Corpus, overview: bool = True) -> str:
     """Return what ``deiii preprocess`` prints at its end: the next command, or why no network can be trained.
 
     It is the `evaluation_command`, or else the `training_command`.
 
     Args:
         config, words, corpus: arguments of `training_command`.
+        overview: whether there is a page about the corpus; a cache that was unpacked and cannot be written
+            has none.
     """
+    first = "next, after a look at the overview" if overview else "next"
     if command := evaluation_command(words):
-        return f"next, after a look at the overview: {command}"
+        return f"{first}: {command}"
     if obstacle := training_obstacle(config, corpus):
         return f"no network can be trained with these settings: {obstacle}"
-    return f"next, after a look at the overview: {training_command(config, words, corpus)}"
+    return f"{first}: {training_command(config, words, corpus)}"
 
 
 def evaluation_command(words: Sequence[str]) -> str:

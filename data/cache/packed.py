@@ -11,6 +11,7 @@ continue where they were stopped, and wait for another process that writes into 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -64,6 +65,13 @@ def pack(cache: str | Path, archive: str | Path, progress: bool = True) -> tuple
     cache, archive = Path(cache), Path(archive)
     stages = [p.parent for p in sorted(cache.glob(f"*/*/{INDEX}"))]
     if not stages:
+        if not cache.is_dir():
+            raise CacheError(f"there is no folder {cache}; check the path of the cache")
+        if any(cache.glob(f"*/*/{PACKED}")):
+            raise CacheError(
+                f"{cache} is an archive, which is packed already; copy it as it is, or restore it: "
+                f"deiii unpack {shlex.quote(str(cache))} CACHE"
+            )
         remedy = remedy_for(cache, "run `deiii preprocess` first")
         raise CacheError(f"{cache} holds no finished stage to pack; {remedy}")
     _refuse_one_folder(cache, archive, stages)
@@ -109,6 +117,10 @@ def unpack(archive: str | Path, cache: str | Path, progress: bool = True) -> int
     archive, cache = Path(archive), Path(cache)
     stages = [p.parent for p in sorted(archive.glob(f"*/*/{PACKED}"))]
     if not stages:
+        if not archive.is_dir():
+            raise CacheError(f"there is no folder {archive}; check the path of the archive")
+        if any(archive.glob(f"*/*/{INDEX}")):
+            raise CacheError(f"{archive} is a cache, which needs no unpacking: use it as cache={archive}")
         remedy = remedy_for(archive, "`deiii pack` writes one")
         raise CacheError(f"{archive} holds no packed cache; {remedy}")
     _refuse_one_folder(archive, cache, stages)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,7 +164,16 @@ def fetch_archive(
     archive = Path(archive)
     base = url.removesuffix(LIST).rstrip("/") + "/"
     if urlsplit(base).scheme not in ("http", "https"):
-        raise DownloadError(f"{url}: an address begins with https:// or http://")
+        local = Path(url.removesuffix(LIST))
+        here = f"; {local} is on this machine: deiii unpack {shlex.quote(str(local))} CACHE"
+        raise DownloadError(
+            f"{url}: an address begins with https:// or http://{here if local.is_dir() else ''}"
+        )
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise DownloadError(
+            f"--sha256 {sha256}: a SHA-256 has 64 hexadecimal digits; the publisher of the archive "
+            f"states that of {LIST}"
+        )
     with writer_lock(archive, say):
         return _fetch_archive(base, archive, sha256, progress)
 

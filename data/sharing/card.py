@@ -25,9 +25,8 @@ def corpus_facts(corpus: Corpus, indices: Sequence[StageIndex]) -> dict[str, Any
         indices: indices of the stages.
     """
     statuses = sorted({str(row.outcome.status) for index in indices for row in index.clips.values()})
-    count = {
-        index.stage: Counter(str(row.outcome.status) for row in index.clips.values()) for index in indices
-    }
+    # Two indices may be of one stage, with different settings.
+    counts = [Counter(str(row.outcome.status) for row in index.clips.values()) for index in indices]
     labels = Counter(clip.label for clip in corpus.clips if clip.label is not None)
     words, hub = licence_of(corpus.name)
     return {
@@ -48,9 +47,9 @@ def corpus_facts(corpus: Corpus, indices: Sequence[StageIndex]) -> dict[str, Any
                 "settings": dict(index.provenance.get("params", {})),
                 "provenance": {k: v for k, v in index.provenance.items() if k != "params"},
                 "shards": len(index.shards),
-                "outcomes": {status: count[index.stage][status] for status in statuses},
+                "outcomes": {status: count[status] for status in statuses},
             }
-            for index in indices
+            for index, count in zip(indices, counts, strict=True)
         ],
         "deiii": package_versions("deiii")["deiii"],
     }

@@ -38,8 +38,10 @@ from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.progress import seconds_bar
 from deiii.model.prediction.windows.tables import SEGMENTS, course_texts, segment_lines
 from deiii.model.prediction.windows.units import check_window
+from deiii.pipeline.extract import load_first
 from deiii.pipeline.faces.quality import describe_figures
 from deiii.pipeline.media.streaming.address import shown
+from deiii.pipeline.stages.first_clips import ends_command
 from deiii.pipeline.streaming.voice import VoiceDetector, speech_segments
 
 NO_OVERLAY = "no overlay video"  # begins the note of a file whose overlay could not be drawn
@@ -106,6 +108,7 @@ def predict_files(
     Raises:
         MediaError: there are no media files.
         ConfigError: the windows or the name of an overlay video are not possible.
+        WeightsError: weights of a stage cannot be found or downloaded.
         Others: errors of `load`.
     """
     _named_media(media, options.overlay)  # report a wrong name before the network is loaded
@@ -116,6 +119,7 @@ def predict_files(
     writable_folder(out)
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
     print_notes(settings_without_effect(network.config, settings))
+    load_first(network.stages, network.config)
     return predict_loaded(network, media, out, options, progress)
 
 
@@ -218,7 +222,7 @@ def _predict_one(
             found = network.predict(file, window_s, hop_s, levels, speech, keep_flow, advance, advance.audio)
             return [found]
     except Exception as error:  # one unusual file must not end the run; the error is recorded
-        if is_machine_trouble(error):
+        if ends_command(error):
             raise
         reason = f"unexpected {type(error).__name__}: {error}; please report it with the file"
         outcomes = {stage: Outcome(Status.FAILED, reason, 0.0) for stage in network.stages}

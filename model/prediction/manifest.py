@@ -103,8 +103,10 @@ def _read(folder: Path) -> dict[str, Any]:
     """Return what ``deiii.json`` of a folder holds: a table with an entry ``format``."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise unusable(folder, error) from None
+    except ValueError as error:  # the parser names no file
+        raise unusable(folder, f"{MANIFEST} is damaged: {error}") from None
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise unusable(folder, f"{MANIFEST} has no entry format")
     return manifest

@@ -308,6 +308,7 @@ def face_track(
 # The reasons of these outcomes name settings of the faces stage, which the trained network fixes.
 SETTING_MATTERS = (Status.NO_FACE, Status.TOO_SHORT)
 MISSING = {Status.NO_FACE: "no face", Status.NO_AUDIO: "no audio", Status.NO_VIDEO: "no video"}
+MISSING |= dict.fromkeys((Status.MISSING, Status.NOT_MEDIA), "unusable")  # whatever the file should hold
 
 
 def notes_on(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from deiii.data.cache.recipes import stage_keys
 from deiii.data.cache.stages import LOGMEL, network_stages
 from deiii.data.config.checks.effects import missing_for, without_effect
+from deiii.data.config.checks.rules import ENCODERS
 from deiii.data.config.load import changed_settings, parse_config, result_settings, to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.encoders.chosen import torch_encoders
 from deiii.data.tools.counts import listed
 from deiii.data.tools.weights import WeightsError
 
@@ -103,6 +106,30 @@ def stage_notes(config: Config, keys: Mapping[str, Any]) -> tuple[str, ...]:
         for stage in network_stages(config.model)
         if stage in here and stage in keys and "+" not in keys[stage] and here[stage] != keys[stage]
     )
+
+
+def refuse_torch(folder: str | Path, config: Config) -> None:
+    """Raise ConfigError if PyTorch computes a stage that the network reads.
+
+    Args:
+        folder: folder of the network, for the message.
+        config: settings of the prediction.
+
+    >>> refuse_torch("exported", Config())
+    """
+    extra = [name for name in config.model.extra if name in ENCODERS]
+    chosen = {name: {"encoder": getattr(config, name).encoder} for name in extra}
+    if encoders := torch_encoders({"model": {"extra": extra}, **chosen}):
+        words = ", ".join(f"{name}.encoder={encoder}" for name, encoder in encoders.items())
+        raise ConfigError(
+            f"{folder}: the network reads features of {words}, which need PyTorch; install it, or train a "
+            "network with an encoder that is an ONNX file"
+        )
+    if config.model.flow and config.flow.method == "raft":
+        raise ConfigError(
+            f"{folder}: the network reads flow of RAFT, which needs PyTorch; install it, or train a network "
+            "with flow.method=dis"
+        )
 
 
 def hidden_note(hidden: Sequence[str]) -> tuple[str, ...]:

@@ -19,8 +19,6 @@ import numpy as np
 from deiii.data.cache.flow_codec import decode_flow
 from deiii.data.cache.stages import FACES, FLOW, LOGMEL, get_stage, network_stages
 from deiii.data.config.schema import Config
-from deiii.data.config.strict_yaml import ConfigError
-from deiii.data.encoders.chosen import torch_encoders
 from deiii.data.encoders.onnx_session import open_session
 from deiii.data.loader.recording import SLACK_S
 from deiii.data.loader.sampling import Window, choose_rows, evaluation_hops, flow_rows, pick, video_steps
@@ -38,6 +36,7 @@ from deiii.model.prediction.manifest import (
 )
 from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import HeadOutputs
+from deiii.model.prediction.settings import refuse_torch
 from deiii.model.prediction.windows.units import MOST_BATCH
 
 if TYPE_CHECKING:
@@ -309,6 +308,10 @@ def load_folder(
         ConfigError: PyTorch is missing, and the network reads features of encoders that run in PyTorch, or
             flow of RAFT.
     """
+    if not folder.exists():
+        raise ExportError(f"there is no folder {folder}; check the path of the exported folder")
+    if not folder.is_dir():
+        raise ExportError(f"{folder} is a file; name the exported folder that holds it: {folder.parent}")
     if not (folder / MANIFEST).is_file():
         raise ExportError(
             f"{folder} holds no export (no {MANIFEST}); without PyTorch only a folder that "
@@ -322,17 +325,8 @@ def load_folder(
             f"{folder} holds no {ONNX}; export the run again: "
             f"deiii export RUN {shlex.quote(str(folder))} --onnx"
         )
-    if not has_torch() and (encoders := torch_encoders(manifest["settings"])):
-        words = ", ".join(f"{name}.encoder={encoder}" for name, encoder in encoders.items())
-        raise ConfigError(
-            f"{folder}: the network reads features of {words}, which need PyTorch; install it, or train a "
-            "network with an encoder that is an ONNX file"
-        )
-    if config.model.flow and config.flow.method == "raft" and not has_torch():
-        raise ConfigError(
-            f"{folder}: the network reads flow of RAFT, which needs PyTorch; install it, or train a network "
-            "with flow.method=dis"
-        )
+    if not has_torch():
+        refuse_torch(folder, config)
     check_digest(folder, manifest, ONNX)
     try:
         session = open_session(str(folder / ONNX), threads or usable_cores())
@@ -345,4 +339,7 @@ def load_folder(
     if problem := other_network(manifest, session.get_inputs(), session.get_outputs()):
         raise unusable(folder, f"{MANIFEST} describes another network than {ONNX}: {problem}")
     scorer = OnnxScorer(session, config, manifest)
-    return Predictor.of(scorer, config, manifest, overrides, change_preprocessing, folder)
+    network = Predictor.of(scorer, config, manifest, overrides, change_preprocessing, folder)
+    if not has_torch():
+        refuse_torch(folder, network.config)  # the settings of the command may ask for it, too
+    return network

@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from deiii.data.cache.outcomes import is_machine_trouble
 from deiii.data.cache.stages import FACES, get_stage
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
@@ -33,6 +32,7 @@ from deiii.pipeline.faces.quality import describe_figures, face_figures, shows_p
 from deiii.pipeline.inspect.clip_video import draw_video
 from deiii.pipeline.inspect.contact_sheet import COLUMNS, draw_contact_sheet
 from deiii.pipeline.inspect.source_frames import chosen_frames
+from deiii.pipeline.stages.first_clips import ends_command
 
 OVERVIEW = "worst.png"
 PAGE = 20  # clips on the overview; with more of them the image would be too long
@@ -104,7 +104,7 @@ def draw_all(
                 draw_video(features, out / f"{base}.mp4", config.faces.fps)
                 files.append(out / f"{base}.mp4")
         except Exception as error:  # one unusual file must not keep the others from being drawn
-            if is_machine_trouble(error):
+            if ends_command(error):
                 raise
             failed.append(name)
             drawn = f"; drawn: {files[0]}" if files else ""

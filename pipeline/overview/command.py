@@ -57,6 +57,14 @@ def _overview(args: argparse.Namespace) -> int:
     return 0
 
 
+def own_page(config: Config, corpus: Corpus) -> Path:
+    """Return the path in the cache of the page about a corpus, which may not exist."""
+    from deiii.pipeline.overview.page import PAGE
+    from deiii.pipeline.preprocess.claim import own_folder
+
+    return Path(config.cache) / own_folder(config, corpus).name / PAGE
+
+
 def print_overview(config: Config, corpus: Corpus) -> None:
     """Write the page about the corpus and print its path; a page that cannot be written is not a failure."""
     from deiii.pipeline.overview.page import write_overview

@@ -10,13 +10,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deiii.data.cache.outcomes import Outcome, Status
+from deiii.data.cache.outcomes import Outcome, Status, is_machine_trouble
+from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.devices import DeviceError
+from deiii.data.tools.weights import WeightsError
 
 FIRST = 5  # clips
 
 
 class MachineFault(RuntimeError):
     """The machine or the installation keeps a stage from working; the message states what to do."""
+
+
+def ends_command(error: BaseException) -> bool:
+    """Return whether an error is one of the machine, the installation or the settings, not of a media file.
+
+    It ends a command that goes through many files, because it is the same for each of them.
+
+    >>> ends_command(WeightsError("no connection")), ends_command(ValueError("odd file"))
+    (True, False)
+    """
+    kinds = (MachineFault, WeightsError, ImportError, ConfigError, DeviceError)
+    return is_machine_trouble(error) or isinstance(error, kinds)
 
 
 @dataclass

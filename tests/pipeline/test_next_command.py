@@ -133,10 +133,14 @@ def test_a_preprocess_after_which_nothing_can_be_trained_names_the_reason(tmp_pa
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("status", [0, 1])
+@pytest.mark.parametrize(
+    ("status", "page", "begin"),
+    [(0, True, "next, after a look at the overview: "), (0, False, "next: "), (1, True, "")],
+)
 def test_a_preprocess_that_succeeds_ends_with_the_command_and_a_quiet_one_does_not(
-    status, tmp_path, monkeypatch, capsys
+    status, page, begin, tmp_path, monkeypatch, capsys
 ):
+    """A cache that was unpacked has no page; where it cannot be written, none is made."""
     monkeypatch.setattr("deiii.pipeline.preprocess.graph.preprocess", lambda *_: None)
     monkeypatch.setattr("deiii.pipeline.commands._report", lambda *_: status)  # 1: too many clips failed
     pairs = [(speaker, label) for speaker in range(3) for label in "ab"]
@@ -145,11 +149,12 @@ def test_a_preprocess_that_succeeds_ends_with_the_command_and_a_quiet_one_does_n
     rows = [f"{speaker}{label}.wav,s{speaker},{label}\n" for speaker, label in pairs]
     (tmp_path / "clips.csv").write_text("path,speaker,label\n" + "".join(rows))
     words = ["table", f"corpus.root={tmp_path}", f"cache={tmp_path / 'cache'}"]
+    if page:
+        (tmp_path / "cache/table-clips").mkdir(parents=True)
+        (tmp_path / "cache/table-clips/overview.html").write_text("a page")
     assert main(["preprocess", *words, "workers=1"]) == status
     command = shlex.join(["deiii", "train", *words, "train.run=runs/table"])
-    assert capsys.readouterr().out == (
-        f"next, after a look at the overview: {command}\n" if status == 0 else ""
-    )
+    assert capsys.readouterr().out == (f"{begin}{command}\n" if status == 0 else "")
     assert main(["preprocess", *words, "workers=1", "--quiet"]) == status
     assert capsys.readouterr().out == ""
 

@@ -328,5 +328,16 @@ def test_the_command_line(packed, capsys):
     assert main(["pack", str(root / "cache"), str(root / "second")]) == 0
     assert main(["unpack", str(root / "second"), str(root / "third")]) == 0
     assert shards(root / "third") == shards(root / "cache")
-    assert main(["unpack", str(root / "cache"), str(root / "third")]) == 1
-    assert "holds no packed cache" in capsys.readouterr().err
+    (root / "neither").mkdir()
+    for words, told in (
+        (["unpack", root / "cache"], f"is a cache, which needs no unpacking: use it as cache={root}/cache"),
+        (["unpack", root / "neither"], "neither holds no packed cache; `deiii pack` writes one"),
+        (["unpack", root / "gone"], f"there is no folder {root}/gone; check the path of the archive"),
+        (["pack", root / "second"], f"second is an archive, which is packed already; copy it as it is, or "
+                                    f"restore it: deiii unpack {root}/second CACHE"),
+        (["pack", root / "neither"], "neither holds no finished stage to pack; run `deiii preprocess` first"),
+        (["pack", root / "gone"], f"there is no folder {root}/gone; check the path of the cache"),
+    ):  # fmt: skip
+        assert main([*map(str, words), str(root / "fourth")]) == 1
+        assert told in capsys.readouterr().err
+        assert not (root / "fourth").exists()

@@ -6,17 +6,21 @@ import hashlib
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deiii.__main__ import main
+from deiii.data.cache.index import read_index, read_table, stage_folder
 from deiii.data.config.load import load_config
 from deiii.data.sharing import archive as module
 from deiii.data.sharing.archive import describe_archive, fetch_archive
+from deiii.data.sharing.card import card_text, corpus_facts
 from deiii.data.sharing.licences import LICENCES, NOT_STATED, licence_of
 from deiii.data.tools.fetch import DownloadError
 from tests.helpers.archive_server import serving
+from tests.helpers.caches import CORPUS, KEYS, make_cache
 from tests.helpers.clips import tree_bytes
 
 pytest.importorskip("hdf5plugin")
@@ -163,6 +167,22 @@ def test_other_addresses_are_refused(url, says, tmp_path):
         fetch_archive(url, tmp_path / "got")
 
 
+def test_an_archive_on_this_machine_is_unpacked_instead(published, tmp_path):
+    """A shared folder needs no download; the message told to type an address."""
+    folder = published[0] / "archive"
+    for name in (folder, folder / "archive.json"):
+        with pytest.raises(DownloadError, match=f"is on this machine: deiii unpack {folder} CACHE"):
+            fetch_archive(str(name), tmp_path / "got")
+
+
+@pytest.mark.parametrize("digest", ["abc", "0" * 63, "g" * 64, "sha256:" + "0" * 57])
+def test_a_digest_of_another_form_is_refused_before_the_download(server, digest, tmp_path):
+    """The message said that the archive was another one, or had changed."""
+    with pytest.raises(DownloadError, match="a SHA-256 has 64 hexadecimal digits"):
+        fetch_archive(server.url, tmp_path / "got", digest, progress=False)
+    assert server.asked == []
+
+
 def test_an_address_without_an_archive_says_what_is_expected(server, tmp_path):
     with pytest.raises(DownloadError, match="`deiii pack` writes"):
         fetch_archive(f"{server.url}/nothing", tmp_path / "got")
@@ -183,6 +203,25 @@ def test_the_card_names_every_stage_with_its_outcomes(published):
     for stage in ("faces", "flow", "logmel"):
         assert f"| {stage} | `" in card
     assert describe_archive(published[0] / "cache", published[0] / "archive") == published[1]
+
+
+def test_two_caches_of_one_stage_have_their_own_outcomes_and_recipes(tmp_path):
+    """Both rows had the outcomes of the last one, and the recipes had no key."""
+    tables = []
+    for frames in ([9, 5, 0, 3], [9, 0, 0, 0]):  # clips with faces: three and one
+        config = make_cache(tmp_path / f"cache{len(tables)}", frames, [40, 15, 30, 10])
+        corpus = read_table(config.cache, CORPUS)
+        index = read_index(stage_folder(config.cache, CORPUS, "faces", KEYS["faces"]))
+        params = {"size": len(tables)}
+        tables.append(replace(index, key=f"key{len(tables)}", provenance={"params": params}))
+    text = card_text([corpus_facts(corpus, tables)], [CORPUS], "t", "a", "b", "c")
+    lines = text.splitlines()
+    head = next(line for line in lines if line.startswith("| stage | key | shards |"))
+    names = [cell.strip() for cell in head.strip("|").split("|")]
+    rows = [line for line in lines if line.startswith(("| faces | `key0` |", "| faces | `key1` |"))]
+    counts = [dict(zip(names, map(str.strip, row.strip("|").split("|")), strict=True)) for row in rows[:2]]
+    assert [row["ok"] for row in counts] == ["3", "1"]
+    assert rows[2:] == ["| faces | `key0` | `size=0` |", "| faces | `key1` | `size=1` |"]
 
 
 def test_the_lines_without_deiii_read_the_first_clip(published, monkeypatch):

@@ -61,9 +61,7 @@ def test_network_and_prediction_are_printed_in_a_line(seen_run, network, tmp_pat
         f"{found.label} {found.probabilities[found.label]:.3f}, valence {found.attributes['valence']:.3f}"
     )
     assert repr(found) == f"Prediction({str(path)!r}, {found.seconds:.1f} s: {numbers})"
-    assert "no usable input; video unusable: there is no such file" in repr(
-        network.predict(tmp_path / "no.mp4")
-    )
+    assert "no usable input; unusable: there is no such file" in repr(network.predict(tmp_path / "no.mp4"))
 
 
 def test_contributions_add_up_to_the_prediction(seen_run, network):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ ModelCard = hub_library.ModelCard
 
 IN_A_PROCESS = """
 import sys
+import tomllib
 from deiii import from_pretrained, load
 from deiii.model.prediction.hub import HubError
 try:
@@ -179,6 +181,12 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(HubError, match=r"pip install 'deiii\[hub\]'"):
         load("hub:user/name")
+    # Beside a deiii without its dependencies, the extra would install PyTorch, too.
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    (requirement,) = project["optional-dependencies"]["hub"]
+    monkeypatch.setattr("deiii.model.prediction.hub.has_torch", lambda: False)
+    with pytest.raises(HubError, match=f"pip install '{requirement}'$"):
+        load("hub:user/name", backend="onnx")
 
 
 def test_saving_replaces_exports_and_nothing_else(seen_run, tmp_path):
