@@ -10,7 +10,7 @@ from pathlib import Path
 from deiii.data.command_line.entry import NOTHING_DONE
 from deiii.data.command_line.notes import note_configs
 from deiii.data.command_line.numbers import whole_number
-from deiii.data.config.load import find_config, load_config, named_keys
+from deiii.data.config.load import find_config, load_config, named_settings
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import add_command, add_settings, is_config, is_override, read_settings
 from deiii.data.tools.progress import say
@@ -150,7 +150,7 @@ def _refuse_other_words(split: str, words: Sequence[str]) -> None:
         command = _audit_command(named[0] if named else "SPLIT", [split, *others])
         raise ConfigError(f"{split} is a setting; name the split first: `{command}`")
     if not Path(split).is_dir() and split not in protocol_names() and _holds_settings(split):
-        of_corpus = any(key.startswith("corpus.") for key in named_keys(find_config(split)))
+        of_corpus = any(key.startswith("corpus.") for key in named_settings(find_config(split)))
         fitting = named or (_protocols_of(split) if of_corpus else ["SPLIT"])
         command = _audit_command(fitting[0], [*([] if of_corpus else ["CONFIG"]), split, *others])
         more = f"; other protocols for it are {', '.join(fitting[1:])}" if fitting[1:] else ""

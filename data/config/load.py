@@ -10,7 +10,8 @@ import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,10 @@ def load_config(paths: str | Path | Iterable[str | Path] = (), overrides: Iterab
     return config
 
 
-def named_keys(path: str | Path) -> list[str]:
-    """Return the dotted names of the settings in a YAML file."""
-    return _flat(read_yaml(Path(path), _text_keys() | _list_keys()))
+def named_settings(path: str | Path) -> dict[str, Any]:
+    """Return the settings in a YAML file: their values, as YAML reads them, by dotted name."""
+    tree = read_yaml(Path(path), _text_keys() | _list_keys())
+    return {key: reduce(getitem, key.split("."), tree) for key in _flat(tree)}
 
 
 def parse_config(text: str, overrides: Iterable[str] = ()) -> Config:

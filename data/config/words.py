@@ -15,12 +15,13 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deiii.data.config.checks.effects import changed_keys
 from deiii.data.config.keys import all_keys, sections
-from deiii.data.config.load import find_config, load_config, named_keys, shipped_configs
+from deiii.data.config.load import find_config, load_config, named_settings, shipped_configs
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.suggest import YAML, did_you_mean, near_name
@@ -264,7 +265,7 @@ def load_mixed(paths: Sequence[str]) -> list[Config]:
         except ConfigError as error:
             place = "" if os.path.isabs(path) else f"; mix is relative to the current folder, {os.getcwd()}"
             raise ConfigError(f"mix: {error}{place}") from None
-        if not any(key.startswith("corpus.") for key in named_keys(find_config(path))):
+        if not any(key.startswith("corpus.") for key in named_settings(find_config(path))):
             raise ConfigError(
                 f"mix: {path} names no corpus; give configs with the settings corpus.name and root"
             )
@@ -275,7 +276,8 @@ def requested_keys(config: Config, words: Sequence[str]) -> list[str]:
     """Return the settings that the user gave with ``CONFIG`` and ``KEY=VALUE`` words.
 
     Configurations that come with deiii serve several corpora and networks, and a run's record holds every
-    setting: their settings do not count as given by the user.
+    setting: their settings do not count as given by the user. In a copy of such a configuration for the same
+    corpus, as `deiii init` writes it, the settings count whose values differ from those of the original.
 
     >>> requested_keys(Config(), ["tiny", "train.lr=0.1"])
     ['train.lr']
@@ -285,10 +287,25 @@ def requested_keys(config: Config, words: Sequence[str]) -> list[str]:
         if is_override(word) and not is_config(word):
             named.append(word.partition("=")[0])
         elif (file := find_config(word).resolve()) not in map(Path.resolve, shipped_configs().values()):
-            keys = named_keys(file)
-            if len(keys) < len(all_keys()) / 2:
-                named += changed_keys(config, Config(), keys)
+            own = named_settings(file)
+            if len(own) < len(all_keys()) / 2 and (changed := changed_keys(config, Config(), own)):
+                copied = _copied(own)
+                named += [key for key in changed if key not in copied]
     return named
+
+
+def _copied(own: Mapping[str, Any]) -> set[str]:
+    """Return the settings of a config that come from one of deiii's, of which it is a copy; often none.
+
+    A copy has the corpus and all settings of the original; some may have other values.
+    """
+    found: set[str] = set()
+    for path in shipped_configs().values():
+        theirs = named_settings(path)
+        same = {key for key in theirs if key in own and own[key] == theirs[key]}
+        if "corpus.name" in same and theirs.keys() <= own.keys():
+            found |= same
+    return found
 
 
 def take_overrides(words: Sequence[str], allowed: Sequence[str], command: str) -> dict[str, str]:

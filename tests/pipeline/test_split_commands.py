@@ -46,7 +46,9 @@ def test_the_command_to_type_is_named(words, command, tmp_path, monkeypatch, cap
 def test_the_synthetic_corpus_is_not_audited_without_a_note(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["audit", "crema_d-5fold"]) == 1
-    assert "note: no corpus is named, so the synthetic one is used" in capsys.readouterr().err
+    assert (
+        "note: no configuration was given, so the synthetic demonstration corpus" in capsys.readouterr().err
+    )
 
 
 def test_lists_of_all_clips_for_both_parts_train_on_every_speaker(tmp_path, monkeypatch):

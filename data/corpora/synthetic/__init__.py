@@ -45,7 +45,7 @@ def scan(config: CorpusConfig) -> Corpus:
         raise CorpusError(
             f"no synthetic corpus in {root}; generate it with "
             f"`deiii synthesize {shlex.quote(f'corpus.root={root}')}`, or name "
-            "the config of your own corpus, e.g. `table`"
+            "the config of your own corpus, which `deiii init FOLDER` writes"
         )
     other = differences(read_description(root / DONE), describe(config.synthetic))
     if other:

@@ -8,6 +8,7 @@ so that a run that was killed continues where it stopped and ends with the same 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -185,8 +186,9 @@ def _refuse_other(root: Path, settings: dict[str, Any]) -> None:
     if not begun and (foreign := next(files, None)) is not None:
         raise CorpusError(
             f"{root} holds other files, such as {foreign.relative_to(root)}, and corpus.name=synthetic asks "
-            "for a synthetic corpus there; nothing was written. For recordings of your own name their "
-            "config, e.g. `table`; for the synthetic corpus choose an empty folder with corpus.root=FOLDER"
+            "for a synthetic corpus there; nothing was written. For recordings of your own, name their "
+            f"config, which `deiii init {shlex.quote(str(root))}` writes; for the synthetic corpus, choose "
+            "an empty folder with corpus.root=FOLDER"
         )
     for name in (DONE, STARTED):
         if (root / name).is_file():

@@ -10,7 +10,7 @@ from deiii.data.command_line.notes import note_without_effect
 from deiii.data.config.checks.effects import without_effect
 from deiii.data.config.checks.rules import RULES
 from deiii.data.config.keys import all_keys
-from deiii.data.config.load import load_config, to_yaml
+from deiii.data.config.load import CONFIGS, load_config, to_yaml
 from deiii.data.config.words import read_settings
 
 
@@ -107,6 +107,36 @@ def test_a_file_of_ones_own_is_a_request_and_a_shipped_one_or_a_record_is_none(t
     assert capsys.readouterr().err == (
         "note: faces.min_score=0.9 has no effect here; it is for faces.detector=yunet\n"
     )
+
+
+# Settings of ravdess_audio that a network without log-mel does not read.
+OF_LOGMEL = [
+    "logmel.n_mels", "logmel.trim_db", "loader.normalise", "loader.spec_masks", "loader.stretch",
+    "loader.mel_shift", "loader.mel_warp", "loader.gain_db", "model.audio_channels", "model.audio_deltas",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "noted"),
+    [
+        ("root: raw/ravdess", "root: /mine", []),
+        ("n_mels: 40", "n_mels: 50", ["logmel.n_mels"]),
+        # No copies: a setting less, another corpus.
+        ("  mel_shift: 1.5\n", "", [key for key in OF_LOGMEL if key != "loader.mel_shift"]),
+        ("name: ravdess\n", "name: table\n", ["corpus.modality", *OF_LOGMEL]),
+    ],
+)
+def test_in_a_copy_of_a_shipped_configuration_only_changed_settings_are_requests(
+    old, new, noted, tmp_path, capsys
+):
+    text = (CONFIGS / "ravdess_audio.yaml").read_text()
+    assert text.count(old) == 1
+    own = tmp_path / "own.yaml"
+    own.write_text(text.replace(old, new))
+    words = [str(own), "stages=[speech]", "model.extra=[speech]", "model.audio=false"]
+    note_without_effect(read_settings(words), words)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("note: ").partition("=")[0] for line in lines] == noted
 
 
 def test_shipped_configs_ask_for_nothing_without_effect(capsys):

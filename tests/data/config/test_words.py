@@ -260,8 +260,9 @@ def test_help_for_an_unknown_command_names_the_nearest(parser, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], True),
         (["tiny", "cache=x"], True),
+        (["cache=x/synthetic"], True),
+        (["corpus.root=raw/synthetic"], True),
         (["synthetic"], False),
         (["corpus.synthetic.speakers=3"], False),
         (["ravdess"], False),
