@@ -3,9 +3,10 @@
 The settings name the inputs of both modalities: frozen encoders as in configs/emotional_av.yaml, or frames,
 flow and log-mel for networks from scratch. Every variant is an ordinary ``deiii crossval`` with other inputs,
 so runs that are finished are not repeated. Variants with ``loader.normalise=speaker`` use the unlabelled
-clips of the test speaker and are reported apart. Intervals are 95 % t intervals over speakers and seeds; with
-six speakers they are wide. With ``mix_test=false``, corpora of ``mix`` that lack a modality are trained on,
-too; ``--inputs`` then names the variants whose inputs they have.
+clips of the test speaker and are reported apart; they also have the settings of ``--by-speaker``.
+Intervals are 95 % t intervals over speakers and seeds; with six speakers they are wide. With
+``mix_test=false``, corpora of ``mix`` that lack a modality are trained on, too; ``--inputs`` then names the
+variants whose inputs they have.
 
     python -m benchmarks.emotional_av configs/emotional_av.yaml corpus.root=/clips --seeds 0,1,2,3,4
     python -m benchmarks.emotional_av configs/emotional_av.yaml ... --against runs/emotional_av_scratch
@@ -34,7 +35,8 @@ INPUTS = {
     "video": ["model.audio=[]", "model.within_logmel=false"],
     "both": [],
 }
-LEVELS = {"": [], " by speaker": ["loader.normalise=speaker"]}
+BY_SPEAKER = " by speaker"
+DISCRIMINANT = "train.optimizer=discriminant train.epochs=1"
 
 
 class Hits:
@@ -123,6 +125,13 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--folder", type=Path, default=Path("runs/emotional_av"))
     parser.add_argument("--levels", choices=("all", "clip"), default="all", help="clip: none by speaker")
+    parser.add_argument(
+        "--by-speaker",
+        default=DISCRIMINANT,
+        metavar="WORDS",
+        help="further settings of the networks by speaker, with spaces between them (default: "
+        f"'{DISCRIMINANT}', which had the best validation score; '' for the same as without)",
+    )
     parser.add_argument("--inputs", default=",".join(INPUTS), help="variants, separated by commas")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="of a finished run to compare with")
     parser.add_argument("--jobs", default="0", help="runs at a time")
@@ -132,7 +141,9 @@ def main() -> None:
     if unknown := set(args.inputs.split(",")) - INPUTS.keys():
         parser.error(f"--inputs takes {', '.join(INPUTS)}, not {', '.join(sorted(unknown))}")
     chosen = {name: words for name, words in INPUTS.items() if name in args.inputs.split(",")}
-    levels = LEVELS if args.levels == "all" else {"": LEVELS[""]}
+    levels: dict[str, list[str]] = {"": []}
+    if args.levels == "all":
+        levels[BY_SPEAKER] = ["loader.normalise=speaker", *args.by_speaker.split()]
     for level, more in levels.items():
         for inputs, switches in chosen.items():
             folder = args.folder / f"{inputs}{level}".replace(" ", "_")

@@ -149,8 +149,16 @@ class TrainConfig:
     optimizer: str = opt(
         "adamw",
         "Optimiser: adamw, or sgd with a Nesterov momentum of 0.9, which trains a linear head almost like "
-        "logistic regression.",
-        choices=("adamw", "sgd"),
+        "logistic regression. discriminant trains nothing: it computes linear heads on pooled features "
+        "(model.join=pooled, model.head=linear) by linear discriminant analysis, in one epoch.",
+        choices=("adamw", "sgd", "discriminant"),
+    )
+    shrinkage: float = opt(
+        0.3,
+        "With train.optimizer=discriminant, the share of a multiple of the identity in the covariance within "
+        "classes: small for many clips, large for few.",
+        above=0,
+        high=1,
     )
     warmup: float = opt(
         0.1,

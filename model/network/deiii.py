@@ -144,7 +144,9 @@ class DEIII(Network):
             a = self._modality("audio", self.a_conformer, audio, batch)
         side.join(a)
         # The heads of one modality read its features before IFE, which would add those of the other one.
-        of_video, of_audio = ([self._vector(n, batch) for n in self.pooled[m]] for m in ("video", "audio"))
+        of_video, of_audio = (
+            [self.pooled_stage(n, batch) for n in self.pooled[m]] for m in ("video", "audio")
+        )
         video_scores = self.video_head(existing(v), of_video) if self.video_head is not None else None
         audio_scores = self.audio_head(existing(a), of_audio) if self.audio_head is not None else None
         if v is not None and a is not None:
@@ -192,8 +194,8 @@ class DEIII(Network):
         features = torch.cat([s.features for s in streams], dim=1)
         return Stream(features, torch.cat([s.mask for s in streams], dim=1), rotation)
 
-    def _vector(self, name: str, batch: Batch) -> Vector:
-        """Pool the rows of a stage of ``model.extra`` over the clip."""
+    def pooled_stage(self, name: str, batch: Batch) -> Vector:
+        """Pool the rows of a stage of ``model.extra`` over the clip, as the heads read them."""
         extra, encoder = batch.extra[name], self.extra_encoders[name]
         vector = encoder(extra.values, extra.mask)
         if not isinstance(encoder, PooledEncoder):  # a package's encoder gives rows

@@ -21,6 +21,8 @@ MOMENTUM = 0.9  # Nesterov momentum of SGD
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Return AdamW or SGD; norms, biases, gates and other vectors have no weight decay.
 
+    With ``optimizer="discriminant"`` it is SGD, whose learning rate `learning_rate` keeps at 0.
+
     With a ``trunk_lr`` other than 1, the heads (`deiii.model.network.heads.Head`) have groups of their own,
     the last two. The entry ``scale`` of a group is its learning rate as a multiple of ``lr``.
 
@@ -44,7 +46,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) 
     on_gpu = device.type == "cuda"
     fused = device.type in ("cuda", "cpu")
     optimizer: torch.optim.Optimizer
-    if config.optimizer == "sgd":
+    if config.optimizer in ("sgd", "discriminant"):
         optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
     else:
         optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=fused, capturable=on_gpu)
@@ -69,6 +71,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     """Return the learning rate of a step: a linear warm-up, then a half cosine down to 1 % of the peak.
 
+    It is 0 for ``optimizer="discriminant"``, whose weights are computed before the first step.
+
     Args:
         step: counted from 0.
         total: steps of the whole training.
@@ -77,6 +81,8 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
     >>> learning_rate(0, 100, TrainConfig(lr=1.0, warmup=0.1))
     0.1
     """
+    if config.optimizer == "discriminant":
+        return 0.0
     warm = max(1, round(config.warmup * total))
     if step < warm:
         return config.lr * (step + 1) / warm

@@ -22,7 +22,6 @@ from deiii.data.encoders.statement import Statement, used_encoders
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
 from deiii.data.loader.mixture import clip_weights, copied_clips, mixed_weights
-from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import STDOUT, explain
@@ -31,7 +30,6 @@ from deiii.data.tools.weights import RESNET18, digest, resolve
 from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.distributed.devices import make_deterministic, seed_all
 from deiii.model.distributed.ranks import Ranks, joined
-from deiii.model.network.extra_encoders import PooledEncoder, RowEncoder, row_moments
 from deiii.model.network.hide_streams import check_hidden, hide_in_scoring
 from deiii.model.network.inputs.network import Network
 from deiii.model.provenance import provenance
@@ -43,6 +41,7 @@ from deiii.model.training.origin import check_origin, record_features, save_orig
 from deiii.model.training.parts import WORDS, check_without_validation, class_weights
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.start.data import TrainingData, read_data
+from deiii.model.training.start.fit import fit_encoders, fit_heads
 from deiii.model.training.start.history import History, check_unseen, histories, save_histories
 from deiii.model.training.start.weights import copy_start, starting_network
 from deiii.model.training.step.accumulate import check_clips_apart
@@ -185,6 +184,8 @@ def _train(
     ranks.check_same({"settings": result_settings(config), "data": data.info})
 
     fit_encoders(model, data.features, data.rows["train"], config)
+    if (found := fit_heads(model, data.features, data.rows["train"], config)) and ranks.first:
+        say(found)
     model = model.to(ranks.device)
     loader = make_loader(data.features, data.rows["train"], config, ranks.device, True, ranks)
     setup = _setup(config, ranks, run, data, loader)
@@ -323,25 +324,3 @@ def network_origin(
             "sha256": file_sha256(RunFolder(str(config.train.start)).best),
         }  # fmt: skip
     return origin
-
-
-def fit_encoders(model: Network, features: FeatureSet, rows: np.ndarray, config: Config) -> None:
-    """Set mean and deviation in the encoders of extra streams to those of the training clips."""
-    encoders = {name: e for name, e in model.extra_encoders.items() if name in features.streams}
-    for name, encoder in encoders.items():
-        # With normalise=speaker the loader already standardises the rows.
-        if isinstance(encoder, RowEncoder) and config.loader.normalise != "speaker":
-            encoder.fit(valid_rows(features.streams[name], rows))
-    pooled = {name: e for name, e in encoders.items() if isinstance(e, PooledEncoder) and e.standardise}
-    if not pooled:
-        return
-    # From the rows that the network reads in validation, after the loader left out silence, for example.
-    found: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in pooled}
-    for batch in make_loader(features, rows, config, torch.device("cpu"), training=False).epoch(0):
-        for name in pooled:
-            extra = batch.extra[name]
-            some = batch.real & extra.mask.any(dim=1)
-            found[name].append(row_moments(extra.values[some], extra.mask[some]))
-    for name, moments in found.items():
-        means, variances = (torch.cat(parts) for parts in zip(*moments, strict=True))
-        pooled[name].fit(means, variances)

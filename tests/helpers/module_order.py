@@ -232,7 +232,7 @@ ORDER = {
         "trainer",
         "train",
     ],
-    "model/training/start": ["checks history weights", "data"],
+    "model/training/start": ["checks discriminant history weights", "data", "fit"],
     "model/training/logs": ["cost writers", "open_logs"],
     "model/training/step": ["accumulate half_weights launch loader_protocols sums", "step", "graphs"],
     "model/evaluation/sections": ["calibration ceiling gaps layers mistakes", "all_runs"],

@@ -186,6 +186,9 @@ def _elsewhere(c: Config) -> bool:
     return c.cluster.kind != "local"
 
 
+# Settings of training that weights computed in closed form do not depend on.
+STEPS = ("lr", "trunk_lr", "weight_decay", "warmup", "clip_norm", "label_smoothing", "modality_dropout",
+         "ema", "accumulate", "w_video", "w_audio")  # fmt: skip
 SLURM = ("queue", "account", "walltime", "per_job", "directives", "prologue", "interface", "scratch", "logs")
 RULES = (
     Rule(("corpus.synthetic.",), _of_corpus("synthetic"), "corpus.name=synthetic"),
@@ -256,5 +259,9 @@ RULES = (
     Rule(("train.w_video", "train.w_audio"), _modality_heads,
          "model.modality_heads=true and networks that have such heads and read audio and video"),
     Rule(("train.w_match",), lambda c: c.model.time_match or not _known(c), "model.time_match=true"),
+    Rule(("train.shrinkage",), lambda c: c.train.optimizer == "discriminant", "train.optimizer=discriminant"),
+    Rule((*(f"train.{n}" for n in STEPS), "model.dropout", "model.head_dropout"),
+         lambda c: c.train.optimizer != "discriminant",
+         "training in steps, with train.optimizer=adamw or sgd"),
     Rule(("train.patience",), lambda c: c.train.monitor != "last", "train.monitor other than last"),
 )  # fmt: skip

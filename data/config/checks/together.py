@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from deiii.data.config.checks.bands import check_bands
-from deiii.data.config.networks import check_network
+from deiii.data.config.networks import DEFAULT, check_network
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.tools.counts import counted
@@ -32,6 +32,7 @@ def check_together(config: Config, named: Iterable[str] = ()) -> None:
     check_bands(config.logmel)
     check_mixture(config)
     check_accumulate(config)
+    check_discriminant(config)
 
 
 def check_mixture(config: Config) -> None:
@@ -101,4 +102,34 @@ def check_accumulate(config: Config, processes: int = 1) -> None:
         raise ConfigError(
             f"train.accumulate={count}: with model.batch_axis=true clips have an effect on others of their "
             "batch, which cannot be computed in parts; use train.accumulate=1, or model.batch_axis=false"
+        )
+
+
+def check_discriminant(config: Config) -> None:
+    """Refuse ``train.optimizer=discriminant`` for networks with more than linear heads on pooled features.
+
+    Raises:
+        ConfigError: names the settings to change.
+
+    >>> check_discriminant(Config())
+    """
+    if config.train.optimizer != "discriminant":
+        return
+    model = config.model
+    needed = {
+        f"model.name={DEFAULT}": model.name == DEFAULT,
+        "model.video, model.flow and model.audio off": not (model.video or model.flow or model.audio),
+        "stages in model.extra": bool(model.extra),
+        "model.join=pooled": model.join == "pooled",
+        "model.encoders=[]": not model.encoders,
+        "model.head=linear": model.head == "linear",
+        "model.classes=true": model.classes,
+        "model.attributes=[]": not model.attributes,
+        "train.epochs=1": config.train.epochs == 1,
+        "no train.start": config.train.start is None,
+    }
+    if missing := [words for words, there in needed.items() if not there]:
+        raise ConfigError(
+            "train.optimizer=discriminant computes linear heads on pooled features of frozen encoders; it "
+            f"needs {', '.join(missing)}; or use train.optimizer=adamw"
         )

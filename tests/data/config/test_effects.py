@@ -13,6 +13,9 @@ from deiii.data.config.keys import all_keys
 from deiii.data.config.load import CONFIGS, load_config, to_yaml
 from deiii.data.config.words import read_settings
 
+HEADS_ALONE = ["model.video=[]", "model.audio=[speech]", "model.join=pooled", "model.head=linear"]
+HEADS_ALONE += ["train.epochs=1", "train.optimizer=discriminant"]
+
 
 def said(*words: str) -> list[str]:
     """The notes on command words."""
@@ -53,6 +56,8 @@ def said(*words: str) -> list[str]:
         (["train.monitor=last", "train.patience=3"], "train.monitor"),
         (["model.audio=[speech]", "model.video=[]", "train.modality_dropout=0.4"], "several inputs"),
         (["model.name=gru", "train.w_audio=1"], "model.modality_heads=true"),
+        (["train.shrinkage=0.5"], "train.optimizer=discriminant"),
+        ([*HEADS_ALONE, "train.lr=0.1"], "train.optimizer=adamw or sgd"),
     ],
 )
 def test_one_line_says_what_the_setting_needs(words, needs):
@@ -74,6 +79,7 @@ def test_one_line_says_what_the_setting_needs(words, needs):
         ["loader.flow_frames=3", "loader.flow_join=stack"],
         ["flow.method=raft", "flow.updates=4", "flow.weights=a.pth"],
         ["model.name=vavl", "train.w_audio=1"],
+        [*HEADS_ALONE, "train.shrinkage=0.5", "train.class_weights=true"],
     ],
 )
 def test_settings_with_an_effect_get_no_line(words):

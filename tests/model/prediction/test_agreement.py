@@ -35,7 +35,7 @@ from deiii.model.provenance import provenance
 from deiii.model.training import checkpoint
 from deiii.model.training.run_folder import RunFolder
 from deiii.model.training.start.data import clip_seconds
-from deiii.model.training.train import fit_encoders
+from deiii.model.training.start.fit import fit_encoders
 
 SAME = 1e-4
 WITH_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript"))
