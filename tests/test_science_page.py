@@ -210,6 +210,7 @@ CLIPS = {
     "started from": "emotional-av-start-2026-11-26",
     "all five and": "emotional-av-mix-2026-11-27",
     "from scratch, four": "emotional-av-scratch-2026-11-28",
+    "all five, heads in closed form": "emotional-av-discriminant-2026-12-01",
 }
 
 

@@ -174,6 +174,7 @@ def test_stored_predictions_of_emotional_clips_give_the_reported_recalls_and_gap
         ("emotional-av-2026-11-26", "emotional-av-scratch-2026-11-28", "encoders_minus_scratch"),
         ("emotional-av-2026-11-29", "emotional-av-2026-11-26", "all_minus_one_kept"),
         ("emotional-av-mix-2026-11-27", "emotional-av-2026-11-29", "mix_minus_all"),
+        ("emotional-av-discriminant-2026-12-01", "emotional-av-2026-11-29", "discriminant_minus_trained"),
         ("emotional-av-start-2026-11-26", "emotional-av-2026-11-26", "start_minus_encoders"),
         ("emotional-av-mix-2026-11-27", "emotional-av-2026-11-26", "mix_minus_encoders"),
         ("emotional-av-mix-2026-11-27", "emotional-av-start-2026-11-26", "mix_minus_start"),
