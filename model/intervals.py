@@ -43,6 +43,7 @@ ROUNDING = 1e-9  # standard error below which a figure does not differ between s
 FEW_HOLD_MOST = 0.5  # share of the speakers that their effective number has to reach; see `unequal_counts`
 NARROW = "may be too narrow: "
 INTERVAL_FORM = "in Wilson's form"  # of the intervals of figures with limits
+OF_FIGURES = f"of figures {INTERVAL_FORM}"  # beside differences, whose intervals have another form
 # Kind of interval in results that were stored before t intervals were introduced.
 BOOTSTRAP = "percentile bootstrap over speakers"
 
@@ -214,12 +215,13 @@ def no_intervals(speakers: int) -> str:
 def kind_of_interval(results: Mapping[str, Any]) -> str:
     """Return the kind of interval in ``metrics.json`` or ``crossval.json``; older files have bootstrap ones.
 
-    Where a few speakers have most of the test clips, the words say that the interval may be too narrow.
+    The words name Wilson's form where the file does (``interval_form``); older files have another form. Where
+    a few speakers have most of the test clips, the words say that the interval may be too narrow.
 
     >>> kind_of_interval({})
     'percentile bootstrap over speakers'
     """
-    kind = str(results.get("interval", BOOTSTRAP))
+    kind = ", ".join(filter(None, (str(results.get("interval", BOOTSTRAP)), results.get("interval_form"))))
     speakers = results.get("test", {}).get("per_speaker", {}).values()
     note = unequal_counts([int(speaker["clips"]) for speaker in speakers if speaker])
     return f"{kind} ({note})" if note else kind

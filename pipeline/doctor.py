@@ -22,7 +22,7 @@ from deiii.data.command_line.missing import only_predicts
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import wrapped
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, size_text
 from deiii.data.tools.machine import available_memory, usable_cores
 from deiii.data.tools.os_errors import explain
 from deiii.data.tools.progress import show_no_loading_note
@@ -286,8 +286,8 @@ def _disk(config: Config) -> Iterator[Check]:
         try:
             while not place.exists():
                 place = place.parent
-            free = shutil.disk_usage(place).free / 1e9
-            text = f"{folder}: {free:.0f} GB free"
+            free = shutil.disk_usage(place).free
+            text = f"{folder}: {size_text(free)} free"
             with tempfile.NamedTemporaryFile(dir=place) as file:
                 file.write(b"x")
         except OSError as error:
@@ -296,7 +296,7 @@ def _disk(config: Config) -> Iterator[Check]:
                 remedy = f"allow this user (number {os.getuid()}) to write there (chmod, chown), or {remedy}"
             yield Check("problem", about, f"{place} cannot be written: {error.strerror}", remedy)
             continue
-        if free < LEAST_DISK_GB:
+        if free < LEAST_DISK_GB * 1e9:
             remedy = "a frame takes about 63 kB at faces.size=112: name a larger disk with cache=/path"
             yield Check("note", about, text, remedy)
         else:

@@ -114,10 +114,10 @@ def _unpack(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from deiii.data.sharing.export import export_features
-    from deiii.data.sharing.formats import megabytes
+    from deiii.data.tools.counts import size_text
 
     clips, size = export_features(read_settings(args.settings), args.out, args.to)
-    print(f"{args.out}: {counted(clips, 'clip')}, {megabytes(size)}; README.md shows how to load them")
+    print(f"{args.out}: {counted(clips, 'clip')}, {size_text(size)}; README.md shows how to load them")
     return 0
 
 

@@ -24,9 +24,8 @@ from deiii.data.cache.identity import read_identity
 from deiii.data.cache.index import INDEX, PACKED, CacheError, read_index, read_table
 from deiii.data.corpora.clips import readable_name
 from deiii.data.sharing.card import CARD, card_text, corpus_facts
-from deiii.data.sharing.formats import megabytes
 from deiii.data.tools.atomic_files import TEMPORARY, file_sha256, publish, write_json, write_text
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, size_text
 from deiii.data.tools.fetch import DownloadError, check_disk, stream
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar, say
@@ -298,7 +297,7 @@ def _get(base: str, path: Path, name: str, wanted: Mapping[str, Any]) -> None:
     if file_sha256(part) != wanted["sha256"]:
         part.unlink()
         raise DownloadError(
-            f"{base}{name} is not the file that {LIST} lists ({megabytes(wanted['bytes'])}, SHA-256 "
+            f"{base}{name} is not the file that {LIST} lists ({size_text(wanted['bytes'])}, SHA-256 "
             f"{wanted['sha256'][:12]}...); run the command again; if that does not help, tell its publisher"
         )
     publish(part, path)

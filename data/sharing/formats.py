@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -215,12 +214,3 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     member = tarfile.TarInfo(name)  # with time 0 and owner 0: equal features give equal archives
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
-
-
-def megabytes(count: int) -> str:
-    """Return a size as text.
-
-    >>> megabytes(1_234_567)
-    '1.2 MB'
-    """
-    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{math.floor(count / 1e8) / 10:.1f} GB"

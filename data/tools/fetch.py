@@ -13,6 +13,7 @@ import pooch
 import requests
 
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.counts import size_text
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar
 
@@ -231,5 +232,5 @@ def check_disk(
     free = shutil.disk_usage(root).free
     if needed > free:
         raise DownloadError(
-            f"{root} has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB are needed; {remedy}"
+            f"{root} has {size_text(free)} free, but {size_text(needed)} are needed; {remedy}"
         )

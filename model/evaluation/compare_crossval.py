@@ -34,7 +34,7 @@ from deiii.model.evaluation.comparison_table import Row
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.results import speaker_doubts
 from deiii.model.file_names import CROSSVAL
-from deiii.model.intervals import CCC_LIMITS, estimate, interval_kind, no_intervals
+from deiii.model.intervals import CCC_LIMITS, OF_FIGURES, estimate, interval_kind, no_intervals
 from deiii.model.training.run_folder import RunError, RunFolder
 
 
@@ -235,7 +235,11 @@ def _note(
     words = [
         f"{counted(len(table), 'test clip')} of {people} in {counted(len(found[0].folds), 'fold')}, "
         f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); "
-        + (f"95 % {interval_kind(len(seeds), counts)}" if with_intervals else no_intervals(speakers))
+        + (
+            f"95 % {interval_kind(len(seeds), counts)}, {OF_FIGURES}"
+            if with_intervals
+            else no_intervals(speakers)
+        )
     ]
     words += [f"{cv.name}: {cv.leaks}, so its figures may be too high" for cv in found if cv.leaks]
     for cv in found:

@@ -142,7 +142,6 @@ def markdown(result: Mapping[str, Any]) -> str:
         "layers": result.get("layers", {}),
         "chosen": result.get("monitor") != "last",
         "interval": kind_of_interval(result),
-        "interval_form": result.get("interval_form", ""),  # older results have another form
         "with_intervals": any(pooled[f"{key}_ci"] for key in names),
         "no_intervals": no_intervals(result["pooled"]["speakers"]),
     }

@@ -40,7 +40,7 @@ from deiii.model.evaluation.sections.ceiling import human_ceilings
 from deiii.model.evaluation.sections.gaps import gaps_of
 from deiii.model.evaluation.sections.layers import layer_weights
 from deiii.model.evaluation.sections.mistakes import worst_mistakes
-from deiii.model.intervals import OVER_SPEAKERS
+from deiii.model.intervals import INTERVAL_FORM, OVER_SPEAKERS
 from deiii.model.network.hide_streams import further_hidden, hide_in_scoring
 from deiii.model.network.task import Task
 from deiii.model.training.loaders import make_loader
@@ -256,6 +256,7 @@ def score_parts(scorer: Scorer, name: str | Path) -> tuple[dict[str, Any], Predi
         },
         "hidden": list(config.split.hide),
         "interval": OVER_SPEAKERS,
+        "interval_form": INTERVAL_FORM,
         "clips": counts,
         "calibration": calibration_of(test, validation),
         "gaps": gaps_of(test, [features.clips[row] for row in test.index], _name_of(features), task),

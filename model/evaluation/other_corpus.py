@@ -47,7 +47,7 @@ from deiii.model.evaluation.results import (
     unfinished_training,
 )
 from deiii.model.evaluation.sections.ceiling import ceiling_lines, human_ceilings
-from deiii.model.intervals import OVER_SPEAKERS
+from deiii.model.intervals import INTERVAL_FORM, OVER_SPEAKERS
 from deiii.model.metrics import class_intervals, class_report, figure_names
 from deiii.model.network.hide_streams import hide_in_scoring
 from deiii.model.network.task import Task
@@ -124,7 +124,8 @@ def _evaluate_on(
     found = score(trained.network.to(target), batches.epoch(0), target, train, change)
     check_finite(found, features, features.corpus.title)
     metrics = _figures(found, features, trained.task, notes)
-    metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best), "interval": OVER_SPEAKERS}
+    metrics |= {"epoch": trained.epoch, "weights": file_sha256(run.best)}
+    metrics |= {"interval": OVER_SPEAKERS, "interval_form": INTERVAL_FORM}
     metrics |= {"training": state.record(), "hidden": list(config.split.hide)}
     # run.json has the origin of the training; another version, on another machine, may score the run.
     made_by = provenance(target)

@@ -20,7 +20,15 @@ from deiii.data.tools.text.csv_text import csv_text
 from deiii.data.tools.text.figure_text import bracketed, number
 from deiii.model.evaluation.figures import FIRST, GRID, INK, save_png, show_spines
 from deiii.model.evaluation.predictions import PredictionTable
-from deiii.model.intervals import CCC_LIMITS, FEWEST, estimate, interval_kind, no_intervals, speaker_interval
+from deiii.model.intervals import (
+    CCC_LIMITS,
+    FEWEST,
+    OF_FIGURES,
+    estimate,
+    interval_kind,
+    no_intervals,
+    speaker_interval,
+)
 from deiii.model.metrics import ccc, figure_names, uar
 from deiii.pipeline.corrupt.kinds import KINDS, Corruption
 
@@ -134,7 +142,7 @@ def summary(result: Mapping[str, Any]) -> str:
             lines.append(line.rstrip())
     clips = counted(max((c["clips"] for c in result["conditions"].values()), default=0), "test clip")
     some = any(value for row in rows.values() for key, value in row.items() if key.endswith("_ci"))
-    about = f"95 % {result['interval']}" if some else no_intervals(FEWEST)
+    about = f"95 % {result['interval']}, {OF_FIGURES}" if some else no_intervals(FEWEST)
     lines.append(
         f"{clips}; {about}; a lost clip has no prediction and counts as wrong; a CCC is over the other clips"
     )

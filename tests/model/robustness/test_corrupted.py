@@ -252,7 +252,7 @@ def test_clips_without_a_label_change_no_interval():
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (range(60), "; 95 % t interval over speakers; a lost clip"),
+        (range(60), "; 95 % t interval over speakers, of figures in Wilson's form; a lost clip"),
         ([*range(11), 20, 30, 40, 50], "(may be too narrow: a few of the 6 speakers have most of the clips)"),
         (range(20), "; no intervals: they need 3 speakers"),
     ],
