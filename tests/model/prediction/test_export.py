@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,7 +133,11 @@ def test_the_card_promises_onnxruntime_alone_where_it_suffices(exported):
     """`deiii.runtime` refuses networks of encoders that run in PyTorch, and of RAFT's flow."""
     manifest = json.loads((exported / "deiii.json").read_text()) | {"onnx_difference": 0.0}
     settings = manifest["settings"]
-    assert "Without PyTorch: `from deiii.runtime import load`" in model_card(manifest, None)
+    card = model_card(manifest, None)
+    assert "Without PyTorch: `from deiii.runtime import load`" in card
+    page = Path("docs/predict.md").read_text(encoding="utf-8")
+    (packages,) = re.findall(r"^pip install --no-deps \.\n(pip install .*)$", page, re.M)
+    assert f"`{packages}`" in card
     settings["model"]["extra"] = ["speech", "appearance"]
     settings |= {"speech": {"encoder": "smart-turn"}, "appearance": {"encoder": "fer-emotion"}}
     assert "Without PyTorch: `from deiii.runtime import load`" in model_card(manifest, None)
