@@ -163,13 +163,12 @@ def test_reference_of_settings_is_current():
 
 
 def test_settings_named_in_the_docs_exist():
-    sections = "corpus|faces|flow|logmel|split|loader|model|train"
+    setting = r"`((?:corpus|faces|flow|logmel|split|loader|model|train)\.[a-z_.]+)=([^`\s]*)`"
     for page in PAGES:
-        for key, value in re.findall(rf"`((?:{sections})\.[a-z_.]+)=([^`\s]*)`", page.read_text("utf-8")):
-            lists = re.findall(r"\[[^\[\]]+\]", value) if value.startswith("[[") else []  # of a sweep
-            for one in lists or value.split("|"):
-                other = one == "discriminant"  # needs other settings
-                load_config(["emotional_av"] * other, [f"{key}={one}", *["train.epochs=1"] * other])
+        for key, value in re.findall(setting, page.read_text("utf-8")):
+            for one in re.findall(r"\[[^\[\]]+\]", value) or value.split("|"):  # lists of a sweep
+                config = ["emotional_av"] if one == "discriminant" else []
+                load_config(config, ["train.epochs=1", f"{key}={one}"])
 
 
 def test_picture_of_the_architecture_names_modules_that_exist():
