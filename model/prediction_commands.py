@@ -133,6 +133,11 @@ def _add_time_options(sub: argparse.ArgumentParser) -> None:
         help="also write <name>-timeline.csv, a table of all outputs over time for spreadsheets, and "
         "<name>.tsv, a table of begin, end and label that ELAN imports",
     )
+    sub.add_argument(
+        "--picture",
+        action="store_true",
+        help="also write <name>-timeline.png, a picture of all outputs over time",
+    )
 
 
 class _Live(argparse.Action):
@@ -216,7 +221,7 @@ def _predict(args: argparse.Namespace) -> int:
     from deiii.model.prediction.files import NO_OVERLAY, FileOptions, predict_files
     from deiii.model.prediction.hub import PREFIX
     from deiii.model.prediction.manifest import ExportError
-    from deiii.model.prediction.windows.tables import endings
+    from deiii.model.prediction.windows.tables import PICTURE, endings
 
     if not args.run.startswith(PREFIX) and not Path(args.run).is_dir() and not names_network(args.run):
         what = "a file" if Path(args.run).exists() else f"not there{near_network(args.run)}"
@@ -241,7 +246,7 @@ def _predict(args: argparse.Namespace) -> int:
             raise ExportError("--live predicts for one person; leave --people out")
         of_files = {
             "--segments": args.segments, "--vtt": args.vtt, "--timeline": args.timeline,
-            "--same-speaker": args.same_speaker,
+            "--picture": args.picture, "--same-speaker": args.same_speaker,
         }  # fmt: skip
         given = [option for option, value in of_files.items() if value]
         if given:
@@ -258,13 +263,16 @@ def _predict(args: argparse.Namespace) -> int:
     texts = ["vtt"] * args.vtt + ["tsv"] * args.timeline
     options = FileOptions(
         args.overlay, args.window, args.hop, same_speaker=args.same_speaker, texts=texts,
-        speech=args.segments == "speech", people=args.people == "all",
+        speech=args.segments == "speech", people=args.people == "all", picture=args.picture,
     )  # fmt: skip
     found = predict_files(
         runs, media, args.out, options, device, settings, args.change_preprocessing, args.backend,
         args.calibrated, progress=not args.quiet,
     )  # fmt: skip
-    written = listed([f"<name>{ending}" for ending in [".json", *endings(texts, options.speech)]])
+    drawn = [PICTURE] * args.picture
+    written = listed(
+        [f"<name>{ending}" for ending in [".json", *endings(texts, options.speech, options.people), *drawn]]
+    )
     print(f"results: {args.out}/predictions.csv, and {written} for each file")
     files = list(dict.fromkeys(p.path for p in found))
     lost = [path for path in files if not any(p.usable for p in found if p.path == path)]

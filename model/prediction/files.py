@@ -36,7 +36,7 @@ from deiii.model.prediction.predictor import Predictor
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.settings import settings_without_effect
 from deiii.model.prediction.windows.progress import seconds_bar
-from deiii.model.prediction.windows.tables import SEGMENTS, course_texts, segment_lines
+from deiii.model.prediction.windows.tables import PICTURE, SEGMENTS, course_texts, segment_lines
 from deiii.model.prediction.windows.units import check_window
 from deiii.pipeline.extract import load_first
 from deiii.pipeline.faces.quality import describe_figures
@@ -61,6 +61,7 @@ class FileOptions:
         texts: which of `deiii.model.prediction.windows.tables.TEXTS` to write for each file, too.
         speech: whether to predict for each stretch of speech, and to leave silence out.
         people: whether to predict for each person in a file; see `Predictor.predict_people`.
+        picture: whether to draw the course of each prediction, too.
     """
 
     overlay: str | None = None
@@ -70,6 +71,7 @@ class FileOptions:
     texts: Collection[str] = ()
     speech: bool = False
     people: bool = False
+    picture: bool = False
 
 
 DEFAULTS = FileOptions()
@@ -113,8 +115,8 @@ def predict_files(
     """
     _named_media(media, options.overlay)  # report a wrong name before the network is loaded
     check_window(options.window_s, options.hop_s)
-    if options.overlay is not None:
-        for package in ("PIL", "matplotlib"):  # without them no overlay can be drawn
+    if options.overlay is not None or options.picture:
+        for package in ("PIL", "matplotlib"):  # without them nothing can be drawn
             importlib.import_module(package)
     writable_folder(out)
     network = load(run, device, settings, change_preprocessing, backend, calibrated)
@@ -166,6 +168,10 @@ def predict_loaded(
             course = course_texts(own, *outputs, options.texts, options.speech, options.people)
             for ending, text in course.items():
                 write_text(out / f"{name}{ending}", text)
+            if options.picture:
+                from deiii.model.prediction.overlay.picture import write_picture
+
+                write_picture(own, network.task.ranges, out / f"{name}{PICTURE}")
             bar.clear()
             segments = out / (name + (SEGMENTS if options.speech else ".json"))
             for prediction in own:

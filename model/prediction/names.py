@@ -16,7 +16,7 @@ from deiii.data.tools.atomic_files import short_name
 VIDEO_NAMES = (".mp4", ".m4v", ".mov")  # suffixes under which players open MP4 files, which deiii writes
 # What `deiii predict` writes beside overlay videos: files for all media, and what follows the name of one.
 _TABLES = frozenset({"predictions.csv", "live.jsonl"})
-_ENDING = re.compile(r"(?:\.json|\.vtt|\.tsv|-timeline\.csv|-segments\.csv|-person\d+\.png)$")
+_ENDING = re.compile(r"(?:\.json|\.vtt|\.tsv|-timeline\.(?:csv|png)|-segments\.csv|-person\d+\.(?:png|vtt))$")
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:

@@ -264,7 +264,7 @@ ORDER = {
     ],
     "model/prediction/live": ["moments", "show"],
     "model/prediction/output": ["json_files table"],
-    "model/prediction/overlay": ["panel", "layout people track", "live video"],
+    "model/prediction/overlay": ["panel", "layout people picture track", "live video"],
     "model/prediction/windows": [
         "combine timelines",
         "tables units",

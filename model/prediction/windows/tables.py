@@ -7,6 +7,7 @@ a column for each output, as in ``predictions.csv``. Their numbers are those of 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,23 +15,28 @@ from deiii.data.tools.text.csv_text import csv_text
 from deiii.model.prediction.result import Prediction
 from deiii.model.prediction.windows.timelines import elan_table, rows_of, spans, webvtt
 
-TIMELINE, SEGMENTS = "-timeline.csv", "-segments.csv"
+TIMELINE, SEGMENTS, PICTURE = "-timeline.csv", "-segments.csv", "-timeline.png"
+OF_PERSON = "-person<number>.vtt"
 MOST_LINES = 20  # more segments than this are not printed one by one
 # Functions that return the course of predictions as text, keyed by the suffix of the file.
 TEXTS = {"vtt": webvtt, "tsv": elan_table}
 
 
-def endings(texts: Collection[str], speech: bool) -> list[str]:
+def endings(texts: Collection[str], speech: bool, people: bool = False) -> list[str]:
     """Return the endings of the names of the files with the course of a prediction.
 
     Args:
         texts: which of `TEXTS` to write; with ``tsv`` the timeline is also written as a CSV table.
         speech: whether to write the table of the segments of speech.
+        people: whether to write subtitles of each person, too.
 
     >>> endings(["vtt", "tsv"], speech=True)
     ['.vtt', '.tsv', '-timeline.csv', '-segments.csv']
     """
-    return [f".{kind}" for kind in texts] + [TIMELINE] * ("tsv" in texts) + [SEGMENTS] * speech
+    found = [f".{kind}" for kind in texts]
+    if people and "vtt" in texts:
+        found.insert(found.index(".vtt") + 1, OF_PERSON)
+    return found + [TIMELINE] * ("tsv" in texts) + [SEGMENTS] * speech
 
 
 def course_texts(
@@ -47,7 +53,8 @@ def course_texts(
         own: the prediction for a file, or the predictions for all people in it.
         classes, attributes: the outputs of the network, each a column of a table.
         texts, speech: arguments of `endings`.
-        people: whether tables have the column ``person``.
+        people: whether tables have the column ``person``, and subtitles of each person are added; their keys
+            have the person's number.
     """
     found = {}
     for ending in endings(texts, speech):
@@ -57,6 +64,10 @@ def course_texts(
             found[ending] = segment_table(own, classes, attributes, people)
         else:
             found[ending] = TEXTS[ending[1:]]([span for p in own for span in spans(p)])
+    for p in own if people and "vtt" in texts else ():
+        if p.person is not None:
+            ending = OF_PERSON.replace("<number>", str(p.person.number))
+            found[ending] = webvtt([replace(span, person=None) for span in spans(p)])
     return found
 
 

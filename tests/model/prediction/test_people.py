@@ -139,8 +139,8 @@ def test_every_output_knows_the_number(tmp_path, seen_run, late, both, capsys):
     assert main(words) == 0
     told = capsys.readouterr().out
     assert "late.mp4  person 2  (0.8 of 2.4 s)" in told and "mouth and audio: correlation" in told
-    written = "<name>.json, <name>.vtt, <name>.tsv and <name>-timeline.csv for each file"
-    assert told.endswith(f"predictions.csv, and {written}\n")
+    written = "<name>.json, <name>.vtt, <name>-person<number>.vtt, <name>.tsv and <name>-timeline.csv"
+    assert told.endswith(f"predictions.csv, and {written} for each file\n")
     with open(out / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["file"], r["person"]) for r in rows] == [(late, "1"), (late, "2"), (both, "1"), (both, "2")]
@@ -157,6 +157,8 @@ def test_every_output_knows_the_number(tmp_path, seen_run, late, both, capsys):
     second = [c for c in cues if "\n2: " in c]
     assert second and all(c.startswith("00:00:01.6") or c > "00:00:01.6" for c in second)
     assert {c.split("\n")[1][:2] for c in cues} == {"1:", "2:"} and cues == sorted(cues)
+    alone = (out / "late-person2.vtt").read_text().split("\n\n")[1:]
+    assert [c.replace("\n2: ", "\n").strip() for c in second] == [c.strip() for c in alone]
     table = (out / "late.tsv").read_text()
     assert "person 1 emotion\t0.000" in table and "person 2 valence" in table and "\nemotion" not in table
     drawn = [rgb for rgb, _ in read_video(tmp_path / "over/late.mp4")]
