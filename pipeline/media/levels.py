@@ -20,6 +20,7 @@ TOO_LOUD = 8.0  # times full scale, 18 dB: louder float samples have the scale o
 SILENT_PEAK = 1e-4  # -80 dB of full scale; a lower level is dither, not audio
 BLOCK = 512  # samples over which an offset is taken for constant
 EDGES = 2  # blocks in which an offset may be switched on and off
+LEAST = 64  # samples of a last block that show an offset; a single sample of noise is constant, too
 
 
 @dataclass
@@ -116,8 +117,14 @@ def audible_peak(samples: np.ndarray) -> float:
         if blocks.size:
             is_quiet = (blocks.max(axis=1) - blocks.min(axis=1)) / 2 < SILENT_PEAK
             loud += int((~is_quiet).sum())
-            offset |= bool((np.abs(blocks[is_quiet].mean(axis=1)) >= SILENT_PEAK).any())
+            if _shows_offset(blocks.shape[1], whole > 0):
+                offset |= bool((np.abs(blocks[is_quiet].mean(axis=1)) >= SILENT_PEAK).any())
     return 0.0 if offset and loud <= EDGES else peak
+
+
+def _shows_offset(length: int, others: bool) -> bool:
+    """Return whether a block of this length can show an offset; ``others`` if there are whole blocks."""
+    return length >= LEAST or not others
 
 
 class PeakMeter:
@@ -133,6 +140,7 @@ class PeakMeter:
         self._peak = np.float32(0.0)
         self._loud = 0  # blocks
         self._offset = False
+        self._whole = False  # whether there was a whole block
         self._rest = np.zeros(0, np.float32)
 
     def add(self, samples: np.ndarray) -> None:
@@ -142,6 +150,7 @@ class PeakMeter:
         joined = np.concatenate([self._rest, samples])
         whole = len(joined) // BLOCK * BLOCK
         self._rest = joined[whole:].copy()
+        self._whole |= whole > 0
         self._count(joined[:whole].reshape(-1, BLOCK))
 
     def value(self) -> float:
@@ -159,4 +168,6 @@ class PeakMeter:
             return
         swings = np.ptp(blocks, axis=1) / 2
         self._loud += int((swings >= SILENT_PEAK).sum())
-        self._offset |= bool(((swings < SILENT_PEAK) & (np.abs(blocks.mean(axis=1)) >= SILENT_PEAK)).any())
+        if _shows_offset(blocks.shape[1], self._whole):
+            levels = np.abs(blocks.mean(axis=1))
+            self._offset |= bool(((swings < SILENT_PEAK) & (levels >= SILENT_PEAK)).any())

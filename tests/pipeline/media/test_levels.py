@@ -9,7 +9,7 @@ from deiii.data.cache.outcomes import Status
 from deiii.data.config.schema import LogMelConfig
 from deiii.pipeline.logmel.stage import extract_logmel
 from deiii.pipeline.media.audio import read_audio
-from deiii.pipeline.media.levels import Levels, audible_peak
+from deiii.pipeline.media.levels import Levels, PeakMeter, audible_peak
 from tests.helpers.clipmaker import outcome_of, tone, write
 
 LEFT = tone(1.0).astype(np.float32)
@@ -82,3 +82,14 @@ def test_a_constant_is_silence_and_a_signal_on_it_is_none(tmp_path):
     assert (
         extract_logmel(wav(tmp_path / "b.wav", [constant + LEFT]), LogMelConfig()).outcome.status is Status.OK
     )
+
+
+@pytest.mark.parametrize("count", [2, 63, 512, 513, 1024, 1025, 1030, 1087, 1088, 1600])
+def test_noise_of_any_length_is_audible(count):
+    """The last sample after whole blocks is constant by itself; it made short noise an offset."""
+    noise = np.random.default_rng(0).normal(0, 0.1, count).astype(np.float32)
+    meter = PeakMeter()
+    for part in np.array_split(noise, 3):
+        meter.add(part)
+    assert audible_peak(noise) == meter.value() == np.abs(noise).max()
+    assert audible_peak(np.full(count, 0.1, np.float32)) == 0
