@@ -265,7 +265,7 @@ def find_config(name: str | Path) -> Path:
 def _finish(merged: Any, overrides: Iterable[str]) -> Config:
     """Merge the overrides and check all values."""
     named: list[str] = []
-    for item in overrides:
+    for item in [overrides] if isinstance(overrides, str) else overrides:
         key, sep, value = item.partition("=")
         if not sep or not key:
             raise ConfigError(f"an override has the form key=value, not {item!r}")

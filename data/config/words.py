@@ -35,6 +35,8 @@ OTHER_WORDS = {
     "test": "evaluate", "infer": "predict", "check": "doctor", "resume": "train", "fit": "train",
     "cv": "crossval", "tune": "sweep", "split": "splits", "draw": "inspect", "show": "inspect",
 }  # fmt: skip
+# Commands of the Makefile that run programs of the repository, not commands of deiii.
+MAKE_ONLY = frozenset({"ablation", "demo", "emotional-av", "peers", "ravdess", "ravdess-speech", "setup"})
 PAIR = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)\s*:\s*(\S.*)")  # a key and a value in the notation of YAML
 OVERRIDE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*=")
 
@@ -143,6 +145,8 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None 
     if not words[0].startswith("-") and words[0] not in commands:
         meant = OTHER_WORDS.get(words[0])
         hint = f"; did you mean {meant!r}?" if meant in commands else did_you_mean(words[0], commands)
+        if words[0] in MAKE_ONLY:
+            hint = "; it is a target of the Makefile in a clone of the repository"
         parser.exit(2, f"error: unknown command {words[0]!r}{hint}\n`deiii --help` lists all commands\n")
     args, rest = parser.parse_known_args(words)
     command = commands[args.command]
@@ -185,7 +189,11 @@ def _hint(word: str, command: argparse.ArgumentParser) -> str:
         return f"; {key} is a setting, which `{command.prog}` does not read"
     known = {option.lstrip("-"): option for option in command._option_string_actions}
     near = near_name(name, known)
-    return f"; did you mean {known[near]!r}?" if near else ""
+    if near:
+        return f"; did you mean {known[near]!r}?"
+    read = {one.rpartition(".")[2]: one for one in all_keys() if {one, one.partition(".")[0]} & set(reads)}
+    near = near_name(key, read)
+    return f"; a setting has no dashes: did you mean {read[near]}={value or 'VALUE'}?" if near else ""
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -320,10 +320,10 @@ def _release_frames(error: BaseException) -> None:
     """Drop the objects that an error's frames hold, without a message.
 
     HDF5 objects that could not be flushed print an error once more when they are collected; here nothing
-    is printed.
+    is printed. A KeyboardInterrupt is passed on, because the command must stop.
     """
     hook = sys.unraisablehook
-    sys.unraisablehook = lambda _: None
+    sys.unraisablehook = lambda dropped: hook(dropped) if dropped.exc_type is KeyboardInterrupt else None
     try:
         one: BaseException | None = error
         while one is not None:

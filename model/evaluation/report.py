@@ -211,8 +211,9 @@ def _ablation(metrics: Values) -> Values:
 
 
 def _preprocessing(features: FeatureSet, config: Config) -> Values:
-    """Count the outcomes of each stage and list the clips without features."""
+    """Count the outcomes of each stage and list the clips that lack features of some stage."""
     statuses = sorted({str(o.status) for by_id in features.outcomes.values() for o in by_id.values()})
+    statuses.sort(key=lambda s: (s != "ok", s != "ok_partial"))  # as in the overview
     rows = []
     failures = []
     for stage, by_id in features.outcomes.items():
@@ -226,6 +227,7 @@ def _preprocessing(features: FeatureSet, config: Config) -> Values:
         "outcomes": {"header": ("stage", *statuses, "cache key"), "rows": rows},
         "failures": failures[:MOST_FAILURES],
         "n_failures": len(failures),
+        "failed_clips": counted(len({clip for _, clip, *_ in failures}), "clip"),
     }
 
 

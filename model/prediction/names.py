@@ -20,20 +20,40 @@ _ENDING = re.compile(r"(?:\.json|\.vtt|\.tsv|-timeline\.(?:csv|png)|-segments\.c
 
 
 def unique_names(files: Sequence[Path]) -> list[str]:
-    """Return a name for each file's results: its stem, with folder and suffix where that is not unique.
+    """Return a name for each file's results: its stem, with folders and suffix where that is not unique.
 
-    Names that differ in case, or in how an accent is encoded, are one name on some file systems.
+    A name has as many folders as it needs to differ from the other names. Names that differ in case, or in
+    how an accent is encoded, are one name on some file systems. Files that cannot be told apart in this way
+    are numbered.
 
     >>> unique_names([Path("a/1.mp4"), Path("b/1.mp4"), Path("b/2.mp4")])
     ['a-1.mp4', 'b-1.mp4', '2']
     >>> unique_names([Path("a/Clip.mp4"), Path("b/clip.mp4")])
     ['a-Clip.mp4', 'b-clip.mp4']
+    >>> unique_names([Path("anna/sad/1.mp4"), Path("ben/sad/1.mp4")])
+    ['anna-sad-1.mp4', 'ben-sad-1.mp4']
     """
     stems = Counter(_same_name(f.stem) for f in files)
-    names = [f.stem if stems[_same_name(f.stem)] == 1 else "-".join(f.parts[-2:]).strip("/") for f in files]
-    names = [short_name(name) for name in names]
-    again = Counter(map(_same_name, names))
-    return [n if again[_same_name(n)] == 1 else f"{i:03d}-{n}" for i, n in enumerate(names)]
+    depths = [0 if stems[_same_name(f.stem)] == 1 else 1 for f in files]  # folders in the name
+    while True:
+        names = [_name(f, depth) for f, depth in zip(files, depths, strict=True)]
+        again = Counter(map(_same_name, names))
+        equal = [i for i, name in enumerate(names) if again[_same_name(name)] > 1]
+        deeper = [i for i in equal if depths[i] < len(_parts(files[i])) - 1]
+        if not deeper:
+            return [f"{i:03d}-{name}" if i in set(equal) else name for i, name in enumerate(names)]
+        for i in deeper:
+            depths[i] += 1
+
+
+def _name(file: Path, folders: int) -> str:
+    """Return a file's stem, or its name after that of so many of its folders."""
+    return short_name("-".join(_parts(file)[-folders - 1 :]) if folders else file.stem)
+
+
+def _parts(file: Path) -> tuple[str, ...]:
+    """Return the parts of a path without the root."""
+    return file.parts[1:] if file.anchor else file.parts
 
 
 def check_video_name(target: str | Path, folder: bool = True) -> None:

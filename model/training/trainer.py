@@ -1,7 +1,6 @@
 """The training loop: steps, validation, early stopping, checkpoints, resuming.
 
-`deiii.model.training.train` opens the features, splits the clips and builds the network; this module trains
-it.
+`deiii.model.training.train` opens the features, splits the clips and builds the network that is trained here.
 """
 
 from __future__ import annotations
@@ -163,14 +162,15 @@ class Trainer:
             say(f"{self.run.path}: {what if state.finished else f'continues after {state}'}")
         if self._state().finished:  # the record of what it cost stays
             return self.history[self.best_epoch]
-        progress = progress and self.ranks.first
         # Recorded steps run on a stream of their own; everything else in this block runs on it, too.
         stream = nullcontext() if self.graphs is None else own_stream(self.graphs.stream)
         first = self.ranks.first
         record = open_logs(self.config, self.run, len(self.history)) if first else nullcontext(Logs({}))
         with self._measured(), record as logs, stop_requests() as stop, stream:
             while not self._state().finished:
-                self._epoch(len(self.history), logs, stop, progress)
+                self._epoch(len(self.history), logs, stop, progress and first)
+            if stop.is_set() and self.ranks.alone:  # set since the last step; crossval must stop, too
+                raise KeyboardInterrupt
         return self.history[self.best_epoch]
 
     @contextmanager

@@ -44,6 +44,7 @@ MOST_DUPLICATES = 50
 MOST_LABELS = 60  # columns of the table of speakers and labels
 MOST_SPEAKERS = 300  # rows of the table of speakers and labels
 BINS = 24
+FEW = 200  # clips below which the axis of a histogram is not cut off
 STYLE = StripStyle(columns=6, tile=56, mel_height=36, suffix=".webp", quality=60)
 UNLABELLED = "no label"
 
@@ -131,7 +132,7 @@ def _tiles(outcomes: Mapping[str, str], figures: Mapping[str, Mapping[str, float
         {
             "label": "partly valid",
             "value": f"{count['ok_partial']:,}",
-            "note": f"of the clips{', with reasons below' if count['ok_partial'] else ''}",
+            "note": f"of these{', with reasons below' if count['ok_partial'] else ''}",
         },
         {
             "label": "not usable",
@@ -192,13 +193,16 @@ def _with_ranges(reasons: Sequence[str]) -> str:
 
 
 def _histograms(figures: Mapping[str, Mapping[str, float]]) -> list[Values]:
-    """Return bars and captions of each figure that is known; values beyond the axis are in its last bars."""
+    """Return bars and captions of each figure that is known; values beyond the axis are in its last bars.
+
+    Of fewer than `FEW` clips the axis shows all, because a percentile would lie between two values.
+    """
     found = []
     for name, about in FIGURES.items():
         values = np.array([row[name] for row in figures.values() if name in row])
         if not len(values):
             continue
-        low, high = np.percentile(values, [0.5, 99.5])
+        low, high = np.percentile(values, [0.5, 99.5] if len(values) >= FEW else [0, 100])
         if high - low < 1e-9:  # the ends differ from the value even where no decimals are shown
             low = low - 1 if low < 0 else max(0.0, low - 1)
             high = min(100.0, high + 1) if about.unit == "%" else high + 1

@@ -9,9 +9,10 @@ import atexit
 import os
 import select
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -19,6 +20,7 @@ from typing import Any
 
 INTERRUPTED = 130  # exit status of an interrupted command, as shells give it
 STOPS_WITHIN = 5.0  # s that an interrupted command has to end by itself
+AGAIN_AFTER = 0.02  # s after which a KeyboardInterrupt that Python has dropped is raised again
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Signals that stay ignored where they were at the start: shells set this for background jobs, and nohup.
 MAY_BE_IGNORED = frozenset({signal.SIGINT, signal.SIGHUP})
@@ -33,12 +35,17 @@ class StopHandler:
     After `end`, signals have no effect for the same time: the command is complete, and Python's own end must
     not be interrupted.
 
+    Python cannot pass on an exception from ``__del__`` or from a callback of a weak reference or of ctypes:
+    it prints the exception and drops it (`sys.unraisablehook`). A KeyboardInterrupt that is dropped in this
+    way is not printed, but raised again `AGAIN_AFTER` seconds later, with a timer (SIGALRM).
+
     A program that calls a command as a function reacts in its own way again after `restore`.
 
     Attributes:
         first: when the first signal came, s on `time.monotonic`; ``None`` before it.
         ended: when the command ended, s on `time.monotonic`; ``None`` before that.
         before: the handlers that were there before `install`, keyed by signal.
+        hook: `sys.unraisablehook` before `install`; ``None`` if it was not replaced.
 
     >>> StopHandler().first is None
     True
@@ -48,6 +55,7 @@ class StopHandler:
         self.first: float | None = None
         self.ended: float | None = None
         self.before: dict[signal.Signals, Any] = {}
+        self.hook: Callable[[Any], object] | None = None
 
     def install(self) -> None:
         """React to the signals from now on; Ctrl-C and SIGHUP stay ignored where they were ignored.
@@ -58,11 +66,30 @@ class StopHandler:
             return
         for number in _heeded():
             self.before[number] = signal.signal(number, self._stop)
+        self.hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
 
     def restore(self) -> None:
         """Put the handlers back that were there before `install`, in the place of `end`."""
+        if signal.SIGALRM in self.before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         _put_back(self.before)
         self.before.clear()
+        if self.hook is not None:
+            sys.unraisablehook, self.hook = self.hook, None
+
+    def _unraisable(self, dropped: Any) -> None:
+        """React to an exception that Python cannot pass on; a KeyboardInterrupt is raised again."""
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            if self.hook is not None:
+                self.hook(dropped)
+        elif self.ended is None and threading.current_thread() is threading.main_thread():
+            self.before.setdefault(signal.SIGALRM, signal.getsignal(signal.SIGALRM))
+            signal.signal(signal.SIGALRM, self._again)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER)
+
+    def _again(self, number: int, frame: FrameType | None) -> None:
+        if self.ended is None:
+            raise KeyboardInterrupt
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:

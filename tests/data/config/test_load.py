@@ -24,6 +24,7 @@ def from_text(folder: Path, text: str) -> Config:
 
 def test_defaults():
     assert load_config() == Config()
+    assert load_config("tiny", "faces.every=3") == load_config(["tiny"], ["faces.every=3"])
 
 
 def test_order_of_precedence(tmp_path):

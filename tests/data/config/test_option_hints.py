@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from deiii.__main__ import build_parser, main
 from deiii.data.config.keys import all_keys, sections
-from deiii.data.config.words import _commands
+from deiii.data.config.words import MAKE_ONLY, _commands
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,8 @@ from deiii.data.config.words import _commands
         (["predict", "runs/a", "--device", "cpu"], "or appearance.device=VALUE or train.device=VALUE\n"),
         (["preprocess", "tiny", "--epochs", "3"], "unknown option --epochs\n"),
         (["preprocess", "tiny", "--workers=3"], "a setting has no dashes: workers=3\n"),
+        (["preprocess", "tiny", "--wokers", "3"], "a setting has no dashes: did you mean workers=VALUE?\n"),
+        (["train", "tiny", "--epoch=3"], "a setting has no dashes: did you mean train.epochs=3?\n"),
         (["synthesize", "--seed=3"], "a setting has no dashes: corpus.synthetic.seed=3\n"),
         (["verify", "--cache", "c"], "a setting has no dashes: cache=VALUE\n"),
         (["evaluate", "runs/a", "--cache=c"], "a setting has no dashes: cache=c\n"),
@@ -53,3 +57,13 @@ def test_every_command_that_takes_settings_states_which_it_reads():
         assert takes == bool(command.get_default("reads")), name
         keys = {*all_keys(), *sections()}
         assert set(command.get_default("reads") or ()) <= keys, name
+
+
+def test_a_command_of_make_is_answered_with_make(capsys):
+    makefile = (Path(__file__).parents[3] / "Makefile").read_text()
+    for name in MAKE_ONLY:
+        assert f"\n{name}:" in makefile and name not in _commands(build_parser())
+        with pytest.raises(SystemExit) as caught:
+            main([name])
+        assert caught.value.code == 2
+        assert f"{name!r}; it is a target of the Makefile" in capsys.readouterr().err

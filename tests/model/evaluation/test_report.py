@@ -16,7 +16,7 @@ from deiii.data.config.schema import Config
 from deiii.data.corpora.clips import Clip, Corpus
 from deiii.model.evaluation.figures import figure_curves, loss_curves
 from deiii.model.evaluation.predictions import write_predictions
-from deiii.model.evaluation.report import _ablation, _per_speaker, write_report
+from deiii.model.evaluation.report import _ablation, _per_speaker, _preprocessing, write_report
 from deiii.model.evaluation.results import brief_figures, full_figures, prediction_table, summary
 from deiii.model.evaluation.sections.calibration import calibration_of
 from deiii.model.network.task import Task
@@ -230,3 +230,16 @@ def test_the_summary_names_what_clips_lack():
     assert "(1 has no label, such as a tie or a dropped class, and is not scored)" in summary(
         {"test": test, "clips": counts}
     )
+
+
+def test_a_clip_that_no_stage_can_use_is_one_clip_without_features():
+    fine, lost, part = Outcome(Status.OK), Outcome(Status.NOT_MEDIA, "a page"), Outcome(Status.OK_PARTIAL)
+    outcomes = {"faces": {"a": lost, "b": part, "c": fine}, "logmel": {"a": lost, "b": fine, "c": lost}}
+    corpus = Corpus("table", "raw", (), ())
+    features = SimpleNamespace(outcomes=outcomes, keys={"faces": "k", "logmel": "l"}, corpus=corpus)
+    found = _preprocessing(features, Config())
+    assert found["failed_clips"] == "2 clips" and len(found["failures"]) == 3
+    assert found["outcomes"]["header"] == ("stage", "ok", "ok_partial", "not_media", "cache key")
+    assert found["outcomes"]["rows"] == [("faces", 1, 1, 1, "k"), ("logmel", 1, 0, 2, "l")]
+    features.outcomes = {stage: {"a": by_id["a"]} for stage, by_id in outcomes.items()}
+    assert _preprocessing(features, Config())["failed_clips"] == "1 clip"

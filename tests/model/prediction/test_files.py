@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -198,6 +199,12 @@ def test_media_are_found_and_named_apart(tmp_path):
     files = find_media([str(tmp_path / "a"), str(tmp_path / "b")])
     assert [f.name for f in files] == ["1.mp4", "1.mp4", "2.webm"]
     assert unique_names(files) == ["a-1.mp4", "b-1.mp4", "2"]
+    deep = ["anna/sad/1.mp4", "ben/sad/1.mp4", "ben/happy/1.mp4", "ben/sad/2.mp4"]
+    found = ["anna-sad-1.mp4", "ben-sad-1.mp4", "happy-1.mp4", "2"]  # two folders where needed
+    assert unique_names([tmp_path / name for name in deep]) == found
+    assert unique_names([Path(name) for name in deep]) == found
+    alike = [Path("a/b/1.mp4"), Path("a-b/1.mp4"), Path("c/b/1.mp4")]
+    assert unique_names(alike) == ["000-a-b-1.mp4", "001-a-b-1.mp4", "c-b-1.mp4"]
     with pytest.raises(MediaError, match="does not exist"):
         find_media([str(tmp_path / "gone.mp4")])
 

@@ -101,6 +101,27 @@ class Interrupting(MemoryLoader):
             yield batch
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_in_the_last_validation_ends_the_command_and_the_run_is_complete(whole, tmp_path, how):
+    """`crossval` would start its next run if the training returned."""
+
+    class InTheLastValidation(MemoryLoader):
+        calls = 0
+
+        def epoch(self, number, start=0):
+            InTheLastValidation.calls += 1
+            if InTheLastValidation.calls == len(history(whole[0])):
+                os.kill(os.getpid(), how)
+            yield from super().epoch(number, start)
+
+    stopped = trainer(tmp_path)
+    stopped.val.__class__ = InTheLastValidation
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(progress=False)
+    assert history(tmp_path) == history(whole[0])
+    assert trainer(tmp_path).fit(resume=True, progress=False)["val_uar"] == whole[1]["val_uar"]
+
+
 class StoppedAtOnce(MemoryLoader):
     """Asks this process to stop while the first batch is being used."""
 

@@ -47,6 +47,47 @@ def start(*words: str, **more) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", *words], preexec_fn=react, **more)
 
 
+IN_A_CALLBACK = """
+import os, signal, sys, time, weakref
+from deiii.data.command_line.entry import Command, run
+class Thing: pass
+def main():
+    thing = Thing()
+    watched = weakref.ref(thing, lambda _: os.kill(os.getpid(), int(sys.argv[1])))
+    del thing  # the callback runs here, and Python drops the exception of the signal
+    try:
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+    return 0
+sys.exit(run(lambda: Command(main)))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_a_callback_of_a_weak_reference_stops_the_command(number):
+    began = time.monotonic()
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with start(IN_A_CALLBACK, str(int(number)), **pipes, text=True) as program:
+        out, errors = program.communicate(timeout=120)
+    assert program.returncode == signals.INTERRUPTED and out == "cleaned up\n"
+    assert "Traceback" not in errors and "ignored" not in errors and time.monotonic() - began < 50
+
+
+def test_other_exceptions_that_python_drops_reach_the_hook_of_before():
+    seen, hook = [], sys.unraisablehook
+    sys.unraisablehook = seen.append
+    handler = signals.StopHandler()
+    try:
+        handler.install()
+        thing = type("Thing", (), {"__del__": lambda self: 1 / 0})()
+        del thing
+        handler.restore()
+        assert [d.exc_type for d in seen] == [ZeroDivisionError] and sys.unraisablehook == seen.append
+    finally:
+        sys.unraisablehook = hook
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("within, cleaned", [(600, True), (0, False)])
 def test_further_signals_have_no_effect_before_the_promised_time(number, within, cleaned):
