@@ -15,6 +15,7 @@ from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
 from deiii.data.encoders.table import encoders, find_encoder
 from deiii.data.encoders.transformers_folder import describe_folder
 from deiii.data.tools.devices import numbered, pick_device
+from deiii.data.tools.weights import WeightsError
 
 
 class Choice(NamedTuple):
@@ -53,7 +54,8 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
 
     Raises:
         ConfigError: for an unknown encoder, a layer that it lacks, or a rate or windows that do not fit it.
-        WeightsError: for an ONNX file or a folder of transformers that cannot be read.
+        WeightsError: for an ONNX file or a folder of transformers that cannot be read, or a network of images
+            that needs ``appearance.grid``.
 
     >>> chosen(SpeechConfig(layers=[2])).layers, chosen(SpeechConfig()).pool
     ((2,), 2)
@@ -73,6 +75,12 @@ def chosen(config: SpeechConfig | AppearanceConfig) -> Choice:
             raise ConfigError(
                 f"appearance.grid={config.grid}: the encoder {encoder.name} gives one vector of a crop; "
                 "use grid=0"
+            )
+        if not config.grid and not encoder.whole:
+            raise WeightsError(
+                f"{path or config.encoder} holds a network without a class token, so that its first token "
+                "stands for one corner of the crop: set appearance.grid=1 for the mean of its tokens, or a "
+                "larger grid"
             )
         return Choice(encoder, path, layers)
     pool = _pool(config, encoder)

@@ -97,6 +97,25 @@ def refused(path: str | Path, network: str, remedy: str) -> Iterator[None]:
         ) from None
 
 
+def _explained(message: str) -> tuple[str, str]:
+    """Return the reason why onnxruntime refuses a file, in one line, and what to do.
+
+    >>> _explained("... Unsupported model IR version: 99, max supported IR version: 14")[0]
+    'it has version 99 of the format, and this onnxruntime reads up to 14'
+    """
+    line = message.splitlines()[0] if message else "no reason is given"
+    newer = "update onnxruntime, or export the file for an older version: "
+    if found := re.search(r"IR version: (\d+), max supported IR version: (\d+)", line):
+        why = f"it has version {found[1]} of the format, and this onnxruntime reads up to {found[2]}"
+        return why, f"{newer}set model.ir_version={found[2]} with the package onnx, and save it again"
+    if found := re.search(r"Opset (\d+) is under development.* is till opset (\d+)", line):
+        why = f"it has operator set {found[1]}, and this onnxruntime reads up to {found[2]}"
+        return why, f"{newer}torch.onnx.export(..., opset_version=17)"
+    if "is not a registered function/op" in line or "No Op registered for" in line:
+        return line, "it needs operations that onnxruntime lacks: export it with operations of ONNX alone"
+    return line, "give another file, or download it again"
+
+
 def fed(name: str) -> str:
     """Return what an input beside audio holds, by its name: mask, length, rate, or an empty text if unknown.
 
@@ -180,10 +199,8 @@ class OnnxNetwork:
         except (ImportError, DeviceError, WeightsError):  # their messages state what is wrong
             raise
         except Exception as error:  # onnxruntime raises many types, which have no common base of their own
-            raise WeightsError(
-                f"{path} cannot be used as an ONNX encoder ({str(error).splitlines()[0]}); "
-                "give another file, or download it again"
-            ) from None
+            why, remedy = _explained(str(error))
+            raise WeightsError(f"{path} cannot be used as an ONNX encoder ({why}); {remedy}") from None
         self._net = plain
         self.outputs = list(outputs)
         self.given = given

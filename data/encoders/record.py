@@ -42,6 +42,7 @@ class Encoder:
         window: length in s of the audio that it reads at a time; shorter clips are read whole.
         step: time in s between two windows of longer audio.
         tokens: whether it keeps the places of a crop, so that ``appearance.grid`` can be set.
+        whole: whether it gives one vector of a whole crop; without it ``appearance.grid`` must be set.
         runtime: what computes it: ``torch`` or ``onnx``.
         batched: whether several windows or crops in one call give what each gives alone.
         default_layers: the layers that are stored where the setting names none; empty for all.
@@ -67,6 +68,7 @@ class Encoder:
     window: float = 10.0
     step: float = 5.0
     tokens: bool = False
+    whole: bool = True
     runtime: Literal["torch", "onnx"] = "torch"
     batched: bool = True
     default_layers: tuple[int, ...] = ()

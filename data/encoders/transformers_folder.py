@@ -14,7 +14,13 @@ from deiii.data.encoders.hub import INSTALL, complete_folder
 from deiii.data.encoders.known import KNOWN
 from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
 from deiii.data.encoders.transformers_input import AUDIO, IMAGES, INPUT_SETTINGS
-from deiii.data.encoders.transformers_shapes import NoEncoder, image_shapes, speech_shapes
+from deiii.data.encoders.transformers_shapes import (
+    NoEncoder,
+    image_shapes,
+    refuse_told_speech,
+    speech_shapes,
+    token_shapes,
+)
 from deiii.data.tools.weights import WeightsError
 
 WHISPER_HOP = 320  # samples between two states of its encoder
@@ -29,6 +35,22 @@ NOT_OF_CROPS = {
     "tubelet_size": _SEVERAL,
     "num_detection_tokens": "its last tokens are those of detected objects instead of parts of the image",
 }
+# Kinds of networks that read more than a crop, and what to use.
+OTHER_KINDS = {
+    "siglip2_vision_model": "it reads lists of patches of images of any size (NaFlex); a SigLIP 2 of one "
+    "size, such as google/siglip2-base-patch16-224, reads crops",
+    "vilt": "it reads a text beside the image, and its layers mix both; ViT, DINOv2 and the image network of "
+    "CLIP read crops",
+}
+# Kinds of networks whose settings are known to tell their layers; others are run without weights first. For
+# images: whether a class token comes before the tokens of the patches.
+SPEECH_KINDS = ("data2vec-audio", "hubert", "sew", "sew-d", "unispeech", "unispeech-sat", "wav2vec2",
+                "wav2vec2-conformer", "wavlm", "whisper")  # fmt: skip
+IMAGE_KINDS = {
+    "beit": True, "chinese_clip_vision_model": True, "clip_vision_model": True, "data2vec-vision": True,
+    "deit": True, "dinov2": True, "dinov2_with_registers": True, "dinov3_vit": True, "ijepa": False,
+    "siglip_vision_model": False, "vit": True, "vit_mae": True,
+}  # fmt: skip
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +76,7 @@ def _describe(modality: Modality, folder: str, name: str, size: int, mtime_ns: i
     config = getattr(whole, "vision_config", whole) if modality == "appearance" else whole
     kind = whole.model_type
     try:
-        found = _told(modality, config) or _measured(modality, folder, whole, config)
+        found = _told(modality, folder, whole, config) or _measured(modality, folder, whole, config)
     except NoEncoder as error:
         raise WeightsError(
             f"{folder} holds a network of the kind {kind}, which is not an encoder of {modality}: {error}; "
@@ -72,19 +94,48 @@ def _describe(modality: Modality, folder: str, name: str, size: int, mtime_ns: i
     )
 
 
-def _told(modality: Modality, config: Any) -> dict[str, Any]:
-    """Return the fields of a network whose settings tell its rows or tokens; empty for another one."""
+def _told(modality: Modality, folder: str, whole: Any, config: Any) -> dict[str, Any]:
+    """Return the fields of a network whose settings tell its rows or tokens; empty for another one.
+
+    Raises:
+        NoEncoder: the network does not give what its settings tell.
+    """
+    if why := OTHER_KINDS.get(config.model_type):
+        raise NoEncoder(why)
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
     count = getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", None)
     if not width or not count or not _reads(modality, config):
         return {}
-    return {
+    found = {
         "load": f"deiii.pipeline.encoders.transformers_{modality}:load",
         "width": int(width),
         "layers": tuple(range(int(count) + 1)),
         "tokens": modality == "appearance",
-        **(_rows(config) if modality == "speech" else {}),
     }
+    if modality == "speech":
+        rows = _rows(config)
+        if config.model_type not in SPEECH_KINDS:
+            _refuse_other_rows(folder, whole, rows, int(width))
+        return found | rows
+    if config.model_type == "vit_mae":
+        return found | {"version": 2}  # 1 gave the last layer, of networks whose settings hide nothing
+    if (whole_image := IMAGE_KINDS.get(config.model_type)) is None:
+        shapes = token_shapes(folder, whole)
+        if shapes is None:
+            return {}
+        whole_image = shapes.whole
+        found |= {"layers": tuple(range(shapes.layers)), "batched": shapes.several}
+    return found | {"whole": whole_image}
+
+
+def _refuse_other_rows(folder: str, whole: Any, rows: dict[str, Any], width: int) -> None:
+    """Raise NoEncoder if a network of speech gives other rows than its settings tell."""
+    if is_whisper(whole):
+        count = whole.max_source_positions
+        refuse_told_speech(folder, whole, (1, whole.num_mel_bins, 2 * count), count, width)
+    else:
+        count = (SAMPLE_RATE - rows["shortest"]) // rows["hop"] + 1
+        refuse_told_speech(folder, whole, (1, SAMPLE_RATE), count, width)
 
 
 def _measured(modality: Modality, folder: str, whole: Any, config: Any) -> dict[str, Any]:
@@ -96,8 +147,10 @@ def _measured(modality: Modality, folder: str, whole: Any, config: Any) -> dict[
             "width": speech.width,
             "layers": tuple(range(speech.layers)),
             "hop": speech.hop,
-            "first": speech.reach // 2,
+            "first": speech.first,
             "shortest": max(1, speech.reach),
+            # 1 dated the rows to half of the samples that the first one needs.
+            "version": 2 if speech.first != speech.reach // 2 else 1,
         }
     for name, why in NOT_OF_CROPS.items():
         if hasattr(config, name):
@@ -189,8 +242,8 @@ def _reads(modality: Modality, config: Any) -> bool:
         if not is_whisper(config):
             return not config.is_encoder_decoder  # SpeechT5 has a network of its own before its encoder
         return hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins")
-    # MAE hides patches at random, and Swin's layers differ in width.
-    other = any(hasattr(config, name) for name in ("mask_ratio", "depths", *NOT_OF_CROPS))
+    # Swin's layers differ in width.
+    other = any(hasattr(config, name) for name in ("depths", *NOT_OF_CROPS))
     return hasattr(config, "image_size") and hasattr(config, "patch_size") and not other
 
 

@@ -10,19 +10,23 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from math import isqrt
+from math import isqrt, prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from deiii.data.encoders.record import SAMPLE_RATE
 from deiii.data.encoders.transformers_input import AUDIO, IMAGES, INPUT_SETTINGS, load_preparer
+from deiii.data.encoders.transformers_rows import first_centre
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 
 USUAL_SIDE = 224  # px of an image where neither file of settings names a size
 PROBE = 2 * SAMPLE_RATE  # samples from which rows are counted
 COUNTED = 8  # rows over which the distance of two rows is measured
+AUDIO_INPUTS = ("input_values", "input_features")
+# Names under which networks of texts and images keep the network that reads images alone.
+IMAGE_PARTS = ("vision_model", "vision_encoder", "vision_tower", "image_encoder")
 
 
 class NoEncoder(WeightsError):
@@ -41,6 +45,20 @@ class ImageShapes(NamedTuple):
     cells: bool
 
 
+class TokenShapes(NamedTuple):
+    """What the layers of a network of images give, where they are lists of tokens.
+
+    Attributes:
+        layers: number of hidden states, with the input of the first layer.
+        whole: whether a class token, or another one for the whole image, comes before those of the patches.
+        several: whether it keeps several images of a call apart.
+    """
+
+    layers: int
+    whole: bool
+    several: bool
+
+
 class SpeechShapes(NamedTuple):
     """What a network of audio returns.
 
@@ -49,17 +67,20 @@ class SpeechShapes(NamedTuple):
         layers: number of hidden states, with the input of the first layer.
         hop: samples between two rows.
         reach: samples that one row needs; 0 where a row is computed before the first of its samples is there.
+        first: samples from the start of the audio to the centre of those that the first row reads, as far as
+            the settings tell them; otherwise half of ``reach``.
     """
 
     width: int
     layers: int
     hop: int
     reach: int
+    first: int
 
     def rows(self, samples: int) -> int:
         """Return the number of rows of so many samples.
 
-        >>> SpeechShapes(768, 13, 320, 400).rows(16000)
+        >>> SpeechShapes(768, 13, 320, 400, 200).rows(16000)
         49
         """
         return (samples - self.reach) // self.hop + 1
@@ -76,13 +97,47 @@ def image_shapes(folder: str, settings: Any) -> ImageShapes:
         NoEncoder: it reads something else than one image, or its last layer is not a list or map of features.
         WeightsError: ``preprocessor_config.json`` cannot be used.
     """
-    network = _built(settings, lambda network: getattr(network, "vision_model", network), ("pixel_values",))
+    network = _built(settings, image_part, ("pixel_values",))
     found = _run(network, {"pixel_values": _image(folder, network.config)}, "one image alone")
     last = getattr(found, "last_hidden_state", None)
     if last is None or last.ndim not in (3, 4):
         raise NoEncoder("it returns no list or map of features of one image")
     channels, places = channels_and_places(tuple(last.shape))
     return ImageShapes(channels, places > 0)
+
+
+def token_shapes(folder: str, settings: Any) -> TokenShapes | None:
+    """Return what the layers of a network of images give; None if they are not lists of tokens of patches.
+
+    Args:
+        folder: its folder, for ``preprocessor_config.json``.
+        settings: its settings, an object of transformers with ``patch_size``, or with a ``vision_config``
+            that has it.
+
+    Raises:
+        NoEncoder: it reads something else than images.
+        WeightsError: ``preprocessor_config.json`` cannot be used.
+    """
+    network = _built(settings, image_part, ("pixel_values",))
+    images = _image(folder, network.config).repeat(2, 1, 1, 1)
+    given = {"pixel_values": images}
+    found = _run(network, given, "one image alone", output_hidden_states=True)
+    shapes = [tuple(state.shape) for state in getattr(found, "hidden_states", None) or ()]
+    if not shapes or any(len(shape) != 3 or shape != shapes[0] for shape in shapes):
+        return None
+    size = network.config.patch_size
+    sides = (size, size) if isinstance(size, int) else size
+    patches = prod(pixels // side for pixels, side in zip(images.shape[2:], sides, strict=True))
+    several = shapes[0][0] == 2
+    more = shapes[0][1] - (patches if several else 2 * patches)
+    return TokenShapes(len(shapes), more > 0, several) if more >= 0 else None
+
+
+def image_part(network: Any) -> Any:
+    """Return the part of a network that reads images alone, or the whole network."""
+    parts = (getattr(network, name, None) for name in IMAGE_PARTS)
+    # A part that is no network of transformers by itself does not return its layers.
+    return next((part for part in parts if hasattr(part, "main_input_name")), network)
 
 
 def channels_and_places(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -122,7 +177,7 @@ def speech_shapes(folder: str, settings: Any) -> SpeechShapes:
             width.
         WeightsError: ``preprocessor_config.json`` is missing or cannot be used.
     """
-    network = _built(settings, encoder_of, ("input_values", "input_features"))
+    network = _built(settings, encoder_of, AUDIO_INPUTS)
     if not os.path.isfile(os.path.join(folder, INPUT_SETTINGS)):
         raise NoEncoder(
             f"it is none of those whose input deiii knows, and the folder has no {INPUT_SETTINGS}, which "
@@ -142,7 +197,35 @@ def speech_shapes(folder: str, settings: Any) -> SpeechShapes:
         told = ", ".join(str(list(shape)) for shape in shapes) or "none"
         raise NoEncoder(f"its layers are not rows over time of one number and one width, but {told}")
     hop, reach = _places(lambda samples: states(samples)[0][1])
-    return SpeechShapes(shapes[0][2], len(shapes), hop, reach)
+    first = first_centre(network.config, extractor, hop)
+    return SpeechShapes(shapes[0][2], len(shapes), hop, reach, reach // 2 if first is None else first)
+
+
+def refuse_told_speech(folder: str, settings: Any, inputs: tuple[int, ...], rows: int, width: int) -> None:
+    """Raise NoEncoder if a network of audio does not give the rows that its settings tell.
+
+    Args:
+        folder: its folder, for ``preprocessor_config.json``.
+        settings: its settings, an object of transformers.
+        inputs: axes of its input: [1,n] samples, or [1,M,T] columns of log-mel.
+        rows: number of rows of this input.
+        width: features of a layer.
+    """
+    import torch
+
+    network = _built(settings, lambda whole: whole.get_encoder() if len(inputs) == 3 else whole, AUDIO_INPUTS)
+    given = {AUDIO_INPUTS[len(inputs) - 2]: torch.zeros(inputs)}
+    if len(inputs) == 2 and os.path.isfile(os.path.join(folder, INPUT_SETTINGS)):
+        silence = [np.zeros(inputs[1], np.float32)]
+        found = load_preparer(folder, AUDIO)(silence, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        given = {"input_values": next(iter(found.values()))}
+    found = _run(network, given, "audio alone", output_hidden_states=True)
+    shapes = [tuple(state.shape) for state in getattr(found, "hidden_states", None) or ()]
+    if not shapes or any(shape != (1, rows, width) for shape in shapes):
+        told = ", ".join(str(list(shape)) for shape in shapes) or "none"
+        raise NoEncoder(
+            f"its layers are not {rows} rows of {width} features, as config.json says, but {told}"
+        )
 
 
 def encoder_of(network: Any) -> Any:
@@ -180,18 +263,46 @@ def usual_side(settings: Any) -> int:
 def _built(settings: Any, part: Callable[[Any], Any], inputs: tuple[str, ...]) -> Any:
     """Return a part of a network without weights. Raises NoEncoder, also if it reads none of the inputs."""
     import torch
-    from transformers import AutoModel
 
     with usual_defaults(), torch.inference_mode(), torch.device("meta"):
         try:
-            network = part(AutoModel.from_config(settings, trust_remote_code=False)).eval()
+            own = own_class(settings)
+            whole = own._from_config(settings) if own else _auto_model(settings)
+            network = part(whole).eval()
         except ImportError:  # of a package that transformers needs
             raise
         except Exception as error:  # transformers raises many types for settings that it cannot build
             raise NoEncoder(f"transformers cannot build it alone ({_first_line(error):.150})") from None
-    if network.main_input_name not in inputs:
+    named = inspect.signature(network.forward).parameters
+    there = [name for name in inputs if name in named]
+    if there and "input_ids" in named:
+        raise NoEncoder(f"it reads a text (input_ids) beside {there[0]}")
+    if not there:
         raise NoEncoder(f"it reads {network.main_input_name} in place of {' or '.join(inputs)}")
     return network
+
+
+def own_class(settings: Any) -> Any:
+    """Return the class of transformers that config.json names, where ``AutoModel`` knows none; or None.
+
+    Networks of images that were saved without the network of texts beside them need it, such as BLIP's.
+    """
+    import transformers
+
+    if type(settings) in transformers.MODEL_MAPPING:
+        return None
+    for name in settings.architectures or ():
+        found: Any = getattr(transformers, str(name), None)
+        own = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+        if own and found.config_class is type(settings):
+            return found
+    return None
+
+
+def _auto_model(settings: Any) -> Any:
+    from transformers import AutoModel
+
+    return AutoModel.from_config(settings, trust_remote_code=False)
 
 
 def _run(network: Any, inputs: Mapping[str, Any], given: str, **more: bool) -> Any:

@@ -6,13 +6,14 @@ import importlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from deiii.data.config.schema import AppearanceConfig, SpeechConfig
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.encoders.chosen import Choice, chosen, device_of, section_of
-from deiii.data.encoders.record import Request
+from deiii.data.encoders.record import Encoder, Request
 from deiii.data.tools.devices import DeviceError
 from deiii.data.tools.weights import resolve
 
@@ -56,8 +57,7 @@ def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
         )
     path = resolve(choice.path, encoder.weights)[0] if choice.path or encoder.weights else ""
     more = (config.pixels, config.grid) if isinstance(config, AppearanceConfig) else ()
-    module, _, name = encoder.load.partition(":")
-    load = getattr(importlib.import_module(module), name)
+    load = _function(encoder)
     settings = config.precision, tuple(config.outputs), *more
     try:
         network = load(Request(encoder.name, path, choice.layers, device, *settings))
@@ -70,3 +70,21 @@ def load_encoder(config: SpeechConfig | AppearanceConfig) -> Loaded:
     usual = CPU_BATCH if device == "cpu" else GPU_BATCH
     batch = (config.batch or usual[encoder.modality]) if encoder.batched else 1
     return Loaded(choice, network, batch)
+
+
+def _function(encoder: Encoder) -> Callable[[Request], Any]:
+    """Return the function that loads an encoder. Raises ConfigError where there is none."""
+    module, _, name = encoder.load.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # of another package, which the module imports
+        found = None
+    if found is None:
+        raise ConfigError(
+            f"the encoder {encoder.name} is loaded by {encoder.load!r}, which does not exist: name a "
+            "function in the field load of its record, as 'module:function', and install its package here"
+        )
+    function: Callable[[Request], Any] = found
+    return function

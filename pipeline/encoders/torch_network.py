@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from deiii.data.encoders.record import Request
+from deiii.data.encoders.transformers_shapes import own_class
 from deiii.data.tools.processes.torch_defaults import cudnn_flags
 from deiii.data.tools.weights import WeightsError
 
@@ -31,7 +32,7 @@ def load_pretrained(request: Request, needless: tuple[str, ...] = (), used: tupl
     Raises:
         WeightsError: the folder is damaged, lacks parameters, or has some of other shapes.
     """
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel
     from transformers.utils import logging as own
 
     logger = logging.getLogger("transformers")
@@ -40,7 +41,8 @@ def load_pretrained(request: Request, needless: tuple[str, ...] = (), used: tupl
     bars = own.is_progress_bar_enabled()
     own.disable_progress_bar()
     try:
-        network, found = AutoModel.from_pretrained(
+        settings = AutoConfig.from_pretrained(request.path, trust_remote_code=False, local_files_only=True)
+        network, found = (own_class(settings) or AutoModel).from_pretrained(
             request.path,
             use_safetensors=True,
             trust_remote_code=False,

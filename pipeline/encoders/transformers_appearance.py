@@ -18,7 +18,12 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from deiii.data.encoders.record import Request
 from deiii.data.encoders.transformers_input import IMAGES, INPUT_SETTINGS, load_preparer
-from deiii.data.encoders.transformers_shapes import channels_and_places, is_class_first, usual_side
+from deiii.data.encoders.transformers_shapes import (
+    channels_and_places,
+    image_part,
+    is_class_first,
+    usual_side,
+)
 from deiii.data.tools.processes.torch_defaults import usual_defaults
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.encoders.images import resized, scaled
@@ -77,7 +82,18 @@ class ImageNetwork:
         """Return the tokens [B,P,D] of all layers, and the network's input [B,3,S,S]."""
         images = to_device(self._images(crops), self._network.device, self._dtype)
         with exact(self._network.device):
-            return self._network(images, output_hidden_states=True).hidden_states, images
+            found = self._network(images, output_hidden_states=True, **self._order(images))
+        return found.hidden_states, images
+
+    def _order(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the further input of MAE, which orders the patches by these values; empty for others.
+
+        In training the values are random, and the patches of the largest ones are hidden.
+        """
+        if self._network.config.model_type != "vit_mae":
+            return {}
+        rows, columns = self._patches(images)
+        return {"noise": torch.arange(rows * columns, device=images.device).expand(len(images), -1)}
 
     def _images(self, crops: np.ndarray) -> torch.Tensor:
         if self._processor is not None:
@@ -155,8 +171,9 @@ def pair(size: int | Sequence[int]) -> tuple[int, int]:
 
 def load(request: Request) -> ImageNetwork:
     """Return an image encoder from a folder of transformers. Raises WeightsError."""
-    network = load_pretrained(request)
-    network = getattr(network, "vision_model", network)
+    network = image_part(load_pretrained(request))
+    if network.config.model_type == "vit_mae":
+        network.config.mask_ratio = 0.0  # no patch is hidden
     processor = _processor(request.path)
     height, width = pair(network.config.image_size)
     if processor is None and height != width:
@@ -171,8 +188,7 @@ def load(request: Request) -> ImageNetwork:
 
 def load_last(request: Request) -> LastLayer:
     """Return an encoder of images that gives its last layer, from a folder. Raises WeightsError."""
-    network = load_pretrained(request, used=("pooler.",))
-    network = getattr(network, "vision_model", network)
+    network = image_part(load_pretrained(request, used=("pooler.",)))
     side = usual_side(network.config)
     encoder = LastLayer(placed(network, request), _processor(request.path), side, request)
     encoder.check(request.path)

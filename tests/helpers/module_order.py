@@ -68,7 +68,7 @@ ORDER = {
     "data/corpora/synthetic": ["tasks write", "plan skin", "face voice", "motion make", "__init__"],
     "data/encoders": [
         "known onnx_graph record",
-        "hub onnx_session table transformers_input",
+        "hub onnx_session table transformers_input transformers_rows",
         "onnx_file transformers_shapes",
         "transformers_folder",
         "chosen",

@@ -33,6 +33,24 @@ def check_together(config: Config, named: Iterable[str] = ()) -> None:
     check_mixture(config)
     check_accumulate(config)
     check_discriminant(config)
+    check_precision(config)
+
+
+def check_precision(config: Config) -> None:
+    """Refuse encoders that a setting puts on the CPU in a type that is for GPUs.
+
+    Raises:
+        ConfigError: names the settings.
+
+    >>> check_precision(Config())
+    """
+    for name in ("speech", "speech2", "appearance"):
+        section = getattr(config, name)
+        if name in config.stages and section.device == "cpu" and section.precision != "float32":
+            raise ConfigError(
+                f"{name}.precision={section.precision} is for GPUs, and {name}.device=cpu: set "
+                f"{name}.precision=float32 for the CPU, or {name}.device=cuda"
+            )
 
 
 def check_mixture(config: Config) -> None:

@@ -1,7 +1,8 @@
-"""The LoRA encoder of docs/howto-new-backbone.md, on a tiny DINOv2 with random weights."""
+"""The LoRA encoder of docs/howto-new-backbone.md, on tiny networks of images with random weights."""
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -18,6 +19,17 @@ from deiii.model.training.run_folder import RunFolder
 transformers = pytest.importorskip("transformers", reason="pip install 'deiii[encoders]'")
 pytest.importorskip("peft", reason="pip install peft")
 
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+SIZES |= {"image_size": 56, "patch_size": 14}
+FAMILIES = {
+    "ViT": lambda: transformers.ViTConfig(**SIZES),
+    "DeiT": lambda: transformers.DeiTConfig(**SIZES),  # two tokens before those of patches
+    "Dinov2WithRegisters": lambda: transformers.Dinov2WithRegistersConfig(**SIZES),
+    "DINOv3ViT": lambda: transformers.DINOv3ViTConfig(**SIZES, num_register_tokens=4),
+    "CLIPVision": lambda: transformers.CLIPVisionConfig(**SIZES),
+    "SiglipVision": lambda: transformers.SiglipVisionConfig(**SIZES),  # no class token
+    "IJepa": lambda: transformers.IJepaConfig(**SIZES),
+}
 PAGE = Path(__file__).parents[3] / "docs/howto-new-backbone.md"
 
 
@@ -81,3 +93,39 @@ def test_a_training_changes_the_matrices_of_low_rank_alone(package, seen_run, tm
             plain = name.split(".encoder.")[1].replace(".base_layer", "")
             torch.testing.assert_close(value, before[plain], rtol=0, atol=0)
     assert changed == sum("lora_B" in name for name in own) >= 2 * 6
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_families_of_images_can_be_tuned(package, monkeypatch, family, precision):
+    import lora_package
+
+    torch.manual_seed(0)
+    getattr(transformers, f"{family}Model")(FAMILIES[family]()).save_pretrained(package / "other")
+    monkeypatch.setattr(lora_package, "WEIGHTS", str(package / "other"))
+    encoder = lora_package.LoraFaces((3,), ModelConfig(width=16, grid=2))
+    images, wanted = torch.randn(4, 3, 56, 56), torch.tensor([0, 1, 2, 1])
+    base = transformers.AutoModel.from_pretrained(package / "other").eval()
+    patches = base(pixel_values=images).last_hidden_state[:, -16:]
+    found = encoder.eval()(images)
+    map_NCHW = patches.transpose(1, 2).reshape(4, 32, 4, 4)
+    torch.testing.assert_close(found, encoder.tokens(map_NCHW), rtol=1e-4, atol=1e-5)
+    head = torch.nn.Linear(16, 3)
+    learned = [p for p in encoder.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW([*learned, *head.parameters()], lr=1e-2)
+    losses = []
+    for _ in range(8):
+        with torch.autocast("cpu", dtype=precision, enabled=precision is not torch.float32):
+            scores = head(encoder(images).mean(dim=1))
+        loss = torch.nn.functional.cross_entropy(scores.float(), wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert all(map(math.isfinite, losses)) and losses[-1] < losses[0] - 0.1
+    moved = {name for name, p in encoder.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    assert moved and all("lora_" in name or name.startswith("tokens.") for name in moved)
+    assert any("lora_A" in name for name in moved) and any(name.startswith("tokens.") for name in moved)
+    again = lora_package.LoraFaces((3,), ModelConfig(width=16, grid=2))
+    again.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(again.eval()(images), encoder.eval()(images), rtol=0, atol=0)

@@ -15,6 +15,7 @@ from deiii.data.encoders.transformers_shapes import SpeechShapes, speech_shapes
 from deiii.data.tools.weights import WeightsError
 from deiii.pipeline.appearance.stage import encode_crops
 from deiii.pipeline.encoders.load import load_encoder
+from deiii.pipeline.encoders.transformers_appearance import LastLayer
 
 transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'deiii[encoders]'")
 t = transformers
@@ -40,6 +41,8 @@ SPEECH = {
     ),
 }  # fmt: skip
 HOPS = {"Moonshine": 64 * 3 * 2, "Wav2Vec2Bert": 2 * 160}  # samples: products of strides
+# Samples that the first row reads: of convolutions of 127, 7 and 3; and two windows of 400 every 160.
+READ = {"Moonshine": 127 + 6 * 64 + 2 * 64 * 3, "Wav2Vec2Bert": 400 + 160}
 IMAGES = {
     "ConvNext": lambda: t.ConvNextConfig(**STAGES),
     "ResNet": lambda: t.ResNetConfig(**STAGES, embedding_size=8, layer_type="basic"),
@@ -98,7 +101,7 @@ def test_places_of_rows_are_those_of_the_whole_network(tmp_path, kind):
     hop, reach = shapes.hop, shapes.reach
     assert hop == HOPS[kind]
     record = load("speech", tmp_path).choice.encoder
-    assert (record.hop, record.first, record.shortest) == (hop, reach // 2, max(1, reach))
+    assert (record.hop, record.first, record.shortest) == (hop, READ[kind] // 2, max(1, reach))
     own = model.get_encoder() if kind == "Moonshine" else model
     for samples in (reach + 9 * hop - 1, reach + 9 * hop, 20_001, 47_900):
         inputs = extractor([SAMPLES[:samples]], sampling_rate=16000, return_tensors="pt")
@@ -141,7 +144,7 @@ def codec_of_24_khz(folder: Path) -> None:
     ("make", "says"),
     [
         (spectrogram_transformer, "not an encoder of speech: it gives as many rows for 4 s as for 2 s"),
-        (shortened_whisper, "does not run on 4 s of silence"),
+        (shortened_whisper, r"layers are not 200 rows of 32 features.*\[1, 100, 32\]"),
         (text_network, "not an encoder of speech: it reads input_ids in place of input_values"),
         (without_input_settings, "no preprocessor_config.json.*write that file: AutoFeatureExtractor"),
         (codec_of_24_khz, "reads audio of 24000 Hz"),
@@ -237,12 +240,15 @@ def test_networks_of_videos_are_refused_with_the_reason(tmp_path, kind, more):
         load("appearance", tmp_path)
 
 
-def test_features_that_differ_each_time_are_refused(tmp_path):
-    save(tmp_path, "ViTMAEModel", t.ViTMAEConfig(**SIZES, image_size=32, patch_size=8))
+def test_features_that_differ_each_time_are_refused(tmp_path, monkeypatch):
+    """As of a network that hides parts of the image at random."""
+    save(tmp_path, "ConvNextModel", IMAGES["ConvNext"]())
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(LastLayer, "__call__", lambda self, crops: random.normal(size=(len(crops), 1, 24)))
     with pytest.raises(WeightsError, match="not an encoder of appearance: it gives other features each time"):
         load("appearance", tmp_path)
 
 
 def test_rows_follow_from_hop_and_reach():
-    shapes = SpeechShapes(8, 3, 160, 0)
+    shapes = SpeechShapes(8, 3, 160, 0, 0)
     assert [shapes.rows(n) for n in (0, 159, 160, 480)] == [1, 1, 2, 4]

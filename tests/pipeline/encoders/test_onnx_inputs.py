@@ -16,7 +16,9 @@ from tests.helpers.onnx_maker import (
     INT64,
     UINT8,
     node,
+    number,
     tensor,
+    text,
     value,
     write,
 )  # fmt: skip
@@ -185,3 +187,32 @@ def test_one_image_at_a_time(tmp_path):
 def test_image_files_that_cannot_be_used_are_refused(tmp_path, changed, says):
     with pytest.raises(WeightsError, match=says):
         network("appearance", images(tmp_path / "a.onnx", **changed))
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        # ModelProto: opset_import is field 8 (version: 2), ir_version is field 1. The last one counts.
+        (
+            text(8, number(2, 99)),
+            r"a.onnx cannot be used .*operator set 99.*reads up to \d+\).*opset_version=17",
+        ),
+        (number(1, 99), r"a.onnx cannot be used .*version 99 of the format.*update onnxruntime"),
+    ],
+)
+def test_files_of_a_later_onnx_name_the_version_to_export(tmp_path, version, says):
+    path = speech(tmp_path / "a.onnx")
+    with open(path, "ab") as file:
+        file.write(version)
+    with pytest.raises(WeightsError, match=says):
+        network("speech", path)
+
+
+def test_operations_of_others_are_named(tmp_path):
+    nodes = [node("Mine", ["samples"], ["rows"])]
+    given, found = value("samples", ["B", "n"]), [value("rows", ["B", "r", 2])]
+    path = write(tmp_path / "a.onnx", nodes, [], given, found)
+    with pytest.raises(
+        WeightsError, match=r"a.onnx cannot be used .*Mine.*export it with operations of ONNX"
+    ):
+        network("speech", path)

@@ -102,7 +102,7 @@ def test_sizes_may_be_given_as_height_and_width(tmp_path):
 def test_networks_of_other_inputs_are_refused_before_work(tmp_path, words):
     settings = transformers.ViltConfig(**SIZES, image_size=32, patch_size=8, vocab_size=50)
     save(tmp_path / "vilt", "ViltModel", settings)  # reads a text, too
-    with pytest.raises(WeightsError, match="does not run on a crop"):
+    with pytest.raises(WeightsError, match="reads a text beside the image.*ViT, DINOv2"):
         load("appearance", tmp_path / "vilt", *words)
     settings = transformers.YolosConfig(**SIZES, image_size=[32, 32], patch_size=8)
     save(tmp_path / "yolos", "YolosModel", settings)  # its last tokens are not those of patches
