@@ -32,7 +32,7 @@ from deiii.data.tools.text.csv_text import csv_text
 from deiii.data.tools.text.figure_text import number, span
 from deiii.model.evaluation.many_runs import run_all
 from deiii.model.evaluation.predictions import read_predictions
-from deiii.model.intervals import CCC_LIMITS, estimate
+from deiii.model.intervals import CCC_LIMITS, INTERVAL_FORM, estimate
 from deiii.model.metrics import ccc
 from deiii.model.training.run_folder import RunFolder
 from deiii.pipeline.preprocess.graph import preprocess
@@ -106,7 +106,8 @@ def _each(truth_SN: np.ndarray, guess_SN: np.ndarray) -> np.ndarray:
 def markdown(rows: dict[str, Any], notes: str) -> str:
     """Return the table as Markdown."""
     seeds = max(len(row[name]["by_seed"]) for row in rows.values() for name in NAMES if name in row)
-    head = f"| input | CCC valence | sd over seeds | {column_kind(seeds)} | CCC arousal | sd | 95 % |"
+    kind = f"{column_kind(seeds)}, {INTERVAL_FORM}"
+    head = f"| input | CCC valence | sd over seeds | {kind} | CCC arousal | sd | 95 % |"
     lines = ["# Valence and arousal of the synthetic corpus", "", notes, "", head, "|---" * 7 + "|"]
     for row in rows.values():
         cells = [row["about"]]

@@ -34,7 +34,7 @@ from deiii.data.tools.atomic_files import atomic_path, write_json, write_text
 from deiii.data.tools.text.figure_text import number, span
 from deiii.model.evaluation.crossval import FoldSeed, crossval
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
-from deiii.model.intervals import estimate
+from deiii.model.intervals import PAIRED_FORM, estimate
 from deiii.model.metrics import uar
 from deiii.model.robustness.corrupted import evaluate_corrupted
 from deiii.model.training.run_folder import RunFolder
@@ -234,7 +234,7 @@ def main() -> int:
     clips = found[WITHOUT][CLEAN][0].names
     notes = (
         f"{len(clips)} test clips of {len(set(clips[:, 1]))} speakers, all folds; UAR of all clips, mean "
-        f"over seeds; 95 % {about['interval']}. Copies: {', '.join(config.copies)}. {words}"
+        f"over seeds; 95 % {about['interval']}, {PAIRED_FORM}. Copies: {', '.join(config.copies)}. {words}"
     )
     text = markdown(result, notes)
     write_json(args.folder / "table.json", about | {"copies": config.copies} | result)

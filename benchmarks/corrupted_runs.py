@@ -24,6 +24,7 @@ from deiii.data.command_line.entry import Command, run
 from deiii.data.tools.atomic_files import writable_folder, write_json, write_text
 from deiii.data.tools.progress import progress_bar
 from deiii.data.tools.text.figure_text import number, span
+from deiii.model.intervals import PAIRED_FORM
 from deiii.model.robustness.corrupted import evaluate_corrupted
 from deiii.model.training.run_folder import RunError, RunFolder
 
@@ -100,7 +101,8 @@ def main() -> int:
     config = RunFolder(paths[0]).read_config()
     notes = (
         f"{config.model.name} on {len(clips)} test clips of {len(set(clips[:, 1]))} speakers, all folds, "
-        f"trained on clean clips; UAR of all clips, mean over seeds; 95 % {about['interval']}. {words}"
+        f"trained on clean clips; UAR of all clips, mean over seeds; 95 % {about['interval']}, "
+        f"{PAIRED_FORM}. {words}"
     )
     text = markdown(result, notes)
     write_json(args.folder / "table.json", about | {"corruptions": result})

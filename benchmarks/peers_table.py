@@ -24,16 +24,17 @@ from deiii.model.evaluation.figures import FIRST, GRID, INK, SECOND, save_png
 from deiii.model.evaluation.predictions import read_predictions
 from deiii.model.evaluation.sections.all_runs import ceilings_of_runs
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
-from deiii.model.intervals import Estimate, estimate, holm
+from deiii.model.intervals import PAIRED_FORM, Estimate, estimate, holm
 from deiii.model.metrics import matrix_figures
 from deiii.model.network.task import Task
 from deiii.model.peers.match import count_parameters
 from deiii.model.training.run_folder import RunFolder
 
 READ_AS = (
-    "UAR and WAR are over the clips of all folds, the mean over seeds; each interval is a {kind}, that of a "
-    "difference paired by seed and clip; p-values are corrected by Holm's method for the number of all "
-    "differences in the table. One recipe for all; nothing was tuned for one of them."
+    "UAR and WAR are over the clips of all folds, the mean over seeds; each interval is a {kind}, "
+    f"{PAIRED_FORM}; that of a difference is paired by seed and clip; p-values are corrected by Holm's "
+    "method for the number of all differences in the table. One recipe for all; nothing was tuned for one of "
+    "them."
 )
 PRICE = "minus_batch_axis"  # key of VAVL's difference from itself with attention along the batch
 HEAD = (

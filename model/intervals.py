@@ -43,7 +43,7 @@ ROUNDING = 1e-9  # standard error below which a figure does not differ between s
 FEW_HOLD_MOST = 0.5  # share of the speakers that their effective number has to reach; see `unequal_counts`
 NARROW = "may be too narrow: "
 INTERVAL_FORM = "in Wilson's form"  # of the intervals of figures with limits
-OF_FIGURES = f"of figures {INTERVAL_FORM}"  # beside differences, whose intervals have another form
+PAIRED_FORM = f"{INTERVAL_FORM} except for differences"  # of a table with figures and their differences
 # Kind of interval in results that were stored before t intervals were introduced.
 BOOTSTRAP = "percentile bootstrap over speakers"
 
@@ -213,18 +213,22 @@ def no_intervals(speakers: int) -> str:
 
 
 def kind_of_interval(results: Mapping[str, Any]) -> str:
-    """Return the kind of interval in ``metrics.json`` or ``crossval.json``; older files have bootstrap ones.
+    """Return the kind and form of the intervals in ``metrics.json`` or ``crossval.json``.
 
-    The words name Wilson's form where the file does (``interval_form``); older files have another form. Where
-    a few speakers have most of the test clips, the words say that the interval may be too narrow.
+    Where a few speakers have most of the test clips, the words say that the interval may be too narrow. Older
+    files have bootstrap intervals, or intervals of an unknown form.
 
+    >>> kind_of_interval({"interval": OVER_SPEAKERS, "interval_form": INTERVAL_FORM})
+    "t interval over speakers, in Wilson's form"
     >>> kind_of_interval({})
     'percentile bootstrap over speakers'
     """
-    kind = ", ".join(filter(None, (str(results.get("interval", BOOTSTRAP)), results.get("interval_form"))))
+    kind = str(results.get("interval", BOOTSTRAP))
     speakers = results.get("test", {}).get("per_speaker", {}).values()
     note = unequal_counts([int(speaker["clips"]) for speaker in speakers if speaker])
-    return f"{kind} ({note})" if note else kind
+    kind = f"{kind} ({note})" if note else kind
+    form = results.get("interval_form")
+    return f"{kind}, {form}" if form else kind
 
 
 def unequal_counts(clips: Sequence[int]) -> str:

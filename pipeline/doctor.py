@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -22,12 +23,15 @@ from deiii.data.command_line.missing import only_predicts
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.config.words import wrapped
-from deiii.data.tools.counts import counted, size_text
+from deiii.data.tools.counts import counted
 from deiii.data.tools.machine import available_memory, usable_cores
 from deiii.data.tools.os_errors import explain
+from deiii.data.tools.packages.requirements import install_command, name_of, requirements
 from deiii.data.tools.progress import show_no_loading_note
+from deiii.data.tools.text.sizes import disk_size, memory_size
 
 WIDTH = 120  # letters of a line
+OPENCV = "opencv-contrib-python"
 REINSTALL = "reinstall deiii and the packages that it needs in this environment"
 LEAST_DISK_GB, LEAST_MEMORY_GB = 5.0, 4.0
 DECODERS = {  # codecs, and where they are used
@@ -105,6 +109,12 @@ def _installed() -> Iterator[str]:
                 yield about["Name"]
 
 
+def _again(package: str) -> str:
+    """Return the command that installs a dependency again, and leaves the versions of all others."""
+    (need,) = [line for line in requirements() if name_of(line) == package] or [package]
+    return f"pip install --force-reinstall --no-deps {shlex.quote(need)}"
+
+
 def _packages(config: Config) -> Iterator[Check]:
     from packaging.requirements import Requirement
 
@@ -112,10 +122,8 @@ def _packages(config: Config) -> Iterator[Check]:
     bad: list[str] = []
     missing: list[str] = []
     wanted: list[str] = []
-    for line in metadata.requires("deiii") or []:
+    for line in requirements():
         need = Requirement(line)
-        if need.marker and not need.marker.evaluate({"extra": ""}):
-            continue
         try:
             have = metadata.version(need.name)
         except metadata.PackageNotFoundError:
@@ -130,11 +138,12 @@ def _packages(config: Config) -> Iterator[Check]:
     opencv = sorted({name for name in _installed() if name.startswith("opencv")})
     if len(opencv) > 1:
         bad.append(f"{' and '.join(opencv)} overwrite each other's files")
-        wanted.append("--force-reinstall opencv-contrib-python")
     if bad:
-        others = [name for name in opencv if name != "opencv-contrib-python"] if len(opencv) > 1 else []
-        remedy = f"pip install {' '.join(wanted)}"
-        remedy = f"pip uninstall --yes {' '.join(others)} && {remedy}" if others else remedy
+        steps = [f"pip install {' '.join(wanted)}"] if wanted else []
+        if len(opencv) > 1:
+            others = [name for name in opencv if name != OPENCV]
+            steps = [f"pip uninstall --yes {' '.join(others)}", *steps, _again(OPENCV)]
+        remedy = " && ".join(steps)
         if len(missing) == len(bad) and only_predicts(missing):
             text = (
                 "no PyTorch: `deiii predict` works with exported folders (`deiii export RUN FOLDER --onnx`); "
@@ -186,7 +195,7 @@ def _codecs(config: Config) -> Iterator[Check]:
             return False
 
     lost = [f"{name} ({where})" for name, where in DECODERS.items() if not has(name, "r")]
-    remedy = "install PyAV from PyPI (pip install --force-reinstall av), whose wheels bring FFmpeg"
+    remedy = f"install PyAV from PyPI ({_again('av')}), whose wheels bring FFmpeg"
     if lost:
         yield Check("problem", "decoders", f"missing: {', '.join(lost)}", remedy)
     else:
@@ -206,7 +215,7 @@ def _detector(config: Config) -> Iterator[Check]:
     if (Path(haarcascades) / "haarcascade_frontalface_default.xml").is_file() and hasattr(cv2, "optflow"):
         yield Check("ok", "opencv", f"{cv2.__version__} with Haar cascades, DIS and TV-L1")
     else:
-        remedy = "pip install --force-reinstall opencv-contrib-python, and no other OpenCV package"
+        remedy = f"{_again(OPENCV)}, and no other OpenCV package"
         yield Check("problem", "opencv", "this build lacks Haar cascades or TV-L1", remedy)
 
 
@@ -247,7 +256,7 @@ def _encoders(config: Config) -> Iterator[Check]:
     except metadata.PackageNotFoundError:
         yield Check(
             "note", "transformers", "not installed; only encoders of the Hugging Face Hub need it",
-            "pip install 'deiii[encoders]'",
+            install_command("encoders"),
         )  # fmt: skip
     for name in ("speech", "speech2", "appearance"):
         if name not in config.stages:
@@ -269,11 +278,11 @@ def _encoders(config: Config) -> Iterator[Check]:
 
 
 def _memory(config: Config) -> Iterator[Check]:
-    free = available_memory() / 2**30
-    text = f"{free:.1f} GiB available"
+    free = available_memory()
+    text = f"{memory_size(free)} available"
     if not free:
         yield Check("note", "memory", "unknown on this system")
-    elif free < LEAST_MEMORY_GB:
+    elif free < LEAST_MEMORY_GB * 2**30:
         remedy = "use fewer workers (workers=1) and a smaller loader.batch, or close other programs"
         yield Check("note", "memory", text, remedy)
     else:
@@ -287,7 +296,7 @@ def _disk(config: Config) -> Iterator[Check]:
             while not place.exists():
                 place = place.parent
             free = shutil.disk_usage(place).free
-            text = f"{folder}: {size_text(free)} free"
+            text = f"{folder}: {disk_size(free)} free"
             with tempfile.NamedTemporaryFile(dir=place) as file:
                 file.write(b"x")
         except OSError as error:

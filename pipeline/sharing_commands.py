@@ -8,6 +8,7 @@ import shlex
 from deiii.data.config.words import add_command, add_settings, read_settings
 from deiii.data.tools.counts import counted
 from deiii.data.tools.progress import say
+from deiii.data.tools.text.sizes import disk_size
 
 KINDS = ("npz", "parquet", "webdataset", "hf")
 
@@ -98,7 +99,7 @@ def _pack(args: argparse.Namespace) -> int:
 
     before, after = pack(args.cache, args.archive)
     digest = describe_archive(args.cache, args.archive)
-    say(f"{args.archive}: {after / 1e6:.1f} MB; {args.cache} ({before / 1e6:.1f} MB) is kept")
+    say(f"{args.archive}: {disk_size(after)}; {args.cache} ({disk_size(before)}) is kept")
     print(f"card: {args.archive}/README.md; SHA-256 of archive.json, to publish beside it: {digest}")
     return 0
 
@@ -108,16 +109,16 @@ def _unpack(args: argparse.Namespace) -> int:
     from deiii.data.sharing.archive import check_complete
 
     check_complete(args.archive)
-    print(f"{args.cache}: {unpack(args.archive, args.cache) / 1e6:.1f} MB, checked against their digests")
+    size = disk_size(unpack(args.archive, args.cache))
+    print(f"{args.cache}: {size}, checked against their digests")
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
     from deiii.data.sharing.export import export_features
-    from deiii.data.tools.counts import size_text
 
     clips, size = export_features(read_settings(args.settings), args.out, args.to)
-    print(f"{args.out}: {counted(clips, 'clip')}, {size_text(size)}; README.md shows how to load them")
+    print(f"{args.out}: {counted(clips, 'clip')}, {disk_size(size)}; README.md shows how to load them")
     return 0
 
 

@@ -41,6 +41,7 @@ from deiii.data.tools.processes.made_folders import make_folder
 
 IDENTITY = "corpus.json"
 SOURCES = "sources.json"  # size, modification time, SHA-256 and change time of each media file
+DECODERS = "decoders.json"  # major versions of libavcodec that decoded the shards of each stage
 READ_BYTES = 2 * 2**30  # most bytes of media files that are read to compare them
 THREADS = 8  # threads that examine media files
 FORMAT = 2  # the same number as for the clip table (`deiii.data.cache.index.FORMAT`)
@@ -322,3 +323,21 @@ def _relative_root(cache: str | Path, name: str, root: str) -> bool:
         return False
     given = read_table(cache, name).root
     return not os.path.isabs(given) and root.endswith(os.sep + os.path.normpath(given))
+
+
+def read_decoders(folder: Path) -> dict[str, list[int]]:
+    """Return the major versions of libavcodec that decoded the shards of each stage of a corpus.
+
+    They are in the order of their use, keyed by the name of the stage's folder (`record_decoder` of
+    `deiii.pipeline.stages.decoder_record` writes them). Stages of an earlier deiii have none, and there are
+    none if the file is missing or damaged.
+
+    >>> read_decoders(Path("no-such-folder"))
+    {}
+    """
+    try:
+        tree = json.loads((folder / DECODERS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    entries = tree.items() if isinstance(tree, dict) else ()
+    return {s: v for s, v in entries if isinstance(v, list) and all(isinstance(n, int) for n in v)}

@@ -190,7 +190,8 @@ def read_index(folder: str | Path) -> StageIndex:
                 f"{path.parent} is in the packed form, which cannot be trained on; "
                 f"run `deiii unpack {shlex.quote(str(archive))} CACHE` and use cache=CACHE"
             ) from None
-        remedy = remedy_for(path.parents[2], "run `deiii preprocess` with the same settings")
+        otherwise = "run `deiii preprocess` with the same settings, or name the cache with cache=FOLDER"
+        remedy = remedy_for(path.parents[2], otherwise)
         raise CacheError(f"no finished features in {path.parent}; {remedy}") from None
     except CacheError:
         raise

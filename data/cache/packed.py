@@ -22,7 +22,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deiii.data.cache.identity import IDENTITY, SOURCES, read_identity, recorded_media
+from deiii.data.cache.identity import (
+    DECODERS,
+    IDENTITY,
+    SOURCES,
+    read_decoders,
+    read_identity,
+    recorded_media,
+)
 from deiii.data.cache.index import (
     INDEX,
     PACKED,
@@ -42,6 +49,7 @@ from deiii.data.cache.shard_writer import ShardWriter
 from deiii.data.cache.shards import COLUMNS, ShardError, content_digest, read_info
 from deiii.data.tools.atomic_files import atomic_path, remove_temporary, write_json
 from deiii.data.tools.counts import counted
+from deiii.data.tools.packages.requirements import install_command
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import ProgressBar, progress_bar, say
 from deiii.data.tools.writer_lock import writer_lock
@@ -99,6 +107,7 @@ def _pack(cache: Path, archive: Path, stages: list[Path], progress: bool) -> tup
             tree["shards"] = [{"name": s.name, "digest": s.digest} for s in index.shards]
             write_json(target.parent / PACKED, tree)
     _copy_tables(cache, archive)
+    _copy_decoders(cache, archive, stages)
     return before, after
 
 
@@ -148,6 +157,7 @@ def _unpack(archive: Path, cache: Path, stages: list[Path], progress: bool) -> i
             write_index(target.parent, StageIndex(index.stage, index.key, index.provenance, records))
             records = []
     _copy_tables(archive, cache)
+    _copy_decoders(archive, cache, stages)
     return total
 
 
@@ -182,6 +192,7 @@ def _refuse_one_folder(source: Path, target: Path, stages: list[Path]) -> None:
 def _refuse_others(archive: Path, cache: Path, stages: list[Path]) -> None:
     """Raise CacheError for files of an earlier archive that are of other corpora, stages or shards."""
     expected = {Path(corpus.name, name) for corpus in cache.iterdir() for name in (TABLE, IDENTITY, SOURCES)}
+    expected |= {path.relative_to(cache) for path in cache.glob(f"*/{DECODERS}")}
     for folder in stages:
         names = [f"{shard.name}.h5" for shard in read_index(folder).shards]
         expected |= {folder.relative_to(cache) / name for name in (PACKED, *names)}
@@ -223,6 +234,17 @@ def _copy_tables(source: Path, target: Path) -> None:
         for path in source.glob(f"*/{name}"):
             with atomic_path(target / path.relative_to(source)) as temporary:
                 shutil.copyfile(path, temporary)
+
+
+def _copy_decoders(source: Path, target: Path, stages: list[Path]) -> None:
+    """Copy which decoders made the shards of the stages; what the target records of others is kept."""
+    for corpus in sorted({folder.parent for folder in stages}):
+        recorded = read_decoders(corpus)
+        names = [stage.name for stage in stages if stage.parent == corpus]
+        copied = {name: recorded[name] for name in names if name in recorded}
+        if copied:  # archives of an earlier deiii have none
+            place = target / corpus.name
+            write_json(place / DECODERS, read_decoders(place) | copied, indent=None)
 
 
 def _each(
@@ -323,7 +345,6 @@ def _plugin() -> ModuleType:
     try:
         import hdf5plugin
     except ImportError:
-        raise CacheError(
-            "the packed form needs the package hdf5plugin: pip install 'deiii[archive]'"
-        ) from None
+        remedy = install_command("archive")
+        raise CacheError(f"the packed form needs the package hdf5plugin: {remedy}") from None
     return hdf5plugin

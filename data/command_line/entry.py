@@ -21,6 +21,7 @@ from deiii.data.tools.processes.left_threads import end_at_once
 from deiii.data.tools.processes.made_folders import forget_made_folders, remove_empty_folders
 from deiii.data.tools.processes.signals import INTERRUPTED, StopHandler
 from deiii.data.tools.text.printable import PrintableOutput, printable, unescaped_stderr
+from deiii.data.tools.text.sizes import memory_size
 
 NOTHING_DONE = "nothing was changed"
 RED = "1;31"  # ANSI: bold, red
@@ -192,7 +193,7 @@ def memory_words(error: BaseException) -> str:
     found = TRIED.search(text)
     size = f" ({found[1]} {found[2]} more were needed)" if found else ""
     if found and found[2] == "bytes":
-        size = f" ({int(found[1]) / 2**30:.1f} GiB more were needed)"
+        size = f" ({memory_size(int(found[1]))} more were needed)"
     if not isinstance(error, MemoryError) and OF_GPU.search(text):
         return (
             f"there is not enough memory on the GPU for this{size}; lower loader.batch (in preprocessing "

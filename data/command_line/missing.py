@@ -6,14 +6,13 @@ command then fails at the first package that is missing; the message names all o
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Iterable
-from importlib import metadata
 
 from deiii.data.tools.counts import counted, listed
 from deiii.data.tools.os_errors import import_remedy, imported_package
+from deiii.data.tools.packages.requirements import missing_dependencies, name_of
 
 # Packages by module, where the names differ; markupsafe comes with jinja2.
 NAMES = {
@@ -44,15 +43,15 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
         return None
     package = NAMES.get(module, module)
     lacking = missing_dependencies()
-    names = [_name(requirement) for requirement in lacking]
+    names = [name_of(requirement) for requirement in lacking]
     if package not in names:
         return f"this command needs the Python package {package}: pip install {package}"
     remedy = f"pip install {' '.join(map(shlex.quote, lacking))}"
-    drawing = [need for need in lacking if _name(need) in FOR_OVERLAYS]
+    drawing = [need for need in lacking if name_of(need) in FOR_OVERLAYS]
     overlay = package == "pillow" or (package == "matplotlib" and "pillow" not in names)
     if overlay and len(lacking) > len(drawing):
         own = " ".join(map(shlex.quote, drawing))
-        asked = listed(map(_name, drawing))
+        asked = listed(map(name_of, drawing))
         return f"this command needs {asked}: pip install {own} (for all commands of deiii: {remedy})"
     return (
         f"this command needs {package}; deiii was installed without its dependencies, and "
@@ -82,24 +81,3 @@ def only_predicts(missing: Iterable[str]) -> bool:
     """
     names = set(missing)
     return "torch" in names and names <= NOT_FOR_PREDICTION
-
-
-def missing_dependencies() -> list[str]:
-    """Return the dependencies of deiii that are not installed, as `pip` takes them; extras do not count."""
-    try:
-        required = metadata.requires("deiii") or []
-    except metadata.PackageNotFoundError:  # a source tree that is on PYTHONPATH
-        return []
-    return [need for need in required if "extra ==" not in need and not _installed(_name(need))]
-
-
-def _name(requirement: str) -> str:
-    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

@@ -10,11 +10,11 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from deiii.data.tools.packages.requirements import install_command
 from deiii.data.tools.weights import FOLDER_FILES, WeightsError, weights_folder
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # the second names the files of the parts
-INSTALL = "install the extra: pip install 'deiii[encoders]'"
 
 
 def is_folder(name: str) -> bool:
@@ -81,7 +81,8 @@ def hub_folder(name: str, revision: str) -> str:
     try:
         import huggingface_hub
     except ImportError:
-        raise WeightsError(f"{name} is an encoder of the Hugging Face Hub; {INSTALL}") from None
+        needs = f"needs the package huggingface_hub: {install_command('encoders')}"
+        raise WeightsError(f"{name} is an encoder of the Hugging Face Hub, which {needs}") from None
     try:
         try:
             folder = huggingface_hub.snapshot_download(

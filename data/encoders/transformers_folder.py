@@ -10,7 +10,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
-from deiii.data.encoders.hub import INSTALL, complete_folder
+from deiii.data.encoders.hub import complete_folder
 from deiii.data.encoders.known import KNOWN
 from deiii.data.encoders.record import SAMPLE_RATE, Encoder, Modality
 from deiii.data.encoders.transformers_input import AUDIO, IMAGES, INPUT_SETTINGS
@@ -21,6 +21,7 @@ from deiii.data.encoders.transformers_shapes import (
     speech_shapes,
     token_shapes,
 )
+from deiii.data.tools.packages.requirements import install_command
 from deiii.data.tools.weights import WeightsError
 
 WHISPER_HOP = 320  # samples between two states of its encoder
@@ -192,7 +193,7 @@ def read_settings(folder: str) -> Any:
         from transformers import AutoConfig
     except ImportError:
         raise WeightsError(
-            f"{folder} holds a network of transformers, which is not installed; {INSTALL}"
+            f"{folder} holds a network of transformers, which is not installed: {install_command('encoders')}"
         ) from None
     own_code = False
     try:

@@ -18,11 +18,11 @@ from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.gather import Gather, Resident
 from deiii.data.tools.devices import DeviceError
 from deiii.data.tools.machine import available_memory
+from deiii.data.tools.text.sizes import memory_size
 
 DEVICE_SHARE = 0.5  # largest share of the GPU's free memory; the rest is for the network
 RAM_SHARE = 0.5  # largest share of the available memory, for files on a network file system
 GIB = 2**30
-MIB = 2**20
 REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "glusterfs", "beegfs", "afs", "gpfs"}
 
 
@@ -44,28 +44,33 @@ def choose_residency(
     >>> choose_residency("auto", 8 * GIB, torch.device("cpu"), 0, 16 * GIB)[0]
     'stream'
     """
-    size = f"{nbytes / GIB:.2f} GiB" if nbytes >= GIB / 10 else f"{nbytes / MIB:.1f} MiB"
+    size = _precise(nbytes)
     if wanted != "auto":
         if wanted == "device" and device.type == "cpu":
             return "ram", f"loader.residency=device without a GPU is ram; {size}"
         if wanted == "device" and nbytes > free_device:
+            room = _precise(free_device)
             raise DeviceError(
-                f"loader.residency=device: {size} of features exceed the {free_device / GIB:.2f} GiB that "
-                "are free on the GPU; use loader.residency=auto, which sends them batch by batch"
+                f"loader.residency=device: {size} of features exceed the {room} that are free on the GPU; "
+                "use loader.residency=auto, which sends them batch by batch"
             )
         return wanted, f"as set; the features take {size}"
     if device.type != "cpu" and nbytes <= DEVICE_SHARE * free_device:
-        return "device", f"{size} fit into half of the {free_device / GIB:.1f} GiB that are free on the GPU"
+        return "device", f"{size} fit into half of the {memory_size(free_device)} that are free on the GPU"
     if remote and nbytes <= RAM_SHARE * free_ram:
         return "ram", (
-            f"{size} fit into half of the {free_ram / GIB:.1f} GiB of memory, and {remote} is slower"
+            f"{size} fit into half of the {memory_size(free_ram)} of memory, and {remote} is slower"
         )
     if nbytes <= free_ram:
-        return "stream", f"{size} fit into the page cache ({free_ram / GIB:.1f} GiB available)"
+        return "stream", f"{size} fit into the page cache ({memory_size(free_ram)} available)"
     return (
         "stream",
-        f"{size} exceed the available memory ({free_ram / GIB:.1f} GiB): expect disk reads every epoch",
+        f"{size} exceed the available memory ({memory_size(free_ram)}): expect disk reads every epoch",
     )
+
+
+def _precise(count: int) -> str:
+    return memory_size(count, decimals=2 if count >= GIB else 1)
 
 
 def free_bytes(device: torch.device) -> tuple[int, int]:

@@ -25,10 +25,11 @@ from deiii.data.cache.index import INDEX, PACKED, CacheError, read_index, read_t
 from deiii.data.corpora.clips import readable_name
 from deiii.data.sharing.card import CARD, card_text, corpus_facts
 from deiii.data.tools.atomic_files import TEMPORARY, file_sha256, publish, write_json, write_text
-from deiii.data.tools.counts import counted, size_text
+from deiii.data.tools.counts import counted
 from deiii.data.tools.fetch import DownloadError, check_disk, stream
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar, say
+from deiii.data.tools.text.sizes import disk_size
 from deiii.data.tools.writer_lock import writer_lock
 
 LIST = "archive.json"
@@ -208,6 +209,7 @@ def _fetch_archive(base: str, archive: Path, sha256: str | None, progress: bool)
 def _reason(error: Exception) -> str:
     """Return the last cause in the message of the HTTP client, which wraps it in objects' names."""
     words = str(error).splitlines()[0].strip("()'\" ") if str(error) else type(error).__name__
+    words = re.sub(r"\[Errno -?\d+\] ", "", words)
     return words.rpartition(": ")[2] if "Max retries" in words else words
 
 
@@ -297,7 +299,7 @@ def _get(base: str, path: Path, name: str, wanted: Mapping[str, Any]) -> None:
     if file_sha256(part) != wanted["sha256"]:
         part.unlink()
         raise DownloadError(
-            f"{base}{name} is not the file that {LIST} lists ({size_text(wanted['bytes'])}, SHA-256 "
+            f"{base}{name} is not the file that {LIST} lists ({disk_size(wanted['bytes'])}, SHA-256 "
             f"{wanted['sha256'][:12]}...); run the command again; if that does not help, tell its publisher"
         )
     publish(part, path)

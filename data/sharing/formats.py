@@ -17,6 +17,7 @@ import numpy as np
 
 from deiii.data.sharing.clips import NO_PART, SharedClip
 from deiii.data.tools.atomic_files import atomic_path, write_text
+from deiii.data.tools.packages.requirements import install_command
 from deiii.data.tools.text.csv_text import csv_text
 
 SHARD_BYTES = 256_000_000  # size of the arrays in one tar or Parquet file
@@ -116,7 +117,7 @@ def require_pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError:
         raise SharingError(
-            "Parquet needs PyArrow: pip install 'deiii[parquet]'; --to npz and --to webdataset do not"
+            f"Parquet needs PyArrow: {install_command('parquet')}; --to npz and --to webdataset do not"
         ) from None
     return pyarrow
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from deiii.data.tools.text.printable import printable_name
@@ -20,19 +19,6 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     ('1 clip', '0 clips', '1200 processes')
     """
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
-
-
-def size_text(count: int) -> str:
-    """Return a number of bytes as text; gigabytes are rounded down.
-
-    >>> size_text(1_234_567), size_text(42_100), size_text(900), size_text(1_990_000_000)
-    ('1.2 MB', '42.1 kB', '900 bytes', '1.9 GB')
-    """
-    if count < 1e3:
-        return counted(count, "byte")
-    if count < 1e6:
-        return f"{count / 1e3:.1f} kB"
-    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{math.floor(count / 1e8) / 10:.1f} GB"
 
 
 def listed(names: Iterable[str], last: str = "and") -> str:

@@ -13,9 +13,9 @@ import pooch
 import requests
 
 from deiii.data.tools.atomic_files import atomic_path
-from deiii.data.tools.counts import size_text
 from deiii.data.tools.processes.made_folders import make_folder
 from deiii.data.tools.progress import progress_bar
+from deiii.data.tools.text.sizes import disk_size
 
 CONNECT_S = 10  # s to wait for a connection; without a network the error comes soon
 TIMEOUT_S = 30  # s to wait for data
@@ -231,6 +231,5 @@ def check_disk(
     """Raise DownloadError, which ends with a remedy, if the disk of ``root`` has too few free bytes."""
     free = shutil.disk_usage(root).free
     if needed > free:
-        raise DownloadError(
-            f"{root} has {size_text(free)} free, but {size_text(needed)} are needed; {remedy}"
-        )
+        lacking = f"{disk_size(needed)} are needed ({disk_size(needed - free)} more)"
+        raise DownloadError(f"{root} has {disk_size(free)} free, but {lacking}; {remedy}")

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deiii.data.tools.text.printable import printable_name
+from deiii.data.tools.text.sizes import memory_size
 
 READ_OR_WRITE = "allow this user to use it (chmod, chown), or name another file or folder"
 SPACE = "free some space, or name a folder on another disk"
@@ -114,7 +115,7 @@ def library_words(error: BaseException) -> str:
             "Python packages forbids programs (noexec), so install them on another one"
         )
     return (
-        f"{found[1]} cannot be loaded: this process may use {limit / 2**30:.1f} GiB of address space; "
+        f"{found[1]} cannot be loaded: this process may use {memory_size(limit)} of address space; "
         "allow more (ulimit -v unlimited), and in a batch system ask for more memory"
     )
 

@@ -29,7 +29,7 @@ from deiii.model.evaluation.results import speaker_doubts, unfinished_training
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
 from deiii.model.intervals import (
     CCC_LIMITS,
-    OF_FIGURES,
+    PAIRED_FORM,
     estimate,
     holm,
     interval_kind,
@@ -262,7 +262,7 @@ def _describe_clips(runs: Sequence[EvaluatedRun], shared: PredictionTable, with_
     speakers = len(set(shared.speakers))
     clips, people = counted(len(shared), "test clip"), counted(speakers, "speaker")
     kind = interval_kind(1, list(shared.clips_of_speakers().values()))
-    about = f"95 % {kind}, {OF_FIGURES}" if with_intervals else no_intervals(speakers)
+    about = f"95 % {kind}, {PAIRED_FORM}" if with_intervals else no_intervals(speakers)
     note = f"{clips} of {people} that all runs scored; {about}"
     left_out = [(len(run.table) - len(shared), run.name) for run in runs if len(run.table) > len(shared)]
     if left_out:

@@ -34,7 +34,7 @@ from deiii.model.evaluation.comparison_table import Row
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions
 from deiii.model.evaluation.results import speaker_doubts
 from deiii.model.file_names import CROSSVAL
-from deiii.model.intervals import CCC_LIMITS, OF_FIGURES, estimate, interval_kind, no_intervals
+from deiii.model.intervals import CCC_LIMITS, PAIRED_FORM, estimate, interval_kind, no_intervals
 from deiii.model.training.run_folder import RunError, RunFolder
 
 
@@ -236,7 +236,7 @@ def _note(
         f"{counted(len(table), 'test clip')} of {people} in {counted(len(found[0].folds), 'fold')}, "
         f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))}); "
         + (
-            f"95 % {interval_kind(len(seeds), counts)}, {OF_FIGURES}"
+            f"95 % {interval_kind(len(seeds), counts)}, {PAIRED_FORM}"
             if with_intervals
             else no_intervals(speakers)
         )

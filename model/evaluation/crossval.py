@@ -23,7 +23,7 @@ from deiii.data.corpora.protocol import PARTS, SplitError
 from deiii.data.corpora.splits import is_tested, make_split, number_of_folds
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.feature_split import split_features
-from deiii.data.tools.counts import counted
+from deiii.data.tools.counts import counted, listed
 from deiii.data.tools.text.figure_text import number
 from deiii.model.evaluation.crossval_report import write_crossval
 from deiii.model.evaluation.many_runs import check_no_run, finished, run_all, time_left
@@ -84,7 +84,8 @@ def crossval(
     existing = range(number_of_folds(corpus, config.split))
     folds = list(existing) if folds is None else list(folds)
     if unknown := [f for f in folds if f not in existing]:
-        raise ConfigError(f"the protocol has the folds 0 to {len(existing) - 1}, not {unknown}")
+        wrong = listed(map(str, unknown), "or")
+        raise ConfigError(f"the protocol has the folds 0 to {len(existing) - 1}, not {wrong}")
     refuse_repeated("seeds", seeds)
     refuse_repeated("folds", folds)
     partial = partial_folds(corpus, config, folds)

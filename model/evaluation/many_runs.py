@@ -35,6 +35,7 @@ from deiii.data.tools.processes.dask_workers import (
 from deiii.data.tools.processes.pool import start_tasks, worker_pool
 from deiii.data.tools.processes.stall_watch import StallWatch
 from deiii.data.tools.progress import say
+from deiii.data.tools.text.sizes import memory_size
 from deiii.model.evaluation.evaluate import evaluate
 from deiii.model.evaluation.results import unfinished_training
 from deiii.model.training.origin import check_origin, check_settings
@@ -247,7 +248,7 @@ def _run(todo: dict[Name, Config], jobs: int, progress: bool, work: Work) -> Ite
         if progress:
             at_a_time = counted(jobs, "run")
             print(
-                f"the first run took {memory.peak / GIB:.1f} GiB of GPU memory; "
+                f"the first run took {memory_size(memory.peak)} of GPU memory; "
                 f"from now on {at_a_time} at the same time"
             )
     jobs = min(jobs or max(1, gpus), len(todo))

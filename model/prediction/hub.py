@@ -14,13 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deiii.model.prediction.manifest import CARD, FILES, MANIFEST, MEMBER, ONNX, WEIGHTS, has_torch
+from deiii.data.tools.packages.requirements import install_command
+from deiii.model.prediction.manifest import CARD, FILES, MANIFEST, MEMBER, ONNX, WEIGHTS
 from deiii.model.scored_weights import own_members
 
 PREFIX = "hub:"
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-INSTALL = "pip install 'deiii[hub]'"
-REQUIREMENT = "huggingface-hub>=1.0"  # the extra hub of pyproject.toml
 DOWNLOADED = (MANIFEST, WEIGHTS, ONNX, CARD)  # not the torch.export program, which `deiii.load` does not read
 
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
@@ -111,8 +110,7 @@ def _library() -> Any:
         import huggingface_hub
         import huggingface_hub.constants
     except ImportError:
-        # Where deiii was installed without its dependencies, its extra would install PyTorch, too.
-        remedy = INSTALL if has_torch() else f"pip install '{REQUIREMENT}'"
+        remedy = install_command("hub")
         raise HubError(f"the Hugging Face Hub needs the package huggingface_hub: {remedy}") from None
     return huggingface_hub
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from deiii.data.encoders.onnx_session import load_onnxruntime
 from deiii.data.tools.atomic_files import atomic_path
+from deiii.data.tools.packages.requirements import install_command
 from deiii.model.prediction.manifest import ExportError
 
 NEEDED = ("onnx", "onnxscript")
-INSTALL = "pip install 'deiii[onnx]'"
 
 
 def check_packages() -> None:
@@ -30,7 +30,8 @@ def check_packages() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         packages = "packages" if len(missing) > 1 else "package"
-        raise ExportError(f"writing ONNX needs the {packages} {' and '.join(missing)}: {INSTALL}")
+        remedy = install_command("onnx")
+        raise ExportError(f"writing ONNX needs the {packages} {' and '.join(missing)}: {remedy}")
 
 
 def write_onnx(

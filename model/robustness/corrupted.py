@@ -35,6 +35,7 @@ from deiii.data.tools.writer_lock import writer_lock
 from deiii.model.evaluation.evaluate import now, open_features
 from deiii.model.evaluation.predictions import PredictionTable, read_predictions, write_predictions
 from deiii.model.evaluation.sections.ceiling import ceiling_lines
+from deiii.model.intervals import PAIRED_FORM
 from deiii.model.network.streams import enabled_streams
 from deiii.model.prediction.loading import load
 from deiii.model.prediction.predictor import Predictor
@@ -300,4 +301,4 @@ def _earlier(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
             return stored
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing was scored, or by other weights
-    return {**identity, "conditions": {}}
+    return {**identity, "conditions": {}, "interval_form": PAIRED_FORM}  # older results have no known form

@@ -23,9 +23,9 @@ from deiii.model.evaluation.predictions import PredictionTable
 from deiii.model.intervals import (
     CCC_LIMITS,
     FEWEST,
-    OF_FIGURES,
     estimate,
     interval_kind,
+    kind_of_interval,
     no_intervals,
     speaker_interval,
 )
@@ -142,7 +142,7 @@ def summary(result: Mapping[str, Any]) -> str:
             lines.append(line.rstrip())
     clips = counted(max((c["clips"] for c in result["conditions"].values()), default=0), "test clip")
     some = any(value for row in rows.values() for key, value in row.items() if key.endswith("_ci"))
-    about = f"95 % {result['interval']}, {OF_FIGURES}" if some else no_intervals(FEWEST)
+    about = f"95 % {kind_of_interval(result)}" if some else no_intervals(FEWEST)
     lines.append(
         f"{clips}; {about}; a lost clip has no prediction and counts as wrong; a CCC is over the other clips"
     )

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.packages.requirements import install_command
 from deiii.model.sweep.space import Axis, text
 from deiii.model.training.run_folder import RunError
 
 JOURNAL = "optuna-journal.log"
-INSTALL = "pip install 'deiii[sweep]'"
 
 
 class Proposals:
@@ -40,8 +40,8 @@ class Proposals:
             from optuna.storages.journal import JournalFileBackend
         except ImportError:
             raise ConfigError(
-                f"ranges such as log(a,b) need Optuna: {INSTALL}; with a list for every setting, all "
-                "combinations are tried without it"
+                f"ranges such as log(a,b) need Optuna: {install_command('sweep')}; with a list for every "
+                "setting, all combinations are tried without it"
             ) from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna = optuna

@@ -9,14 +9,12 @@ features of both.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from deiii.data.cache.identity import DECODERS, read_decoders
 from deiii.data.cluster.on_workers import decoder_version
 from deiii.data.tools.atomic_files import write_json
-
-DECODERS = "decoders.json"  # folder of a stage: major versions of libavcodec, in the order of their use
 
 
 def record_decoder(folder: Path, begun: Mapping[str, bool]) -> list[str]:
@@ -29,7 +27,7 @@ def record_decoder(folder: Path, begun: Mapping[str, bool]) -> list[str]:
     Returns:
         lines for users. None for stages whose earlier shards have no record: they are of an earlier deiii.
     """
-    known = _read(folder / DECODERS)
+    known = read_decoders(folder)
     now = decoder_version()
     kept = dict(known)
     lines = []
@@ -47,13 +45,3 @@ def record_decoder(folder: Path, begun: Mapping[str, bool]) -> list[str]:
     if kept != known:
         write_json(folder / DECODERS, kept, indent=None)
     return lines
-
-
-def _read(path: Path) -> dict[str, list[int]]:
-    """Return the recorded versions by stage; none if the file is missing or damaged."""
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    entries = tree.items() if isinstance(tree, dict) else ()
-    return {s: v for s, v in entries if isinstance(v, list) and all(isinstance(n, int) for n in v)}

@@ -85,4 +85,5 @@ def test_the_table_names_the_interval_that_was_computed(tmp_path, seeds, head):
     for seed in seeds:
         make_run(tmp_path, seed, valence, valence, (valence, valence))
     line = markdown({"full": figures(tmp_path, "full", seeds)}, "").splitlines()[4]
+    assert ", in Wilson's form | CCC arousal" in line
     assert f"| 95 % t {head}" in line or f"| 95 % t over seeds and speakers {head}" in line

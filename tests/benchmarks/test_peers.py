@@ -280,7 +280,9 @@ def test_one_finished_seed_has_intervals_over_speakers_and_its_predictions_alone
     folder, found, guesses = made
     some = [variant for variant in found if variant.name in ("deiii", "late")]
     text = write_tables(some, collect(some, FOLDS, [0], TASK), FOLDS, [0, 7], TASK)
-    assert "each interval is a t interval over speakers," in text and "Seeds 0;" in text
+    assert (
+        "a t interval over speakers, in Wilson's form except for differences;" in text and "Seeds 0;" in text
+    )
     write_tables(some, collect(some, FOLDS, [0], TASK), FOLDS, [0], TASK)
     with tarfile.open(folder / "peers.tar.xz") as tar:
         kept = {name for name in tar.getnames() if name.endswith(".csv")}

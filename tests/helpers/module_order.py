@@ -32,13 +32,14 @@ ORDER = {
         "counts machine os_errors pictures row_times",
         "processes progress",
         "atomic_files devices shapes temporary_files writer_lock",
-        "compilation fetch",
+        "compilation fetch packages",
         "weights",
     ],
     "data/tools/text": [
-        "canonical_json column_names columns csv_text decoding figure_text part_names printable",
+        "canonical_json column_names columns csv_text decoding figure_text part_names printable sizes",
         "meld_names",
     ],
+    "data/tools/packages": ["requirements"],
     "data/tools/compilation": ["numba_jit", "librosa_loading"],
     "data/tools/processes": [
         "dask_workers home_folder left_threads made_folders main_guard malloc signals torch_defaults",

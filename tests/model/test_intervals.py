@@ -16,7 +16,6 @@ from scipy import stats
 from deiii.model.evaluation.results import attribute_figures
 from deiii.model.intervals import (
     CCC_LIMITS,
-    INTERVAL_FORM,
     OVER_SPEAKERS,
     estimate,
     holm,
@@ -255,12 +254,3 @@ def test_predictions_without_a_truth_and_their_speakers_do_not_count():
     )
     two = attribute_figures("valence", np.r_[truth[:40], np.nan], np.r_[guess[:40], 0], [*speakers[:40], "x"])
     assert two["ccc_valence_ci"] is None
-
-
-def test_the_kind_of_an_interval_names_wilsons_form_where_the_file_has_it():
-    speakers = {name: {"clips": 4} for name in "abc"}
-    metrics = {"interval": "t interval over speakers", "test": {"per_speaker": speakers}}
-    assert kind_of_interval(metrics) == "t interval over speakers"
-    assert kind_of_interval(metrics | {"interval_form": INTERVAL_FORM}) == (
-        "t interval over speakers, in Wilson's form"
-    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from importlib import metadata
 from types import SimpleNamespace
 
 import av.codec
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from deiii.__main__ import main
 from deiii.data.config.load import load_config
@@ -55,7 +57,11 @@ def test_a_missing_codec_is_a_problem(monkeypatch):
 
     monkeypatch.setattr(av.codec, "Codec", without_flv)
     (result,) = [r for r in doctor.run_checks(Config()) if r.about == "decoders"]
-    assert result.level == "problem" and "CREMA-D" in result.text and "force-reinstall av" in result.remedy
+    assert (
+        result.level == "problem"
+        and "CREMA-D" in result.text
+        and "force-reinstall --no-deps 'av>=" in result.remedy
+    )
 
 
 def test_damaged_weights_are_a_problem(monkeypatch, tmp_path):
@@ -200,3 +206,37 @@ def test_each_gpu_is_described_by_its_own_figures(monkeypatch):
     monkeypatch.setattr(torch.version, "hip", None)
     texts = [check.text for check in doctor._devices(Config())]
     assert texts == ["T4, 16 GiB, no bfloat16", "L4, 16 GiB, bfloat16"]
+
+
+def test_a_second_opencv_is_removed_and_the_right_one_installed_again(monkeypatch):
+    """Without --no-deps, pip installs the newest NumPy too, and without the bounds OpenCV 5."""
+    names = {"opencv-contrib-python", "opencv-python-headless"}
+    monkeypatch.setattr(doctor, "_installed", lambda: iter(names))
+    (result,) = doctor._packages(Config())
+    assert result.level == "problem"
+    first, second = shlex.split(result.remedy.replace("&&", ";")), result.remedy.split(" && ")[1]
+    assert first[:4] == ["pip", "uninstall", "--yes", "opencv-python-headless"]
+    words = shlex.split(second)
+    assert words[:4] == ["pip", "install", "--force-reinstall", "--no-deps"]
+    assert Requirement(words[4]).name == "opencv-contrib-python" and len(words) == 5
+    assert not Requirement(words[4]).specifier.contains("5.0")
+
+
+def test_a_source_tree_that_is_not_installed_has_no_problem(monkeypatch):
+    """With the packages installed and the tree on PYTHONPATH, the names of the packages are still checked."""
+    real = metadata.version
+
+    def missing(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", missing)
+    (result,) = doctor._packages(Config())
+    assert result.level == "ok" and f"torch {real('torch')}" in result.text
+    without = {"deiii", "transformers"}
+
+    def version(name: str) -> str:
+        return missing(name) if name in without else real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    (result,) = [found for found in doctor._encoders(Config()) if found.about == "transformers"]
+    assert result.remedy.startswith("pip install 'transformers>=")

@@ -33,10 +33,13 @@ def end_at_once(status: int) -> None:
 
     What was registered with `atexit` is done before. Call it where the program has nothing else to do.
     """
-    if not any(thread.is_alive() for thread in _threads):
+    # `os._exit` skips what was registered, and Python has no public function that does it before its end.
+    # Its package multiprocessing uses this one, too. A Python without it waits for the thread at its end.
+    do_registered = getattr(atexit, "_run_exitfuncs", None)
+    if do_registered is None or not any(thread.is_alive() for thread in _threads):
         return
     atexit.unregister(_wait)
-    atexit._run_exitfuncs()
+    do_registered()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nothing reads it any more, or it is closed
             stream.flush()

@@ -14,15 +14,16 @@ from omegaconf import OmegaConf
 from deiii.data.config.load import to_yaml
 from deiii.data.config.schema import Config
 from deiii.data.config.strict_yaml import ConfigError
+from deiii.data.tools.packages.requirements import install_command
 from deiii.model.training.logs.writers import MlflowWriter, TensorBoardWriter, WandbWriter, Writer
 from deiii.model.training.run_folder import RunFolder
 
 MOST_SHOWN = 300  # characters of an error; some have a page of advice
-# Name in ``train.log``: the module, the command that installs it, the writer.
+# Name in ``train.log``: the module, the extra that installs it (none: a dependency of deiii), the writer.
 KINDS: dict[str, tuple[str, str, type[Any]]] = {
-    "tensorboard": ("tensorboard", "pip install tensorboard", TensorBoardWriter),
-    "wandb": ("wandb", "pip install 'deiii[wandb]'", WandbWriter),
-    "mlflow": ("mlflow", "pip install 'deiii[mlflow]'", MlflowWriter),
+    "tensorboard": ("tensorboard", "", TensorBoardWriter),
+    "wandb": ("wandb", "wandb", WandbWriter),
+    "mlflow": ("mlflow", "mlflow", MlflowWriter),
 }
 
 
@@ -33,8 +34,9 @@ def check_logs(names: Sequence[str]) -> None:
         ConfigError: names the package and the command that installs it.
     """
     for name in names:
-        module, install, _ = KINDS[name]
+        module, extra, _ = KINDS[name]
         if find_spec(module) is None:
+            install = install_command(extra) if extra else f"pip install {module}"
             raise ConfigError(f"train.log={name} needs the package {module}: {install}")
 
 

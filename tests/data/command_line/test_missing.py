@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from deiii.data.command_line import missing
-from deiii.data.command_line.missing import broken_package, missing_dependencies, missing_package
+from deiii.data.command_line.missing import broken_package, missing_package
+from deiii.data.tools.packages import requirements
+from deiii.data.tools.packages.requirements import missing_dependencies
 
 ROOT = Path(__file__).parents[3]
 
@@ -119,7 +121,7 @@ def test_an_overlay_needs_two_packages_where_nothing_is_trained(installed, modul
     """The first message named one of them, and the second one told people to install PyTorch."""
     needs = ["matplotlib>=3.9", "torch>=2.11", "pillow>=10"]
     monkeypatch.setattr(metadata, "requires", lambda name: needs)
-    monkeypatch.setattr(missing, "_installed", lambda package: package in installed)
+    monkeypatch.setattr(requirements, "is_installed", lambda package: package in installed)
     for loaded in ("PIL", "matplotlib"):
         monkeypatch.delitem(sys.modules, loaded, raising=False)
     found = missing_package(ModuleNotFoundError("No module", name=module))

@@ -29,7 +29,7 @@ def test_auto_residency_says_what_and_why():
 
 
 @pytest.mark.parametrize(
-    ("nbytes", "size"), [(GIB // 1024, "1.0 MiB fit"), (GIB // 4, "0.25 GiB fit"), (2 * GIB, "2.00 GiB fit")]
+    ("nbytes", "size"), [(GIB // 1024, "1.0 MiB fit"), (GIB // 4, "256.0 MiB fit"), (2 * GIB, "2.00 GiB fit")]
 )
 def test_the_size_of_few_features_is_not_zero(nbytes, size):
     assert size in choose_residency("auto", nbytes, torch.device("cpu"), 0, 64 * GIB)[1]

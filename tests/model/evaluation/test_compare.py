@@ -205,7 +205,8 @@ def test_all_forms_agree_on_small_p_values_and_small_differences():
         (
             6,
             (),
-            "6 speakers that all runs scored; 95 % t interval over speakers, of figures in Wilson's form\n",
+            "6 speakers that all runs scored; 95 % t interval over speakers, in Wilson's form except for "
+            "differences\n",
         ),
         (6, range(1, 6), "t interval over speakers (may be too narrow: a few of the 6 speakers have most"),
     ],

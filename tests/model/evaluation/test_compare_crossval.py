@@ -185,6 +185,7 @@ def test_the_note_names_unequal_counts_and_test_speakers_of_the_training(tmp_pat
     text = compare_crossvals(names, tmp_path / "out")
     assert text.count("(split.leaks=allow), so its figures may be too high") == 2
     assert "too narrow" not in text
+    assert "95 % t interval over seeds and speakers, in Wilson's form except for differences; " in text
     for path in tmp_path.glob("*/fold*/predictions.csv"):  # one speaker keeps all clips, the others keep two
         rows = path.read_text().splitlines(keepends=True)
         kept = [row for row in rows[1:] if row.startswith("s0/") or row.split(",")[0][2:] in ("/0", "/1")]

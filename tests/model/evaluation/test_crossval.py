@@ -224,7 +224,7 @@ def test_features_are_opened_and_checked_once_for_all_runs(crossed, monkeypatch,
 
 def test_unknown_folds_are_refused(crossed, capsys):
     assert main(["crossval", *crossed[1], "--folds", "0,7"]) == 1
-    assert "folds 0 to 2, not [7]" in capsys.readouterr().err
+    assert "folds 0 to 2, not 7\n" in capsys.readouterr().err
 
 
 @pytest.mark.slow

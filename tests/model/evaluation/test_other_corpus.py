@@ -58,6 +58,8 @@ def test_scores_common_classes_and_counts_the_rest(seen_run, other, capsys):
     with open(seen_run / "run/predictions.csv", newline="") as file:
         tested = {row["clip"]: row for row in csv.DictReader(file)}
     assert [row["clip"] for row in rows] == ["d0", "d1", "d3", "d4", "d5"]
+    for own in (metrics, json.loads((seen_run / "run/metrics.json").read_text())):
+        assert (own["interval"], own["interval_form"]) == ("t interval over speakers", "in Wilson's form")
     labelled = [row for row in rows if row["truth"]]
     right = sum(row["truth"] == row["predicted"] for row in labelled)
     assert metrics["test"]["war"] == pytest.approx(right / len(labelled))
@@ -124,6 +126,7 @@ def test_a_run_that_another_process_writes_is_not_scored(seen_run, other, tmp_pa
 
 def test_no_interval_is_named_for_fewer_than_three_speakers():
     metrics = {"corpus": "rest", "classes": [], "notes": [], "interval": "t interval over speakers"}
+    metrics["interval_form"] = "in Wilson's form"
     metrics |= {"clips": {"scored": 4, "in_corpus": 4, "left_out": {}}, "test": {"uar": 0.5}}
     for speakers, interval, words in (
         ("ab", None, "no intervals: they need 3 speakers"),
@@ -133,7 +136,7 @@ def test_no_interval_is_named_for_fewer_than_three_speakers():
             "no intervals: they need 3 speakers with labels, and figures that are defined without any one of "
             "them",
         ),
-        ("abc", [0.3, 0.7], "95 % t interval over speakers"),
+        ("abc", [0.3, 0.7], "95 % t interval over speakers, in Wilson's form"),
     ):
         metrics["test"] |= {"per_speaker": dict.fromkeys(speakers), "uar_ci": interval}
         assert summary(metrics).endswith(f"{len(speakers)} speakers; {words}")

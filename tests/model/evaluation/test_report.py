@@ -1,6 +1,7 @@
 """The figures of evaluation and the report, from predictions with known figures."""
 
 import csv
+import html
 import json
 import re
 from dataclasses import replace
@@ -89,6 +90,19 @@ def test_without_intervals_the_page_does_not_name_their_kind(tmp_path):
         encoding="utf-8"
     )
     assert "Below each figure" not in text and "no intervals: they need 3 speakers" in text
+
+
+def test_the_page_names_the_form_of_its_intervals(tmp_path):
+    run, metrics, _ = write(tmp_path)
+    for more, words in (
+        ({}, "speakers."),
+        ({"interval_form": "in Wilson's form"}, "speakers, in Wilson's form."),
+    ):
+        found = (
+            metrics | {"interval": "t interval over speakers"} | more
+        )  # older files do not record the form
+        page = write_report(run, found, run.read_info(), features()).read_text(encoding="utf-8")
+        assert f"Below each figure: 95 % t interval over {words}" in html.unescape(page)
 
 
 def test_a_modality_head_is_scored_on_clips_that_have_the_modality():

@@ -135,15 +135,18 @@ def test_the_card_promises_onnxruntime_alone_where_it_suffices(exported):
     settings = manifest["settings"]
     card = model_card(manifest, None)
     assert "Without PyTorch: `from deiii.runtime import load`" in card
-    page = Path("docs/predict.md").read_text(encoding="utf-8")
-    (packages,) = re.findall(r"^pip install --no-deps \.\n(pip install .*)$", page, re.M)
-    assert f"`{packages}`" in card
+    page = (Path(__file__).parents[3] / "docs/predict.md").read_text()
+    (lines,) = re.findall(r"```text\n(pip install --no-deps \.\npip install av .*?\n)```", page, re.DOTALL)
+    assert f"\n\n```text\n{lines}```\n\n" in card and "`'huggingface-hub>=1.0'`: the extra" in page
+    assert "needs `pillow` and `matplotlib` too" in card and "needs `'huggingface-hub>=1.0'`." in card
+    alone = {name: value for name, value in manifest.items() if name != "onnx_difference"}
+    assert "pip install" not in model_card(alone, None)
     settings["model"]["extra"] = ["speech", "appearance"]
     settings |= {"speech": {"encoder": "smart-turn"}, "appearance": {"encoder": "fer-emotion"}}
     assert "Without PyTorch: `from deiii.runtime import load`" in model_card(manifest, None)
     settings["appearance"]["encoder"] = "facebook/dinov2-small"
     card = model_card(manifest, None)
-    assert "Without PyTorch" not in card
+    assert "Without PyTorch" not in card and "pip install" not in card
     assert "does not predict with it: for features of appearance it needs PyTorch." in card
     settings["model"]["extra"], settings["flow"]["method"] = [], "raft"
     assert "for flow of RAFT it needs PyTorch" in model_card(manifest, None)

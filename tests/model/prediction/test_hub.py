@@ -184,7 +184,9 @@ def test_a_missing_package_is_named(monkeypatch):
     # Beside a deiii without its dependencies, the extra would install PyTorch, too.
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     (requirement,) = project["optional-dependencies"]["hub"]
-    monkeypatch.setattr("deiii.model.prediction.hub.has_torch", lambda: False)
+    monkeypatch.setattr(
+        "deiii.data.tools.packages.requirements.missing_dependencies", lambda: ["torch>=2.11"]
+    )
     with pytest.raises(HubError, match=f"pip install '{requirement}'$"):
         load("hub:user/name", backend="onnx")
 

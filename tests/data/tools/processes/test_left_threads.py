@@ -48,3 +48,10 @@ def test_a_finished_command_keeps_its_status():
 def test_another_program_waits_for_the_thread():
     status, said, _ = executed(1, "pass", "")
     assert status == 0 and "the thread ended\n" in said
+
+
+def test_a_python_without_the_private_function_waits_for_the_thread():
+    """A later Python may not have it: the command must not crash there."""
+    action = "del atexit._run_exitfuncs; print('done', flush=True); return 3"
+    status, said, _ = executed(1, action, "sys.exit(run(lambda: Command(action)))")
+    assert status == 3 and said == "done\ncleaned up\nthe thread ended\n"

@@ -1,0 +1,1 @@
+"""The Python packages that deiii needs."""

@@ -1,0 +1,1 @@
+"""Tests of `deiii.data.tools.packages`."""
