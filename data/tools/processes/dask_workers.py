@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deiii.data.tools.counts import counted
+from deiii.data.tools.text.sizes import memory_size
 
 if TYPE_CHECKING:
     import psutil
@@ -284,7 +285,7 @@ def paused_workers(client: Client, kept: str) -> str:
     if not paused:
         return ""
     named = [
-        f"{worker['name']} on {worker['host']} ({_megabytes(worker.get('memory_limit'))})"
+        f"{worker['name']} on {worker['host']} ({_limit_text(worker.get('memory_limit'))})"
         for worker in paused[:MAX_NAMED]
     ]
     more = f" and {len(paused) - MAX_NAMED} more" if len(paused) > MAX_NAMED else ""
@@ -299,8 +300,8 @@ def paused_workers(client: Client, kept: str) -> str:
     )
 
 
-def _megabytes(limit: int | None) -> str:
-    return f"{limit / 1e6:.0f} MB" if limit else "no limit"
+def _limit_text(limit: int | None) -> str:
+    return memory_size(limit) if limit else "no limit"
 
 
 def kill_workers(cluster: Any, others: set[psutil.Process] | None) -> None:

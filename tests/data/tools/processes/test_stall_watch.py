@@ -79,7 +79,7 @@ def test_paused_workers_are_reported_with_their_memory_limit():
             watch.look()
     assert len(lines) == 2
     assert lines[0].startswith("Dask has paused 1 worker of 2, because the memory limit is nearly reached: ")
-    assert "(400 MB); others continue" in lines[0] and "--memory-limit" in lines[0]
+    assert "(381.5 MiB); others continue" in lines[0] and "--memory-limit" in lines[0]
     assert lines[1].startswith("Dask has paused 2 workers of 2") and "when one has free memory" in lines[1]
 
 
