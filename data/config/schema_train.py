@@ -156,7 +156,7 @@ class TrainConfig:
     shrinkage: float = opt(
         0.3,
         "With train.optimizer=discriminant, the share of a multiple of the identity in the covariance within "
-        "classes: small for many clips, large for few.",
+        "classes. In trials on training speakers, 0.3 to 0.5 gave the best scores.",
         above=0,
         high=1,
     )

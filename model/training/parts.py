@@ -14,6 +14,7 @@ from deiii.data.corpora.clips import Corpus
 from deiii.data.corpora.protocol import PARTS
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
+from deiii.data.loader.mixture import clip_weights, mixed_weights
 from deiii.data.tools.counts import counted
 from deiii.model.training.losses import inverse_frequency
 
@@ -100,6 +101,15 @@ def check_parts(
                 "these clips out"
             )
     return notes
+
+
+def mixture_weights(features: FeatureSet, config: Config) -> torch.Tensor | None:
+    """Return the weight of each clip of a mixture, float32 [N]; ``None`` where all clips weigh the same.
+
+    >>> mixture_weights(features, load_config(["mixture.yaml"], ["mix_weights=[0.5]"]))  # doctest: +SKIP
+    """
+    found = None if features.part is None else clip_weights(features.part, mixed_weights(config))
+    return None if found is None else torch.from_numpy(found)
 
 
 def in_order(corpus: Corpus, ids: Iterable[str]) -> list[str]:

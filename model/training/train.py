@@ -12,7 +12,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from deiii.data.cache.outcomes import is_machine_trouble
 from deiii.data.config.checks.together import check_accumulate
@@ -21,7 +20,7 @@ from deiii.data.config.schema import Config
 from deiii.data.encoders.statement import Statement, used_encoders
 from deiii.data.loader.feature_set import FeatureSet
 from deiii.data.loader.loader import Loader
-from deiii.data.loader.mixture import clip_weights, copied_clips, mixed_weights
+from deiii.data.loader.mixture import copied_clips
 from deiii.data.tools.atomic_files import file_sha256
 from deiii.data.tools.counts import counted
 from deiii.data.tools.os_errors import STDOUT, explain
@@ -38,7 +37,7 @@ from deiii.model.training.loaders import ChangedLoader, make_loader
 from deiii.model.training.logs.open_logs import check_logs
 from deiii.model.training.monitor import TrainingState, training_state
 from deiii.model.training.origin import check_origin, record_features, save_origin
-from deiii.model.training.parts import WORDS, check_without_validation, class_weights
+from deiii.model.training.parts import WORDS, check_without_validation, class_weights, mixture_weights
 from deiii.model.training.run_folder import RunError, RunFolder
 from deiii.model.training.start.data import TrainingData, read_data
 from deiii.model.training.start.fit import fit_encoders, fit_heads
@@ -263,12 +262,9 @@ def _setup(
     of_classes = None
     if config.train.class_weights and data.task.classes:
         of_classes = class_weights(features, rows["train"])
-    of_clips = None  # where all clips count alike
-    if features.part is not None:
-        of_clips = clip_weights(features.part, mixed_weights(config))
     return TrainingSetup(
         training, validation, config, run, ranks.device, [c.id for c in features.clips], data.info,
-        of_classes, ranks, None if of_clips is None else torch.from_numpy(of_clips),
+        of_classes, ranks, mixture_weights(features, config),
     )  # fmt: skip
 
 

@@ -38,6 +38,11 @@ NO_PREDICTION = "no prediction"
 def write_picture(own: Sequence[Prediction], ranges: Sequence[tuple[float, float]], path: str | Path) -> None:
     """Write `course_figure` as PNG.
 
+    Args:
+        own: predictions with their timelines; those without one get an empty panel.
+        ranges: lowest and highest value of each attribute.
+        path: the file; it is replaced.
+
     Raises:
         OSError: the file cannot be written.
 

@@ -21,8 +21,8 @@ from torch import Tensor
 LEAST_PRIOR = 1e-12  # of a class without a clip
 LEAST_SHARE = 1e-9  # of the variance that is taken to be within classes
 FOLDS = 5  # groups of speakers that are left out in turn
-# Limits of the temperature. The first is 1: scores of clips that were not trained on are too confident, never
-# too hesitant, unless they are few.
+# Limits of the temperature. The first is 1, so that probabilities never get more confident than the analysis
+# itself; in small groups of clips, a temperature below 1 can fit by chance.
 LIMITS = (1.0, 1000.0)
 
 

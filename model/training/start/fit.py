@@ -8,7 +8,6 @@ from torch import Tensor
 
 from deiii.data.config.schema import Config
 from deiii.data.loader.feature_set import FeatureSet
-from deiii.data.loader.mixture import clip_weights, mixed_weights
 from deiii.data.loader.stage_arrays import valid_rows
 from deiii.data.tools.counts import counted
 from deiii.model.network.deiii import DEIII
@@ -17,6 +16,7 @@ from deiii.model.network.heads import Head
 from deiii.model.network.inputs.network import Network
 from deiii.model.training.loaders import make_loader
 from deiii.model.training.losses import inverse_frequency
+from deiii.model.training.parts import mixture_weights
 from deiii.model.training.start.discriminant import Clips, discriminant, find_temperature
 
 HEADS = ("fused_head", "video_head", "audio_head")
@@ -64,12 +64,8 @@ def fit_heads(model: Network, features: FeatureSet, rows: np.ndarray, config: Co
     if not isinstance(model, DEIII):
         raise TypeError("check_discriminant refuses other networks")
     vectors, targets, index = _pooled(model, features, rows, config)
-    weights = torch.ones(len(index), dtype=torch.float64)
-    if (
-        features.part is not None
-        and (found := clip_weights(features.part, mixed_weights(config))) is not None
-    ):
-        weights = torch.from_numpy(found).double()[index]
+    of_clips = mixture_weights(features, config)
+    weights = torch.ones(len(index)).double() if of_clips is None else of_clips[index].double()
     if config.train.class_weights:
         weights = weights * (targets @ inverse_frequency(targets).double())
     speakers = [features.clips[i].speaker for i in index.tolist()]

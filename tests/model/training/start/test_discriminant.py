@@ -17,7 +17,7 @@ from sklearn.model_selection import LeaveOneGroupOut
 
 from deiii.__main__ import main
 from deiii.data.cache.stages import get_stage
-from deiii.data.config.load import load_config
+from deiii.data.config.load import load_config, to_yaml
 from deiii.data.config.strict_yaml import ConfigError
 from deiii.data.corpora.splits import Split
 from deiii.data.loader.feature_set import FeatureSet
@@ -220,6 +220,30 @@ def test_class_weights_make_the_classes_alike(words, tmp_path):
     head = found.network.fused_head.first_layer()
     logits = head.weight.detach().double().numpy() @ middle + head.bias.detach().double().numpy()
     assert logits[0] == pytest.approx(logits[1], abs=1e-3)
+
+
+def test_clips_of_a_mixture_have_the_weight_of_their_corpus(words, tmp_path):
+    """Halfway between the weighted means, the scores differ by the logarithm of the weighted priors."""
+    root, other = next(word.split("=")[1] for word in words if word.startswith("corpus.root=")), tmp_path
+    write_rows(other, tone_rows(other, 5, 6, lambda _, n: ("high", "low")[n % 3 < 1], 215.0))
+    assert preprocess(*(word.replace(f"corpus.root={root}", f"corpus.root={other}") for word in words)) == 0
+    own = [word for word in words if word.startswith(("stages=", "speech", "model."))]
+    mixed = load_config([], [*own, "corpus.name=table", f"corpus.root={other}"])
+    (tmp_path / "mix.yaml").write_text(to_yaml(mixed))
+    mix = [f"mix=[{tmp_path / 'mix.yaml'}]", "mix_weights=[3.5]"]
+    found, features, ids = trained(words, tmp_path / "run", *mix)
+    training = np.array([clip.id in ids for clip in features.clips])
+    x = numpy_vectors(features, training)[training]
+    labels = np.array([features.classes.index(clip.label) for clip in features.clips])[training]
+    weights = np.where(np.asarray(features.part) == 1, 3.5, 1.0)[training]
+    assert set(weights) == {1.0, 3.5}
+    speakers = [clip.speaker for clip in features.clips if clip.id in ids]
+    middle = sum(np.average(x[labels == c], axis=0, weights=weights[labels == c]) for c in (0, 1)) / 2
+    expected = np.log(weights[labels == 1].sum() / weights[labels == 0].sum())
+    head = found.network.fused_head.first_layer()
+    logits = head.weight.detach().double().numpy() @ middle + head.bias.detach().double().numpy()
+    temperature = find_temperature(clips_of(x, labels, 2, weights), speakers, 0.3)
+    assert (logits[1] - logits[0]) * temperature == pytest.approx(expected, abs=2e-3)
 
 
 def test_a_finished_run_is_resumed_evaluated_and_predicts(words, tmp_path, capsys):
