@@ -273,7 +273,8 @@ class Config:
     )
     clip_timeout: float = opt(
         600.0,
-        "Longest time in s that one clip may take; then it ends as timed_out.",
+        "Longest time in s that one clip may take in one stage, from the reading of its file to its result; "
+        "then it ends as timed_out. Clips that are computed in one batch have the sum of their limits.",
         operational=True,
         low=1,
         high=1e7,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import av
@@ -23,6 +23,7 @@ from deiii.pipeline.media import container as media
 from deiii.pipeline.media.clock import Clock, clock_remarks
 from deiii.pipeline.media.colour import UNSPECIFIED, ColourSpace, colour_space
 from deiii.pipeline.media.decoders.deinterlacing import deinterlaced
+from deiii.pipeline.media.decoders.frame_counts import FrameCounts
 from deiii.pipeline.media.decoders.nvdec import GpuDecodingFailed, as_decoded, open_video
 from deiii.pipeline.media.frame import DecodedFrame
 from deiii.pipeline.media.lengths import cut_off, defects_of_length
@@ -67,7 +68,7 @@ class VideoReader:
         """Yield the frames before their conversion to RGB, with their times in s."""
         self.notes, self.remarks, self.share = [], [], 1.0
         parts = joined_parts(self.path)
-        views, counts, failed = Views(), _Counts(), list[ClipError]()
+        views, counts, failed = Views(), FrameCounts(), list[ClipError]()
         for part in parts or (None,):
             try:
                 if not (yield from self._recording(part, views, counts)):
@@ -89,7 +90,7 @@ class VideoReader:
         self.remarks += views.remarks
 
     def _recording(
-        self, part: Part | None, views: Views, counts: _Counts
+        self, part: Part | None, views: Views, counts: FrameCounts
     ) -> Generator[tuple[DecodedFrame, float], None, bool]:
         """Yield the frames of a file, or of one of its recordings; returns whether to go on with the next.
 
@@ -111,7 +112,7 @@ class VideoReader:
                 raise first or error from None
 
     def _stream(
-        self, part: Part | None, views: Views, counts: _Counts, useless: Sequence[int]
+        self, part: Part | None, views: Views, counts: FrameCounts, useless: Sequence[int]
     ) -> Generator[tuple[DecodedFrame, float], None, bool]:
         """Do `_recording` with one stream: the best one of those that are not useless."""
         link = part.link if part else None
@@ -129,7 +130,7 @@ class VideoReader:
             if self.longest and stream.codec_context.name in LOWRES:
                 views.halvings = _halvings(views.size, self.longest, LOWRES[stream.codec_context.name])
                 stream.codec_context.options = {"lowres": str(views.halvings)}
-            packets = counts.count(media.decode(container, stream, self.notes, opened.packets))
+            packets = counts.decode(container, stream, self.notes, opened.packets)
             if on_gpu:
                 packets = as_decoded(packets, (stream.width, stream.height))
             decoded = views.noted(deinterlaced(packets))
@@ -212,23 +213,6 @@ class _NoFrame(Exception):
         super().__init__("no frame of the video can be decoded")
         self.index = index
         self.streams = streams
-
-
-@dataclass
-class _Counts:
-    """Numbers of frames: all of them, those decoded with damage, the interlaced ones."""
-
-    all: int = 0
-    corrupt: int = 0
-    interlaced: int = 0
-
-    def count(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """Yield ``frames`` unchanged and count them."""
-        for frame in frames:
-            self.all += 1
-            self.corrupt += frame.is_corrupt
-            self.interlaced += frame.interlaced_frame
-            yield frame
 
 
 def _timed(

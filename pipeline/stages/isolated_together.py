@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from deiii.data.cache.stages import get_stage
 from deiii.data.config.schema import Config
 from deiii.pipeline.stages.clip import compute_alone, load_models, start_together
 from deiii.pipeline.stages.isolation import READ, Child, IsolatedClips, pack, serve, unpack
-from deiii.pipeline.stages.limits import memory_limit
+from deiii.pipeline.stages.limits import memory_limit, time_left
 from deiii.pipeline.stages.together import ClipsTogether
 
 MODULE = "deiii.pipeline.stages.isolated_together"
@@ -44,9 +44,11 @@ def isolated_results(stage: str, paths: Sequence[str], config: Config) -> Iterat
             return
         reading = stack.enter_context(IsolatedClips(stage, config, READ))
         computing = stack.enter_context(_IsolatedTogether(stage, config))
-        clips = ClipsTogether(computing.start, lambda path, arrays: whole.run(path))
+        clips = ClipsTogether(
+            computing.start, lambda path, arrays: whole.run(path), computing.within, lambda: computing.seconds
+        )
         for path in paths:
-            yield from clips.add(path, reading.run(path))
+            yield from clips.add(path, reading.run(path), reading.seconds)
         yield from clips.rest()
 
 
@@ -54,12 +56,16 @@ class _IsolatedTogether(AbstractContextManager):
     """Computes clips in another process as `deiii.data.cache.stage.Together` does.
 
     Its methods raise ClipError if the process ends or takes too long.
+
+    Attributes:
+        seconds: how long all answers took together, without the start of processes.
     """
 
     def __init__(self, stage: str, config: Config):
         self._stage, self._config = stage, config
         self._child: Child | None = None
-        self._clips = 0  # those whose results are missing
+        self._left_s = config.clip_timeout  # time limit of the next answer
+        self.seconds = 0.0
 
     def __exit__(self, *error: object) -> None:
         self._end()
@@ -69,8 +75,13 @@ class _IsolatedTogether(AbstractContextManager):
         self._end()
         return self
 
+    @contextmanager
+    def within(self, clips: int, spent: float) -> Iterator[None]:
+        """Limit the time of the block to what is left to clips on which ``spent`` s were spent."""
+        self._left_s = time_left(self._config, clips, spent)
+        yield
+
     def add(self, arrays: Mapping[str, np.ndarray]) -> list[StageResult]:
-        self._clips += 1
         return self._ask(pack(StageResult(Outcome(Status.OK), dict(arrays))))
 
     def rest(self) -> list[StageResult]:
@@ -78,19 +89,17 @@ class _IsolatedTogether(AbstractContextManager):
 
     def _ask(self, request: bytes) -> list[StageResult]:
         self._child = self._child or Child(MODULE, [self._stage], self._config)
-        # After an error that process computes the same clips a second time, one by one.
-        answer = self._child.ask(request, 2 * self._clips * self._config.clip_timeout)
+        answer = self._child.ask(request, self._left_s)
+        self.seconds += self._child.seconds
         if isinstance(answer, StageResult):
             self._end()
             raise ClipError(answer.outcome.status, answer.outcome.reason)
-        results = _separated(answer)
-        self._clips -= len(results)
-        return results
+        return _separated(answer)
 
     def _end(self) -> None:
         if self._child is not None:
             self._child.end()
-        self._child, self._clips = None, 0
+        self._child = None
 
 
 def main(stage: str) -> int:
@@ -101,7 +110,7 @@ def main(stage: str) -> int:
         clips = ClipsTogether(
             partial(start_together, stage, config),
             lambda path, arrays: compute_alone(stage, arrays, config),
-            lambda number: memory_limit(config.clip_memory_gb),
+            lambda number, spent: memory_limit(config.clip_memory_gb),
         )
         return lambda request: _joined(clips.rest() if request == REST else clips.add("", unpack(request)))
 

@@ -51,6 +51,9 @@ class IsolatedClips(AbstractContextManager):
         config: settings.
         kind: `READ` for the results of `deiii.pipeline.stages.clip.read_clip` instead.
 
+    Attributes:
+        seconds: how long the last attempt at the newest clip took, without the start of its process.
+
     >>> with IsolatedClips("logmel", Config()) as isolated:  # doctest: +SKIP
     ...     isolated.run("a.mp4").outcome.status
     <Status.OK: 'ok'>
@@ -59,6 +62,7 @@ class IsolatedClips(AbstractContextManager):
     def __init__(self, stage: str, config: Config, kind: str = CLIP):
         self._stage, self._config, self._kind = stage, config, kind
         self._child: Child | None = None
+        self.seconds = 0.0
 
     def __exit__(self, *error: object) -> None:
         self._end()
@@ -86,6 +90,7 @@ class IsolatedClips(AbstractContextManager):
         try:
             answer = self._child.ask(os.fsencode(path), self._config.clip_timeout, path)
             result = unpack(answer) if isinstance(answer, bytes) else answer
+            self.seconds = self._child.seconds
         finally:
             if result is None or result.outcome.status in ENDING:
                 self._end()
@@ -104,9 +109,13 @@ class Child:
         module: its main module, which calls `serve`.
         words: its arguments.
         config: settings.
+
+    Attributes:
+        seconds: how long the newest answer took, without the start of the process.
     """
 
     def __init__(self, module: str, words: Sequence[str], config: Config):
+        self.seconds = 0.0
         self._ready = False  # whether the process has loaded its modules and models
         command = [sys.executable, "-m", module, *words]
         pipe = subprocess.PIPE
@@ -133,6 +142,7 @@ class Child:
         Raises:
             OSError: an error of the machine, such as a full disk.
         """
+        self.seconds = 0.0
         self._send(request)
         try:
             if not self._ready:
@@ -140,8 +150,10 @@ class Child:
                 self._ready = answer == READY
                 if not self._ready:
                     return self._ended(path, seconds)
-            deadline = time.monotonic() + seconds
+            began = time.monotonic()
+            deadline = began + seconds
             content = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            self.seconds = time.monotonic() - began
             # A process can close its pipe and hang, so its end has the same time limit.
             return content or self._ended(path, max(0.0, deadline - time.monotonic()))
         except (queue.Empty, subprocess.TimeoutExpired):

@@ -14,6 +14,7 @@ from pathlib import Path
 from deiii.data.config.schema import Config
 from deiii.data.tools.processes.dask_workers import WORKER_GB
 
+LEAST_S = 0.001  # time limit of work for which no time is left
 HANGING = 70  # exit status of a process that ended because a clip exceeded its time limit
 
 # Messages of libraries that raise other errors than MemoryError: PyTorch, ONNX Runtime, C++, the loader.
@@ -32,6 +33,20 @@ def memory_of_worker(config: Config) -> float:
     if config.scheduler or config.cluster.kind == "local":
         return math.inf
     return max(config.cluster.memory_gb - WORKER_GB, config.cluster.memory_gb / 2)
+
+
+def time_left(config: Config, clips: int, spent: float) -> float:
+    """Return how long the work on clips may still take, s; more than 0.
+
+    Args:
+        config: settings.
+        clips: number of clips.
+        spent: time that was spent on them before, s.
+
+    >>> time_left(Config(clip_timeout=60.0), 2, 45.0)
+    75.0
+    """
+    return max(LEAST_S, clips * config.clip_timeout - spent)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ and it writes the same bytes in any process. Detectors and networks are loaded o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from deiii.pipeline.stages.clip import (
     start_together,
 )
 from deiii.pipeline.stages.first_clips import watch_first_clips
-from deiii.pipeline.stages.limits import memory_limit, time_limit
+from deiii.pipeline.stages.limits import memory_limit, time_left, time_limit
 from deiii.pipeline.stages.together import ClipsTogether
 
 
@@ -186,16 +187,18 @@ def _results_together(stage: str, paths: Sequence[str], config: Config) -> Itera
         partial(_limits, config),
     )
     for path in paths:
+        began = time.monotonic()
         with _limits(config):
             read = read_clip(stage, path, config, config.corpus.corrupt)
-        yield from clips.add(path, read)
+        yield from clips.add(path, read, time.monotonic() - began)
     yield from clips.rest()
 
 
 @contextmanager
-def _limits(config: Config, clips: int = 1) -> Iterator[None]:
-    """Limit the memory of the block, and its time to that of a number of clips."""
-    with time_limit(clips * config.clip_timeout), memory_limit(config.clip_memory_gb):
+def _limits(config: Config, clips: int = 1, spent: float = 0.0) -> Iterator[None]:
+    """Limit the memory of the block, and its time to what is left to clips after ``spent`` s."""
+    seconds = time_left(config, clips, spent)
+    with time_limit(seconds), memory_limit(config.clip_memory_gb):
         yield
 
 

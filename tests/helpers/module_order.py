@@ -130,7 +130,7 @@ ORDER = {
         "writing",
     ],
     "pipeline/media/opening": ["not_media versions"],
-    "pipeline/media/decoders": ["deinterlacing nvdec"],
+    "pipeline/media/decoders": ["deinterlacing frame_counts nvdec"],
     "pipeline/media/formats": ["delays ogg", "links"],
     "pipeline/media/samples": ["track"],
     "pipeline/media/writing": ["copies", "video_writer"],

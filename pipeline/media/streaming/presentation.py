@@ -25,6 +25,7 @@ import av
 import av.error
 
 from deiii.pipeline.media.decoders.deinterlacing import Deinterlacer
+from deiii.pipeline.media.decoders.frame_counts import JpegEnds
 from deiii.pipeline.media.streaming.damage import Damage
 from deiii.pipeline.media.streaming.live_clock import BACK_S
 
@@ -101,16 +102,20 @@ def decoded(
         damage: counts the video frames that are damaged.
         gaps: whether it also counts missing ones.
     """
+    ends: JpegEnds | None = None
     for packet in packets:
         if stopped.is_set():
             return
         arrived = time.monotonic()
+        is_cut = False
         if packet.size and isinstance(packet.stream, av.VideoStream):
             order.sent(_stamp(packet))
+            ends = ends or JpegEnds(packet.stream.codec_context.name)
+            is_cut = ends.is_cut(packet)
         for frame in _frames(packet, damage):
             if isinstance(frame, av.VideoFrame):
                 stamp = order.stamp(frame.time, frame.key_frame)
-                damage.frame(stamp if gaps else None, frame.is_corrupt, frame.key_frame)
+                damage.frame(stamp if gaps else None, frame.is_corrupt or is_cut, frame.key_frame)
                 yield from order.shown(frame, stamp, arrived)
             else:
                 yield frame, frame.time, arrived

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from deiii.data.config.load import load_config
 from deiii.pipeline.stages.isolated_together import isolated_results
 from tests.helpers.onnx_maker import speech_file
 
+SLOW_S = 2.5  # that reading the clip "slow" takes, and computing it, too
 # A speech stage that computes pairs of clips and writes down which process computed which of them.
 STAGE = """
-import os, sys, types
+import os, sys, time, types
 import numpy as np
 from deiii.data.cache.outcomes import Outcome, StageResult, Status
 from deiii.data.tools.compilation import librosa_loading
@@ -21,6 +23,7 @@ librosa_loading.load_parts = lambda: None
 def read_speech(path, config):
     if path == "unreadable":
         os.abort()
+    time.sleep({slow} * (path == "slow"))
     return StageResult(Outcome(Status.OK), {{"name": np.array(path)}})
 class SpeechClips:
     def __init__(self, config, models):
@@ -30,6 +33,7 @@ class SpeechClips:
         return self.rest() if len(self.held) == 2 else []
     def rest(self):
         names, self.held = self.held, []
+        time.sleep({slow} * ("slow" in names))
         with open({log!r}, "a") as log:
             print("+".join(names), os.getpid(), file=log)
         if "aborts" in names:
@@ -54,12 +58,13 @@ def served(tmp_path, monkeypatch):
     path = speech_file(tmp_path / "encoder.onnx", filters)  # its name is checked, but it is not loaded
     config = load_config(overrides=["stages=[speech]", f"speech.encoder={path}", "speech.outputs=[rows]"])
     log = tmp_path / "log"
-    (tmp_path / "sitecustomize.py").write_text(STAGE.format(log=str(log)))
+    (tmp_path / "sitecustomize.py").write_text(STAGE.format(log=str(log), slow=SLOW_S))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
-    def serve(*names):
-        found = [r.outcome for r in isolated_results("speech", names, config)]
+    def serve(*names, clip_timeout=600.0):
+        limited = replace(config, clip_timeout=clip_timeout)
+        found = [r.outcome for r in isolated_results("speech", names, limited)]
         rows = [line.split() for line in log.read_text().splitlines()]
         numbers = {process: n for n, process in enumerate(dict.fromkeys(process for _, process in rows))}
         return [str(o.status) for o in found], [(name, numbers[process]) for name, process in rows]
@@ -87,3 +92,15 @@ def test_errors_in_the_process_that_computes(served):
     assert calls == [("a+fails", 0), ("a", 0), ("fails", 0), ("b", 0)]
     with pytest.raises(OSError, match="No space left"):
         served("a", "full")
+
+
+def test_reading_and_computing_a_clip_have_one_limit(served):
+    """A clip could take up to three times its limit: once for reading, and twice for computing."""
+    statuses, calls = served("a", "b", "slow", clip_timeout=1.6 * SLOW_S)
+    assert statuses == ["ok", "ok", "timed_out"]
+    assert calls == [("a+b", 0)]  # the calls of "slow" were ended before they wrote a line
+
+
+def test_clips_of_one_batch_have_the_sum_of_their_limits(served):
+    statuses, calls = served("a", "slow", clip_timeout=1.6 * SLOW_S)
+    assert statuses == ["ok", "ok"] and calls == [("a+slow", 0)]

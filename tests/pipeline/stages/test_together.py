@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from deiii.data.corpora.clips import Clip, Corpus
 from deiii.pipeline.encoders import load
 from deiii.pipeline.stages import clip as clips_of_process
 from deiii.pipeline.stages import first_clips
+from deiii.pipeline.stages import shard as shards
 from deiii.pipeline.stages.clip import run_clip
 from deiii.pipeline.stages.first_clips import MachineFault
 from deiii.pipeline.stages.shard import ShardTask, run_shard
@@ -267,6 +270,54 @@ def test_results_come_in_order_as_soon_as_those_before_are_there():
 def test_an_object_that_gives_too_few_results_is_not_believed():
     found, alone = run_all(["a", "b", "c"], lambda: Pairs(short=1))
     assert found == [[], ["a", "b"], [], ["c"]] and alone == ["c"]
+
+
+def test_the_limit_of_a_call_counts_what_was_spent_on_its_clips_before():
+    """Each clip is read in 10 s, and each call takes 4 s; the error of "bad" makes clips compute alone."""
+    now, limits = [0.0], []
+
+    def compute(path, arrays):
+        now[0] += 4.0
+        return result(path)
+
+    class Slow(Pairs):
+        def add(self, arrays):
+            now[0] += 4.0
+            return super().add(arrays)
+
+    def within(clips, spent):
+        limits.append((clips, spent))
+        return nullcontext()
+
+    clips = ClipsTogether(Slow, compute, within, lambda: now[0])
+    for name in ("a", "b", "c", "bad"):
+        clips.add(name, result(name), 10.0)
+    assert limits == [(1, 10.0), (2, 24.0), (1, 10.0), (2, 24.0), (1, 10.0), (1, 10.0)]
+
+
+def test_the_time_of_reading_a_clip_counts_for_its_limit(tmp_path, corpus, words, monkeypatch):
+    """Each of three clips is read in 10 s of 60 s; computing takes no time."""
+    now, limits, read = [0.0], [], shards.read_clip
+
+    def slow(*clip):
+        now[0] += 10.0
+        return read(*clip)
+
+    def within(seconds):
+        limits.append(seconds)
+        return nullcontext()
+
+    monkeypatch.setattr(shards, "read_clip", slow)
+    monkeypatch.setattr(shards, "time_limit", within)
+    monkeypatch.setattr(shards, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ClipsTogether.__init__, "__defaults__", (lambda *_: nullcontext(), lambda: now[0]))
+    some = replace(
+        corpus, clips=tuple(clip for clip in corpus.clips if clip.id in ("voice0", "voice1", "gone"))
+    )
+    found, _ = shard(tmp_path / "a", some, [*words, "clip_timeout=60"])
+    assert found["gone"][0] == "missing"
+    # Two calls take clips, and one computes what is left; "gone" has nothing to compute.
+    assert sorted(limits) == [50.0, *[60.0] * 3, 100.0, 100.0]
 
 
 def test_an_error_of_the_machine_in_a_batch_is_raised_and_not_tried_again():
